@@ -1,0 +1,63 @@
+//! Who a sample belongs to, as the kernel said it at the sample.
+
+/// A process from one `exec` to the next. Whatever is cached about a process hangs on all of it, so
+/// that neither a reused pid nor an `exec` can inherit a name.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessKey {
+    /// Process id (`task->tgid`) in the initial pid namespace.
+    pub tgid: u32,
+    /// Low half of `task->self_exec_id`: moves with each `exec`.
+    pub exec_id: u32,
+    /// `group_leader->start_boottime`, nanoseconds since boot.
+    pub start: u64,
+    /// Address of the `mm_struct`: what addresses hang on (0: a kernel thread).
+    pub mm: u64,
+}
+
+/// Process and thread id as one pid namespace shows them (0: not visible there).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Ids {
+    /// Process id.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+}
+
+/// Length of `task->comm`, the final NUL included.
+pub const COMM_LEN: usize = 16;
+
+/// The task that a sample interrupted.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Task {
+    /// Its process.
+    pub process: ProcessKey,
+    /// Ids in the initial namespace, in rprof's own, and in the task's innermost.
+    pub host: Ids,
+    /// See [`Task::host`].
+    pub own: Ids,
+    /// See [`Task::host`].
+    pub innermost: Ids,
+    /// cgroup v2 id (the inode number of its directory).
+    pub cgroup: u64,
+    /// `group_leader->comm`.
+    pub comm: [u8; COMM_LEN],
+    /// The thread's own `comm`.
+    pub thread: [u8; COMM_LEN],
+    /// User id of the task's effective credentials is not needed; flags of [`task_flags`].
+    pub flags: u32,
+    /// Padding, zero.
+    pub _pad: u32,
+}
+
+/// Bits of [`Task::flags`].
+pub mod task_flags {
+    /// A kernel thread, io_uring or vhost worker: kernel frames only, and that is complete.
+    pub const KERNEL_ONLY: u32 = 1;
+    /// The interrupted user code is 32-bit.
+    pub const COMPAT: u32 = 2;
+    /// The interrupt hit in the kernel.
+    pub const IN_KERNEL: u32 = 4;
+}

@@ -1,0 +1,42 @@
+//! The eBPF programs, and the types they share with user space.
+//!
+//! Everything that crosses the border (maps, globals, ring buffer records) is `#[repr(C)]`, has a
+//! fixed layout on every build, and is declared here once. The programs themselves exist only for
+//! the BPF target; `main.rs` names their entry points. The modules, in the order a sample meets
+//! them:
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`kernel`] | where the running kernel keeps its fields, as learned from its BTF |
+//! | [`identity`] | who a sample belongs to: process, thread, namespaces |
+//! | [`module`] | what a mapped file is, and what the program knows of it |
+//! | [`rows`] | unwind rows: how a caller is found from a pc |
+//! | [`runtimes`] | interpreters: what their frames look like in memory |
+//! | [`plan`] | what must be read to name a code object |
+//! | [`frame`] | how a frame is written in a sample |
+//! | [`record`] | the records of the ring buffer |
+//! | [`ledger`] | the columns that every tick ends in |
+#![no_std]
+
+pub mod frame;
+pub mod identity;
+pub mod kernel;
+pub mod ledger;
+pub mod module;
+pub mod plan;
+pub mod record;
+pub mod rows;
+pub mod runtimes;
+
+#[cfg(target_arch = "bpf")]
+pub mod programs;
+
+/// The compiled programs, as `cargo xtask ebpf` built and committed them.
+#[cfg(not(target_arch = "bpf"))]
+pub static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../object/rprof.bpf.o"));
+
+/// Bytes that an ELF reader may cast: aligned to 32.
+#[cfg(not(target_arch = "bpf"))]
+#[repr(C, align(32))]
+pub struct Aligned<T: ?Sized>(pub T);
+

@@ -1,0 +1,3 @@
+//! Entry points of the eBPF programs.
+#![no_std]
+#![no_main]

@@ -1,0 +1,244 @@
+//! The records of the ring buffer. Each begins with a [`RecordHeader`]; lengths are in bytes and
+//! a multiple of 8.
+
+use crate::identity::{ProcessKey, Task};
+use crate::module::ModuleKey;
+
+/// What a record is.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordKind {
+    /// [`Sample`], then `kernel_frames` and `user_words` 64-bit words.
+    Sample = 1,
+    /// [`ModuleSeen`], then the path's bytes.
+    ModuleSeen = 2,
+    /// [`Slice`], then stack bytes; belongs to the next sample of this CPU.
+    Slice = 3,
+    /// [`Mappings`], then [`Mapping`]s; belongs to the next sample of this CPU.
+    Mappings = 4,
+    /// [`CodeObject`], then the plan's fields.
+    CodeObject = 5,
+}
+
+/// First in each record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordHeader {
+    /// A [`RecordKind`] number.
+    pub kind: u32,
+    /// The CPU that wrote it.
+    pub cpu: u32,
+    /// Counts this CPU's samples: slices, mappings and code objects carry the number of the sample
+    /// that they were made for.
+    pub sequence: u64,
+}
+
+/// A tick that is not idle.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sample {
+    /// The header.
+    pub header: RecordHeader,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub time: u64,
+    /// Whose it is.
+    pub task: Task,
+    /// Why the user stack ends where it does: an [`End`] number.
+    pub end: u32,
+    /// Kernel frames: the first words after this struct, leaf first.
+    pub kernel_frames: u32,
+    /// Words of user frames after them (see [`crate::frame`]), leaf first.
+    pub user_words: u32,
+    /// Bits of [`sample_flags`].
+    pub flags: u32,
+    /// Registers of the last frame walked; what a slice is unwound from.
+    pub registers: Registers,
+}
+
+/// Bits of [`Sample::flags`].
+pub mod sample_flags {
+    /// Slices and mappings were sent before: user space can unwind on.
+    pub const HAS_SLICE: u32 = 1;
+    /// A code object in it could not be named at the sample.
+    pub const UNNAMED: u32 = 2;
+    /// At least one caller was found by frame pointer.
+    pub const BY_FRAME_POINTER: u32 = 4;
+    /// The thread runs in a module of a runtime, but no thread state of it is this thread's.
+    pub const NO_THREAD_STATE: u32 = 8;
+}
+
+/// User registers at a frame.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Registers {
+    /// Program counter.
+    pub pc: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// rbp.
+    pub bp: u64,
+    /// rbx.
+    pub bx: u64,
+    /// r8 to r15; true only while [`Registers::leaf`] is 1.
+    pub r8: [u64; 8],
+    /// rax, rdx, rcx, rsi, rdi: the same.
+    pub low: [u64; 5],
+    /// 1: this is the interrupted frame itself, pc is exact and all registers are true.
+    pub leaf: u64,
+}
+
+/// Why a user stack ends.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum End {
+    /// The walk met a row that says: outermost. Or the task has no user side.
+    Complete = 0,
+    /// 1,024 frames.
+    Depth = 1,
+    /// The tick's time was over.
+    Time = 2,
+    /// A stack word was not in memory.
+    WouldFault = 3,
+    /// No mapping holds the pc (or the walk of the tree failed twice).
+    NoMapping = 4,
+    /// No row, and no frame pointer that convinces.
+    NoRow = 5,
+    /// A row of a kind only user space can follow; unwind on from the slice.
+    Unsupported = 6,
+    /// A module that is not learned; unwind on from the slice.
+    Unlearned = 7,
+    /// The CFA did not move towards the root.
+    NoProgress = 8,
+    /// 32-bit code.
+    Compat = 9,
+    /// A register that the row needs was lost on the way.
+    LostRegister = 10,
+    /// The thread has no user registers (it exits, or execs).
+    NoUser = 11,
+    /// Native frames ended early, the remaining frames of the runtime follow.
+    Native = 12,
+    /// The frames of the runtime do not hang together.
+    Runtime = 13,
+    /// A slice of the stack ended before the stack did.
+    Slice = 14,
+}
+
+impl End {
+    /// All ends, by number.
+    pub const ALL: [End; 15] = [
+        End::Complete, End::Depth, End::Time, End::WouldFault, End::NoMapping, End::NoRow,
+        End::Unsupported, End::Unlearned, End::NoProgress, End::Compat, End::LostRegister,
+        End::NoUser, End::Native, End::Runtime, End::Slice,
+    ];
+
+    /// What stands in `[truncated: …]`.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            End::Complete => "complete",
+            End::Depth => "depth",
+            End::Time => "time",
+            End::WouldFault => "would fault",
+            End::NoMapping => "no mapping",
+            End::NoRow => "no unwind row",
+            End::Unsupported => "unwind rule not supported",
+            End::Unlearned => "module being learned",
+            End::NoProgress => "stack does not grow",
+            End::Compat => "32-bit",
+            End::LostRegister => "register lost",
+            End::NoUser => "no user registers",
+            End::Native => "native",
+            End::Runtime => "runtime frames",
+            End::Slice => "stack slice",
+        }
+    }
+}
+
+/// A module met for the first time.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ModuleSeen {
+    /// The header.
+    pub header: RecordHeader,
+    /// The process that maps it.
+    pub process: ProcessKey,
+    /// Its pid in rprof's own namespace (0: not visible).
+    pub own_tgid: u32,
+    /// Bytes of path that follow: components from leaf to root, each with a `/` before it
+    /// (`/libc.so.6/x86_64-linux-gnu/lib/usr`).
+    pub path_len: u32,
+    /// What it is.
+    pub key: ModuleKey,
+    /// Where the process maps it: start, end.
+    pub start: u64,
+    /// See `start`.
+    pub end: u64,
+}
+
+/// A piece of a stack.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Slice {
+    /// The header.
+    pub header: RecordHeader,
+    /// Address of the first byte.
+    pub address: u64,
+    /// How many bytes follow.
+    pub len: u64,
+}
+
+/// Bytes of a slice at most; a sample sends up to [`MAX_SLICES`] of them.
+pub const SLICE_BYTES: u32 = 4096;
+/// See [`SLICE_BYTES`].
+pub const MAX_SLICES: u32 = 16;
+
+/// The executable mappings of a process at one sample.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mappings {
+    /// The header.
+    pub header: RecordHeader,
+    /// How many [`Mapping`]s follow.
+    pub count: u32,
+    /// 1: there were more.
+    pub cut: u32,
+}
+
+/// Mappings in one record at most.
+pub const MAX_MAPPINGS: u32 = 256;
+
+/// An executable mapping.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+    /// File offset of `start`, bytes.
+    pub offset: u64,
+    /// The file; all zero for the vDSO (`offset` then counts from its start) and for anonymous
+    /// memory.
+    pub key: ModuleKey,
+    /// 1: the vDSO.
+    pub vdso: u64,
+}
+
+/// What a plan read of a code object.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CodeObject {
+    /// The header.
+    pub header: RecordHeader,
+    /// Whose memory it stands in.
+    pub process: ProcessKey,
+    /// Its address.
+    pub address: u64,
+    /// Its key.
+    pub key: u64,
+    /// Runtime number.
+    pub runtime: u32,
+    /// Index of the layout.
+    pub layout: u32,
+    /// Bytes of fields that follow.
+    pub len: u64,
+}

@@ -1,0 +1,69 @@
+//! The ledger: every expected tick ends in exactly one column, machine-wide and for each process.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rprof_ebpf::ledger::{COLUMNS, Column};
+use rprof_ebpf::record::End;
+
+/// Ticks by column.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts(pub [u64; COLUMNS]);
+
+impl Counts {
+    /// Adds `n` ticks to a column.
+    pub fn add(&mut self, column: Column, n: u64) {
+        self.0[column as usize] += n;
+    }
+
+    /// Ticks in a column.
+    pub fn get(&self, column: Column) -> u64 {
+        self.0[column as usize]
+    }
+
+    /// Ticks in all columns.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Ticks in the columns that are losses.
+    pub fn lost(&self) -> u64 {
+        Column::ALL
+            .iter()
+            .filter(|c| c.is_loss())
+            .map(|&c| self.get(c))
+            .sum()
+    }
+}
+
+/// The process that a row of the ledger is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessRow {
+    /// Its pid as rprof sees it, or the host's where it sees none.
+    pub pid: u32,
+    /// Start time in nanoseconds since boot: tells reused pids apart.
+    pub start: u64,
+}
+
+/// What one process's ticks came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessCounts {
+    /// Its name when it was last seen.
+    pub comm: String,
+    /// Its ticks.
+    pub counts: Counts,
+}
+
+/// The whole account of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// Ticks that should have come: the events' enabled time / period, summed.
+    pub expected: u64,
+    /// All ticks of the machine by column; sums to `expected`.
+    pub machine: Counts,
+    /// The ticks that belong to processes.
+    pub processes: HashMap<ProcessRow, ProcessCounts>,
+    /// Why truncated stacks ended.
+    pub truncated: BTreeMap<End, u64>,
+    /// Interpreted frames that were left out because they were being pushed.
+    pub left_out: u64,
+}

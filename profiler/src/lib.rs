@@ -1,0 +1,15 @@
+//! The work behind the `rprof` binary.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`cli`] | arguments, and the settings resolved from them |
+//! | [`sampling`] | events, eBPF programs, reader, workers: from a tick to a merged stack |
+//! | [`profile`] | merged stacks, and the formats they are written in |
+//! | [`ledger`] | where each expected tick ended |
+//! | [`report`] | what people are told: progress, summary, `rprof check` |
+
+pub mod cli;
+pub mod ledger;
+pub mod profile;
+pub mod report;
+pub mod sampling;

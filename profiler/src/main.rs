@@ -1,0 +1,2 @@
+//! rprof
+fn main() {}

@@ -93,12 +93,22 @@ impl Iterator for Frames<'_> {
         let module = (word >> OFFSET_BITS) as u16;
         let pc = word & 0xffff_ffff_ffff;
         Some(match (word >> 56) as u8 {
-            1 => Frame::Native { module, offset, by_frame_pointer: false },
-            2 => Frame::Native { module, offset, by_frame_pointer: true },
+            1 => Frame::Native {
+                module,
+                offset,
+                by_frame_pointer: false,
+            },
+            2 => Frame::Native {
+                module,
+                offset,
+                by_frame_pointer: true,
+            },
             3 => Frame::Anonymous { pc },
             4 => Frame::Unlearned { pc },
             5 => {
-                let [code, key, rest @ ..] = rest else { return None };
+                let [code, key, rest @ ..] = rest else {
+                    return None;
+                };
                 self.0 = rest;
                 Frame::Interpreted {
                     runtime: (word >> 48) as u8,

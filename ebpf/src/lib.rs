@@ -39,4 +39,3 @@ pub static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../object/rprof.bp
 #[cfg(not(target_arch = "bpf"))]
 #[repr(C, align(32))]
 pub struct Aligned<T: ?Sized>(pub T);
-

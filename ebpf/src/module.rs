@@ -23,8 +23,15 @@ pub struct ModuleKey {
 
 impl ModuleKey {
     /// The vDSO, which has no file.
-    pub const VDSO: Self =
-        Self { dev: 0, generation: 0, ino: 0, size: 0, ctime_sec: 0, ctime_nsec: 0, _pad: 0 };
+    pub const VDSO: Self = Self {
+        dev: 0,
+        generation: 0,
+        ino: 0,
+        size: 0,
+        ctime_sec: 0,
+        ctime_nsec: 0,
+        _pad: 0,
+    };
 }
 
 /// Number of a module in this run, from 1. Never given twice.

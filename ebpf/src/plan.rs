@@ -77,7 +77,12 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { steps: [Step::default(); MAX_STEPS], texts: [TextForm::default(); 2], len: 0, _pad: 0 }
+        Self {
+            steps: [Step::default(); MAX_STEPS],
+            texts: [TextForm::default(); 2],
+            len: 0,
+            _pad: 0,
+        }
     }
 }
 

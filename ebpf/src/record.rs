@@ -126,9 +126,21 @@ pub enum End {
 impl End {
     /// All ends, by number.
     pub const ALL: [End; 15] = [
-        End::Complete, End::Depth, End::Time, End::WouldFault, End::NoMapping, End::NoRow,
-        End::Unsupported, End::Unlearned, End::NoProgress, End::Compat, End::LostRegister,
-        End::NoUser, End::Native, End::Runtime, End::Slice,
+        End::Complete,
+        End::Depth,
+        End::Time,
+        End::WouldFault,
+        End::NoMapping,
+        End::NoRow,
+        End::Unsupported,
+        End::Unlearned,
+        End::NoProgress,
+        End::Compat,
+        End::LostRegister,
+        End::NoUser,
+        End::Native,
+        End::Runtime,
+        End::Slice,
     ];
 
     /// What stands in `[truncated: …]`.

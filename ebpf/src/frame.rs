@@ -6,7 +6,8 @@
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tag {
-    /// bits 40–55: module id, bits 0–39: file offset of the pc (not adjusted to the call).
+    /// bits 40–55: module id, bits 0–39: file offset of the instruction: callers are
+    /// already adjusted to their call.
     Native = 1,
     /// As `Native`; this frame was found by frame pointer, not by rows.
     NativeByFramePointer = 2,
@@ -19,6 +20,9 @@ pub enum Tag {
     Interpreted = 5,
     /// A frame that was being pushed and so is left out; counted only.
     LeftOut = 6,
+    /// bits 0–47: address of a runtime's marker. The interpreted frames that follow belong to the
+    /// native frame whose `[sp, CFA)` holds it. Only after native frames ended early.
+    Marker = 7,
 }
 
 /// Bits of a native frame's file offset.
@@ -77,6 +81,11 @@ pub enum Frame {
     },
     /// A frame left out because it was being pushed.
     LeftOut,
+    /// Where the next interpreted frames belong.
+    Marker {
+        /// Address of the marker on the native stack.
+        address: u64,
+    },
 }
 
 /// Reads the frames of a sample, leaf first. Words that make no sense end the iteration.
@@ -118,6 +127,7 @@ impl Iterator for Frames<'_> {
                 }
             }
             6 => Frame::LeftOut,
+            7 => Frame::Marker { address: pc },
             _ => return None,
         })
     }

@@ -12,6 +12,9 @@ macro_rules! kernel_layout {
         pub struct KernelLayout { $($(#[$doc])* pub $field: u32,)* }
 
         impl KernelLayout {
+            /// All zero: what stands in the object before user space sets it.
+            pub const ZERO: Self = Self { $($field: 0,)* };
+
             /// Each field: the kernel's struct, the paths under which kernels have had the member
             /// (the first that exists counts), and where its offset goes.
             #[cfg(not(target_arch = "bpf"))]
@@ -48,10 +51,6 @@ kernel_layout! {
     task_thread_pid: "task_struct"."thread_pid";
     /// `task_struct.thread.fsbase`: the TLS base
     task_fsbase: "task_struct"."thread.fsbase";
-    /// `task_struct.cgroups`
-    task_cgroups: "task_struct"."cgroups";
-    /// `task_struct.cred`
-    task_cred: "task_struct"."cred";
     /// `pid.level`
     pid_level: "pid"."level";
     /// `pid.numbers`
@@ -112,14 +111,4 @@ kernel_layout! {
     mount_mnt: "mount"."mnt";
     /// `vfsmount.mnt_root`
     vfsmount_root: "vfsmount"."mnt_root";
-    /// `css_set.dfl_cgrp`
-    cset_cgroup: "css_set"."dfl_cgrp";
-    /// `cgroup.kn`
-    cgroup_kn: "cgroup"."kn";
-    /// `kernfs_node.id`
-    kn_id: "kernfs_node"."id";
-    /// `kernfs_node.name`
-    kn_name: "kernfs_node"."name";
-    /// `kernfs_node.parent` (`__parent` since 6.15)
-    kn_parent: "kernfs_node"."__parent" | "parent";
 }

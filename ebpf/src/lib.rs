@@ -7,6 +7,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`select`] | which tasks are wanted, and bounds |
 //! | [`kernel`] | where the running kernel keeps its fields, as learned from its BTF |
 //! | [`identity`] | who a sample belongs to: process, thread, namespaces |
 //! | [`module`] | what a mapped file is, and what the program knows of it |
@@ -27,6 +28,7 @@ pub mod plan;
 pub mod record;
 pub mod rows;
 pub mod runtimes;
+pub mod select;
 
 #[cfg(target_arch = "bpf")]
 pub mod programs;

@@ -1,3 +1,24 @@
 //! Entry points of the eBPF programs.
 #![no_std]
 #![no_main]
+
+use aya_ebpf::macros::perf_event;
+use aya_ebpf::programs::PerfEventContext;
+use rprof_ebpf::programs::tick::tick;
+
+/// Runs for each tick of the sampling clock, on the CPU that ticked.
+#[perf_event]
+pub fn sample(context: PerfEventContext) -> u32 {
+    tick(&context);
+    0
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// Some helpers (`bpf_get_stack`, `bpf_probe_read_user`) are for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

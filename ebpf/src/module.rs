@@ -59,12 +59,22 @@ pub struct ModuleInfo {
     pub rules: u32,
     /// Which runtime's interpreter this file holds: [`crate::runtimes`] number, 0 for none.
     pub runtime: u32,
-    /// Index of that runtime's layout in its map.
-    pub layout: u32,
+    /// Index of the interpreter in its runtime's map.
+    pub interpreter: u32,
     /// Padding, zero.
     pub _pad: u32,
-    /// Virtual address − file offset of the executable segment.
-    pub text_delta: i64,
-    /// Virtual addresses of the runtime's symbols, in the order its module says.
-    pub symbols: [u64; 4],
+}
+
+impl ModuleInfo {
+    /// All zero: no module.
+    pub const ZERO: Self = Self {
+        id: 0,
+        first_page: 0,
+        pages: 0,
+        index: 0,
+        rules: 0,
+        runtime: 0,
+        interpreter: 0,
+        _pad: 0,
+    };
 }

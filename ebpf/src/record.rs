@@ -249,8 +249,8 @@ pub struct CodeObject {
     pub key: u64,
     /// Runtime number.
     pub runtime: u32,
-    /// Index of the layout.
-    pub layout: u32,
+    /// Index of the interpreter in its runtime's map.
+    pub interpreter: u32,
     /// Bytes of fields that follow.
     pub len: u64,
 }

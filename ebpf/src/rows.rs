@@ -72,3 +72,19 @@ pub enum RuleKind {
 }
 
 const _: () = assert!(size_of::<Rule>() == RULE_WORDS as usize * 4);
+
+impl Rule {
+    /// A rule from its words, two at a time, as they stand in row space.
+    #[inline(always)]
+    pub const fn from_words(low: u64, high: u64) -> Self {
+        Self {
+            kind: low as u8,
+            register: (low >> 8) as u8,
+            rbp: (low >> 16) as i16,
+            rbx: (low >> 32) as i16,
+            ra: (low >> 48) as i16,
+            offset: high as i32,
+            offset2: (high >> 32) as i32,
+        }
+    }
+}

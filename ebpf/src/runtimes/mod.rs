@@ -6,5 +6,7 @@ pub mod python;
 /// Number of CPython in [`crate::module::ModuleInfo::runtime`] and in frames.
 pub const PYTHON: u8 = 1;
 
-/// Layouts that a runtime's map can hold (versions and builds that run at once).
-pub const MAX_LAYOUTS: u32 = 32;
+/// Interpreters (files) of one runtime that can be known at once.
+pub const MAX_INTERPRETERS: u32 = 256;
+/// Plans that can be in use at once.
+pub const MAX_PLANS: u32 = 32;

@@ -1,0 +1,238 @@
+//! From a pc to its mapping, without per-process state: a walk of the target's maple tree, without
+//! a lock, validated after use.
+//!
+//! Tree layout: `include/linux/maple_tree.h` (6.1 to 7.2). The root is `node | 2`; an entry's low
+//! byte carries the type of the node it points to in bits 3–6. A node is 256 bytes: parent, pivots,
+//! slots. A slot's range ends at its pivot, the last one's at the node's own end.
+
+use super::config::offset;
+use super::maps::MODULES;
+use super::memory::{at, kernel, kernel_u64};
+use super::module;
+use super::state::{Backing, KEPT, Mapped, State, VMA_BYTES};
+use crate::module::{ModuleInfo, ModuleKey};
+
+/// `VM_EXEC` (include/linux/mm.h).
+const VM_EXEC: u64 = 4;
+const PAGE_SHIFT: u64 = 12;
+/// Levels that a tree of 2^47 addresses can have, with room to spare.
+const MAX_LEVELS: u32 = 8;
+/// The vDSO has four pages at most (arch/x86/entry/vdso).
+const VDSO_BYTES: u64 = 4 << PAGE_SHIFT;
+
+/// What the tree holds at an address.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry {
+    /// The `vm_area_struct`, 0 for a gap.
+    pub(crate) vma: u64,
+    /// Last address of the entry.
+    pub(crate) last: u64,
+}
+
+/// Finds the tree's entry for an address. `None`: the tree changed under the walk.
+///
+/// # Safety
+/// `state` is this CPU's slot.
+#[inline(always)]
+pub(crate) unsafe fn entry(state: *mut State, address: u64) -> Option<Entry> {
+    // SAFETY: node is 256 bytes, indices are masked to its 32 words.
+    unsafe {
+        let mut entry = kernel_u64((*state).mm + offset!(mm_root));
+        let mut last = u64::MAX;
+        if entry & 3 != 2 || entry <= 4096 {
+            // A tree of one entry has no node.
+            return Some(Entry { vma: entry, last });
+        }
+        let node = &raw mut (*state).node;
+        for _ in 0..MAX_LEVELS {
+            let kind = entry >> 3 & 15;
+            if !kernel(node.cast(), 256, entry & !0xff) {
+                return None;
+            }
+            // arange_64: 9 pivots, 10 slots; range_64 and leaf_64: 15 and 16.
+            let (pivots, slots) = if kind == 3 { (9u32, 10u32) } else { (15, 16) };
+            let mut i = 0u32;
+            while i < 15 {
+                if i >= pivots {
+                    break;
+                }
+                let pivot = (*node)[(1 + i) as usize & 31];
+                if pivot == 0 && i > 0 {
+                    break;
+                }
+                if pivot >= address {
+                    last = pivot;
+                    break;
+                }
+                i += 1;
+            }
+            entry = (*node)[(slots + i) as usize & 31];
+            if kind == 1 {
+                return Some(Entry { vma: entry, last });
+            }
+            if entry <= 4096 {
+                return None;
+            }
+        }
+        None
+    }
+}
+
+/// Reads the `vm_area_struct` at `vma` and what is behind it into `state.mapped`. False if it is
+/// not, or no longer, an executable mapping that holds `address`.
+///
+/// VMAs are reused in place or freed without waiting for us, and split and merge change start and
+/// offset one after the other; so everything is read again after use.
+///
+/// # Safety
+/// `state` is this CPU's slot.
+#[inline(always)]
+pub(crate) unsafe fn inspect(state: *mut State, vma: u64, address: u64) -> bool {
+    // SAFETY: offsets are constants below VMA_BYTES − 8, or the verifier refuses the program.
+    unsafe {
+        let bytes = (&raw mut (*state).vma).cast::<u8>();
+        if !kernel(bytes.cast(), VMA_BYTES as u32, vma) {
+            return false;
+        }
+        let start: u64 = at(bytes, offset!(vma_start));
+        let end: u64 = at(bytes, offset!(vma_end));
+        let pgoff: u64 = at(bytes, offset!(vma_pgoff));
+        let file: u64 = at(bytes, offset!(vma_file));
+        let mm: u64 = at(bytes, offset!(vma_mm));
+        let flags: u64 = at(bytes, offset!(vma_flags));
+        if address < start || address >= end || mm != (*state).mm || flags & VM_EXEC == 0 {
+            return false;
+        }
+        let mapped = &raw mut (*state).mapped;
+        (*mapped).end = 0;
+        (*state).file = file;
+        if file == 0 {
+            let vdso = kernel_u64(mm + offset!(mm_vdso));
+            if vdso != 0 && address >= vdso && address - vdso < VDSO_BYTES {
+                (*mapped).bias = vdso;
+                (*state).key = ModuleKey::VDSO;
+                find_module(state);
+            } else {
+                (*mapped).bias = 0;
+                (*mapped).backing = Backing::Anonymous as u64;
+                (*mapped).module = ModuleInfo::ZERO;
+            }
+        } else {
+            (*mapped).bias = start.wrapping_sub(pgoff << PAGE_SHIFT);
+            module::key(state, file);
+            find_module(state);
+        }
+        if !kernel(bytes.cast(), VMA_BYTES as u32, vma)
+            || at::<u64>(bytes, offset!(vma_start)) != start
+            || at::<u64>(bytes, offset!(vma_end)) != end
+            || at::<u64>(bytes, offset!(vma_pgoff)) != pgoff
+            || at::<u64>(bytes, offset!(vma_file)) != file
+            || at::<u64>(bytes, offset!(vma_mm)) != mm
+        {
+            return false;
+        }
+        (*mapped).start = start;
+        (*mapped).end = end;
+        true
+    }
+}
+
+/// Looks up `state.key` among the known modules.
+#[inline(always)]
+unsafe fn find_module(state: *mut State) {
+    // SAFETY: this CPU's slot.
+    unsafe {
+        let mapped = &raw mut (*state).mapped;
+        match MODULES.get_ptr(&(*state).key) {
+            Some(info) => {
+                (*mapped).module = *info;
+                (*mapped).backing = Backing::Module as u64;
+            }
+            None => {
+                (*mapped).module = ModuleInfo::ZERO;
+                (*mapped).backing = Backing::Unlearned as u64;
+            }
+        }
+    }
+}
+
+/// Makes `state.mapped` the mapping that holds `pc`. False: none does, or none could be found.
+///
+/// # Safety
+/// `state` is this CPU's slot.
+#[inline(always)]
+pub(crate) unsafe fn find(state: *mut State, pc: u64) -> bool {
+    // SAFETY: as said.
+    unsafe {
+        if pc >= (*state).mapped.start && pc < (*state).mapped.end {
+            return true;
+        }
+        let kept = &raw mut (*state).kept;
+        for i in 0..KEPT {
+            if pc >= (*kept)[i].start && pc < (*kept)[i].end {
+                (*state).mapped = (*kept)[i];
+                return true;
+            }
+        }
+        // On old kernels a walk can meet a node replaced under it: again, twice at most.
+        for _ in 0..3 {
+            let Some(found) = entry(state, pc) else { continue };
+            if found.vma == 0 || !inspect(state, found.vma, pc) {
+                continue;
+            }
+            if (*state).mapped.backing == Backing::Unlearned as u64 {
+                // Not kept: it may be learned by the next frame.
+                module::announce(state);
+                return true;
+            }
+            let slot = (*state).kept_next as usize & (KEPT - 1);
+            (*state).kept_next += 1;
+            (*kept)[slot] = (*state).mapped;
+            return true;
+        }
+        false
+    }
+}
+
+/// Forgets the mappings kept from the last tick unless nothing can have changed them: the same
+/// process, the same even sequence count of its `mmap_lock`, the same table of modules.
+///
+/// # Safety
+/// `state` is this CPU's slot.
+#[inline(always)]
+pub(crate) unsafe fn keep_or_forget(state: *mut State, generation: u64) {
+    // SAFETY: as said.
+    unsafe {
+        let sequence = if offset!(mm_lock_seq) == crate::kernel::ABSENT as u64 {
+            1
+        } else {
+            super::memory::kernel_u32((*state).mm + offset!(mm_lock_seq)) as u64
+        };
+        let process = (*state).sample.task.process;
+        if sequence & 1 == 0
+            && (*state).kept_sequence == sequence
+            && (*state).kept_generation == generation
+            && (*state).kept_for.mm == process.mm
+            && (*state).kept_for.start == process.start
+            && (*state).kept_for.exec_id == process.exec_id
+            && (*state).kept_for.tgid == process.tgid
+        {
+            return;
+        }
+        (*state).kept_for = process;
+        (*state).kept_sequence = sequence;
+        (*state).kept_generation = generation;
+        (*state).mapped.end = 0;
+        for i in 0..KEPT {
+            (*state).kept[i].end = 0;
+        }
+    }
+}
+
+impl Mapped {
+    /// File offset of a pc in this mapping.
+    #[inline(always)]
+    pub(crate) fn offset(&self, pc: u64) -> u64 {
+        pc.wrapping_sub(self.bias)
+    }
+}

@@ -1,0 +1,108 @@
+//! What user space needs to unwind on where the program cannot: the stack's bytes, and where the
+//! process maps code.
+
+use core::ffi::{c_long, c_void};
+
+use aya_ebpf::helpers::generated as helpers;
+
+use super::mapping;
+use super::maps::state;
+use super::memory::user;
+use super::output;
+use super::state::{Backing, State};
+use crate::module::ModuleKey;
+use crate::record::{
+    MAX_MAPPINGS, MAX_SLICES, Mapping, Mappings, RecordKind, SLICE_BYTES, Slice, sample_flags,
+};
+
+/// Entries of the tree looked at: mappings and the gaps between them.
+const MAX_ENTRIES: u32 = 4096;
+
+/// Sends slices and mappings for the sample in `state`.
+///
+/// # Safety
+/// `state` is this CPU's slot.
+#[inline(always)]
+pub(crate) unsafe fn send(state: *mut State) {
+    // SAFETY: as said.
+    unsafe {
+        let mut context = 0u64;
+        (*state).address = (*state).sp;
+        (*state).count = 0;
+        helpers::bpf_loop(MAX_SLICES, piece as *mut c_void, (&raw mut context).cast(), 0);
+        if (*state).count == 0 {
+            return;
+        }
+        (*state).address = 0;
+        (*state).count = 0;
+        helpers::bpf_loop(MAX_ENTRIES, executable as *mut c_void, (&raw mut context).cast(), 0);
+        let record = (&raw mut (*state).buffer).cast::<Mappings>();
+        let mut count = (*state).count;
+        if count > MAX_MAPPINGS as u64 {
+            count = MAX_MAPPINGS as u64;
+        }
+        (*record).header = output::header(state, RecordKind::Mappings);
+        (*record).count = count as u32;
+        (*record).cut = ((*state).count > count) as u32;
+        let len = size_of::<Mappings>() as u64 + count * size_of::<Mapping>() as u64;
+        if output::send(record.cast(), len, false) {
+            (*state).sample.flags |= sample_flags::HAS_SLICE;
+        }
+    }
+}
+
+/// Sends the stack from `state.address` to the end of its page.
+unsafe extern "C" fn piece(_: u64, _: *mut c_void) -> c_long {
+    let Some(state) = state() else { return 1 };
+    // SAFETY: this CPU's slot; at most a page into a buffer of several.
+    unsafe {
+        let address = (*state).address;
+        let len = SLICE_BYTES as u64 - (address & (SLICE_BYTES as u64 - 1));
+        let record = (&raw mut (*state).buffer).cast::<Slice>();
+        if !user(record.add(1).cast(), len as u32, address) {
+            return 1;
+        }
+        (*record).header = output::header(state, RecordKind::Slice);
+        (*record).address = address;
+        (*record).len = len;
+        if !output::send(record.cast(), size_of::<Slice>() as u64 + (len + 7 & !7), false) {
+            return 1;
+        }
+        (*state).address = address + len;
+        (*state).count += 1;
+        0
+    }
+}
+
+/// Appends the mapping at or after `state.address`, if it is executable.
+unsafe extern "C" fn executable(_: u64, _: *mut c_void) -> c_long {
+    let Some(state) = state() else { return 1 };
+    // SAFETY: this CPU's slot; the index is checked.
+    unsafe {
+        let address = (*state).address;
+        let Some(entry) = mapping::entry(state, address) else { return 1 };
+        let mapped = &raw const (*state).mapped;
+        if entry.vma != 0 && mapping::inspect(state, entry.vma, address) {
+            let count = (*state).count;
+            if count < MAX_MAPPINGS as u64 {
+                let to = (&raw mut (*state).buffer)
+                    .cast::<u8>()
+                    .add(size_of::<Mappings>())
+                    .cast::<Mapping>()
+                    .add(count as usize & (MAX_MAPPINGS as usize - 1));
+                let anonymous = (*mapped).backing == Backing::Anonymous as u64;
+                (*to).start = (*mapped).start;
+                (*to).end = (*mapped).end;
+                (*to).offset = (*mapped).offset((*mapped).start);
+                (*to).key = if anonymous { ModuleKey::VDSO } else { (*state).key };
+                (*to).vdso = ((*state).file == 0 && !anonymous) as u64;
+            }
+            (*state).count = count + 1;
+        }
+        if entry.last >= 1 << 47 {
+            return 1;
+        }
+        (*state).address = entry.last + 1;
+        0
+    }
+}

@@ -1,0 +1,60 @@
+//! Settings of the programs, constant for a run.
+
+/// What to sample, and within which bounds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Which tasks are wanted: a [`Select`] number.
+    pub select: u32,
+    /// rprof's own process id in the initial namespace.
+    pub own_tgid: u32,
+    /// rprof's pid namespace: its level below the initial one, and its inode number.
+    pub own_ns_level: u32,
+    /// See [`Config::own_ns_level`].
+    pub own_ns_inum: u32,
+    /// Kernel frames are wanted.
+    pub kernel_frames: u32,
+    /// A tick ends after this many nanoseconds.
+    pub tick_ns: u32,
+    /// The programs use at most this many nanoseconds of each second of a CPU.
+    pub second_ns: u32,
+    /// 1: code objects are named at the sample.
+    pub name_code: u32,
+    /// The ring wakes its reader when this many bytes wait.
+    pub wake_bytes: u64,
+}
+
+impl Config {
+    /// All zero.
+    pub const ZERO: Self = Self {
+        select: 0,
+        own_tgid: 0,
+        own_ns_level: 0,
+        own_ns_inum: 0,
+        kernel_frames: 0,
+        tick_ns: 0,
+        second_ns: 0,
+        name_code: 0,
+        wake_bytes: 0,
+    };
+}
+
+/// Which tasks are wanted.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Select {
+    /// All of them.
+    All = 0,
+    /// Those whose process is in the map of targets.
+    Targets = 1,
+    /// Those, and processes whose parent chain meets one of them.
+    TargetsAndChildren = 2,
+}
+
+/// Bits of a value in the map of targets. None set: ruled out, with its descendants.
+pub mod target {
+    /// The process itself is wanted.
+    pub const ITSELF: u32 = 1;
+    /// Its descendants are.
+    pub const DESCENDANTS: u32 = 2;
+}

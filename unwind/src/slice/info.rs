@@ -1,0 +1,144 @@
+//! A module's CFI, kept and indexed so that the row of any pc can be computed.
+
+use std::ops::ControlFlow;
+
+use gimli::{BaseAddresses, UnwindContext, UnwindSection};
+use object::read::ReadRef;
+use rprof_ebpf::record::End;
+
+use crate::cfi::{Bytes, Cfi, Section};
+use crate::error::Error;
+use crate::module::{Layout, Module, Segments};
+use crate::x86_64::frame::Frame;
+
+/// The CFI of one module, owned.
+pub struct FrameInfo {
+    cfi: Cfi<'static>,
+    segments: Segments,
+    eh_frame: Index,
+    debug_frame: Index,
+}
+
+/// Where a section's functions begin: (stated address, offset of the entry), sorted.
+type Index = Vec<(u64, u32)>;
+
+impl FrameInfo {
+    /// Reads the CFI of an ELF file.
+    ///
+    /// # Errors
+    /// As [`crate::Table::from_elf`].
+    pub fn from_elf<'data, R: ReadRef<'data>>(data: R) -> Result<Self, Error> {
+        Self::new(&Module::parse(data, Layout::File)?)
+    }
+
+    /// The same for an ELF image as it stands in memory: the vDSO.
+    ///
+    /// # Errors
+    /// As [`crate::Table::from_elf`].
+    pub fn from_image(image: &[u8]) -> Result<Self, Error> {
+        Self::new(&Module::parse(image, Layout::Memory)?)
+    }
+
+    fn new<'data, R: ReadRef<'data>>(module: &Module<'data, R>) -> Result<Self, Error> {
+        let segments = module.segments()?;
+        let cfi = module.cfi()?.into_owned();
+        Ok(Self {
+            eh_frame: index(&cfi.eh_frame(), &cfi.bases, &segments),
+            debug_frame: index(&cfi.debug_frame(), &cfi.bases, &segments),
+            cfi,
+            segments,
+        })
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        let functions = self.eh_frame.len() + self.debug_frame.len();
+        self.cfi.eh_frame.len() + self.cfi.debug_frame.len() + functions * size_of::<(u64, u32)>()
+    }
+
+    /// The caller of a frame whose row is that of a file offset, and whether the frame is a signal
+    /// trampoline. Adds the bytes of CFI that it ran through to `work`.
+    pub(super) fn caller(
+        &self,
+        offset: u64,
+        frame: &Frame,
+        context: &mut UnwindContext<usize>,
+        work: &mut usize,
+        read: &dyn Fn(u64) -> Option<u64>,
+    ) -> Result<(Frame, bool), End> {
+        let address = self.segments.address_of(offset).ok_or(End::NoRow)?;
+        let bases = &self.cfi.bases;
+        let (first, second) = (self.cfi.eh_frame(), self.cfi.debug_frame());
+        let mut lookup = Lookup {
+            address,
+            bases,
+            frame,
+            context,
+            work,
+            read,
+        };
+        match lookup.caller(&first, &self.eh_frame) {
+            Err(End::NoRow) => lookup.caller(&second, &self.debug_frame),
+            found => found,
+        }
+    }
+}
+
+struct Lookup<'l> {
+    address: u64,
+    bases: &'l BaseAddresses,
+    frame: &'l Frame,
+    context: &'l mut UnwindContext<usize>,
+    work: &'l mut usize,
+    read: &'l dyn Fn(u64) -> Option<u64>,
+}
+
+impl Lookup<'_> {
+    fn caller<'a, S: UnwindSection<Bytes<'a>>>(
+        &mut self,
+        section: &Section<'a, S>,
+        index: &Index,
+    ) -> Result<(Frame, bool), End> {
+        let section = &section.gimli;
+        let after = index.partition_point(|(start, _)| *start <= self.address);
+        let found = after.checked_sub(1).and_then(|at| index.get(at));
+        let &(_, offset) = found.ok_or(End::NoRow)?;
+        let offset = S::Offset::from(offset as usize);
+        let fde = section.fde_from_offset(self.bases, offset, S::cie_from_offset);
+        let fde = fde.map_err(|_| End::Unsupported)?;
+        if !fde.contains(self.address) {
+            return Err(End::NoRow);
+        }
+        *self.work += fde.entry_len() + fde.cie().entry_len();
+        let row = fde
+            .unwind_info_for_address(section, self.bases, self.context, self.address)
+            .map_err(|_| End::Unsupported)?;
+        let caller = self
+            .frame
+            .caller(section, fde.cie().encoding(), row, self.read)?;
+        Ok((caller, fde.is_signal_trampoline()))
+    }
+}
+
+fn index<'a, S: UnwindSection<Bytes<'a>>>(
+    section: &Section<'a, S>,
+    bases: &BaseAddresses,
+    segments: &Segments,
+) -> Index {
+    let mut index = Index::new();
+    section.each_fde(bases, |fde| {
+        let start = fde.initial_address();
+        if let Ok(offset) = u32::try_from(fde.offset())
+            && segments.at_address(start).is_some()
+        {
+            index.push((start, offset));
+        }
+        ControlFlow::Continue(())
+    });
+    if !index.is_sorted_by_key(|(start, _)| *start) {
+        index.sort_by_key(|(start, _)| *start);
+    }
+    index.dedup_by_key(|(start, _)| *start);
+    index.shrink_to_fit();
+    index
+}

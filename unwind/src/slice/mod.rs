@@ -1,0 +1,173 @@
+//! The user-space unwinder: what the eBPF program could not follow is walked on here, from the
+//! registers of its last frame, the process's executable mappings, and a copy of part of the stack.
+//!
+//! It follows all registers and all of DWARF. (framehop is the oracle of our tests, but not used
+//! here: its version 0.16 reads no memory in expressions, knows only rip, rsp and rbp, and then
+//! goes on by frame pointer without saying so. So it gets wrong just what comes here: signal
+//! frames, lazy binding, aligned stacks.) A walk is [`End::Complete`] only where the CFI says that
+//! a frame is the outermost, or where a return address is 0. No caller is guessed.
+
+mod cache;
+mod info;
+
+use std::sync::Arc;
+
+use gimli::UnwindContext;
+use rprof_ebpf::record::{End, Mapping, Registers};
+
+pub use cache::Cache;
+pub use info::FrameInfo;
+
+use crate::x86_64::frame::Frame as Known;
+
+/// Bytes of CFI that one walk may run through: a hostile module could have it run megabytes for
+/// each frame.
+const MAX_WORK: usize = 16 << 20;
+
+/// A copy of parts of a stack: addresses and bytes, sorted by address, not overlapping.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stack<'a>(pub &'a [(u64, &'a [u8])]);
+
+impl Stack<'_> {
+    /// The word at an address, if the copy holds all of it.
+    pub fn word(&self, address: u64) -> Option<u64> {
+        let mut word = [0; 8];
+        let mut filled = 0;
+        let mut at = address;
+        // A word may straddle two pieces, and no piece need be longer than a byte.
+        while let Some(rest) = word.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let after = self.0.partition_point(|(start, _)| *start <= at);
+            let (start, bytes) = self.0.get(after.checked_sub(1)?)?;
+            let bytes = bytes.get(usize::try_from(at - start).ok()?..)?;
+            let count = bytes.len().min(rest.len());
+            rest.get_mut(..count)?.copy_from_slice(bytes.get(..count)?);
+            filled += count;
+            at = at.checked_add(count as u64).filter(|_| count > 0)?;
+        }
+        Some(u64::from_le_bytes(word))
+    }
+}
+
+/// A frame that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Index of the mapping that holds the pc.
+    pub mapping: usize,
+    /// File offset of the pc, not adjusted to the call.
+    pub offset: u64,
+    /// The pc itself was interrupted (by a signal); else it is a return address.
+    pub exact: bool,
+}
+
+/// What a walk found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// The callers of the frame that the walk began in, leaf first.
+    pub frames: Vec<Frame>,
+    /// Why it ended.
+    pub end: End,
+}
+
+/// Walks stacks; keeps what is needed again and again.
+pub struct Unwinder {
+    cache: Cache,
+    context: UnwindContext<usize>,
+}
+
+impl Unwinder {
+    /// An unwinder that keeps the modules of `cache`.
+    pub fn new(cache: Cache) -> Self {
+        Self {
+            cache,
+            context: UnwindContext::new(),
+        }
+    }
+
+    /// Walks on from the frame whose registers these are; that frame itself is not repeated.
+    ///
+    /// `mappings` may stand in any order. `load` is asked for the CFI of a mapping's file (or of the
+    /// vDSO) if the cache does not know it; `None` ends walks there with [`End::NoRow`].
+    pub fn walk(
+        &mut self,
+        registers: &Registers,
+        mappings: &[Mapping],
+        stack: Stack<'_>,
+        max_frames: usize,
+        mut load: impl FnMut(&Mapping) -> Option<Arc<FrameInfo>>,
+    ) -> Walk {
+        let mut frames = Vec::new();
+        let mut frame = Known::new(registers);
+        let mut exact = registers.leaf == 1;
+        let mut work = 0;
+        let end = loop {
+            let step = self.step(&frame, exact, mappings, stack, &mut work, &mut load);
+            let (caller, caller_exact) = match step {
+                Ok(caller) => caller,
+                Err(end) => break end,
+            };
+            let Some(pc) = caller.pc().filter(|&pc| pc != 0) else {
+                break End::Complete;
+            };
+            let Some(mapping) = find(mappings, pc, caller_exact) else {
+                break End::NoMapping;
+            };
+            if frames.len() >= max_frames {
+                break End::Depth;
+            }
+            let Some(offset) = mappings.get(mapping).map(|m| offset(m, pc)) else {
+                break End::NoMapping;
+            };
+            frames.push(Frame {
+                mapping,
+                offset,
+                exact: caller_exact,
+            });
+            (frame, exact) = (caller, caller_exact);
+        };
+        Walk { frames, end }
+    }
+
+    /// One frame to its caller, and whether the caller's pc is exact.
+    fn step(
+        &mut self,
+        frame: &Known,
+        exact: bool,
+        mappings: &[Mapping],
+        stack: Stack<'_>,
+        work: &mut usize,
+        load: &mut dyn FnMut(&Mapping) -> Option<Arc<FrameInfo>>,
+    ) -> Result<(Known, bool), End> {
+        let pc = frame.pc().ok_or(End::LostRegister)?;
+        let mapping = find(mappings, pc, exact).and_then(|at| mappings.get(at));
+        let mapping = mapping.ok_or(End::NoMapping)?;
+        let info = self.cache.get(mapping, load).ok_or(End::NoRow)?;
+        let place = offset(mapping, pc).wrapping_sub(u64::from(!exact));
+        let read = |address| stack.word(address);
+        let (caller, signal) = info.caller(place, frame, &mut self.context, work, &read)?;
+        if *work > MAX_WORK {
+            return Err(End::Time);
+        }
+        // A signal handler may have a stack of its own; else stacks grow down. Only at the leaf
+        // may the return address be in a register already.
+        if !signal {
+            let (sp, cfa) = (frame.sp(), caller.sp());
+            if cfa < sp || (cfa == sp && !exact) {
+                return Err(End::NoProgress);
+            }
+        }
+        Ok((caller, signal))
+    }
+}
+
+/// The mapping that holds a pc, or the call before it.
+fn find(mappings: &[Mapping], pc: u64, exact: bool) -> Option<usize> {
+    let place = pc.wrapping_sub(u64::from(!exact));
+    mappings
+        .iter()
+        .position(|m| m.start <= place && place < m.end)
+}
+
+/// File offset of a pc.
+fn offset(mapping: &Mapping, pc: u64) -> u64 {
+    pc.wrapping_sub(mapping.start).wrapping_add(mapping.offset)
+}

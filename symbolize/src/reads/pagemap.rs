@@ -1,0 +1,72 @@
+//! Which pages of a process a read would leave as they are.
+//!
+//! An address range and an open `/proc/PID/pagemap` enter, a verdict leaves. The answer is a moment
+//! old when it is used: it keeps reads off pages that are absent or shared, and the read itself must
+//! not wait either.
+//!
+//! Source: `Documentation/admin-guide/mm/pagemap.rst`; bits 56 and 61 since Linux 4.2 and 3.5.
+
+use std::os::fd::OwnedFd;
+
+use super::ReadError;
+
+const PRESENT: u64 = 1 << 63;
+/// A page of a file, or shared anonymous memory: reading does not un-share it.
+const FILE: u64 = 1 << 61;
+/// Mapped by this process alone.
+const EXCLUSIVE: u64 = 1 << 56;
+
+const PAGE: u64 = 4096;
+/// `TASK_SIZE` with four-level page tables. With five levels programs that ask for it have memory
+/// beyond; no allocator does.
+const USER_END: u64 = (1 << 47) - PAGE;
+/// Pages of one question at most.
+const MAX_PAGES: usize = 32;
+
+/// An open `/proc/PID/pagemap`. It stays that of the memory it was opened for: after an `exec` it
+/// ends at once.
+#[derive(Debug)]
+pub struct Pagemap(OwnedFd);
+
+impl Pagemap {
+    /// Takes an open pagemap.
+    pub fn new(pagemap: OwnedFd) -> Self {
+        Self(pagemap)
+    }
+
+    /// `Ok` if all pages of the range are present, and none of them would be un-shared by a read
+    /// that pins it.
+    ///
+    /// # Errors
+    /// [`ReadError::WouldFault`], [`ReadError::SharedPage`], [`ReadError::BadAddress`] (no user
+    /// address, or longer than 32 pages), [`ReadError::Gone`].
+    pub fn readable(&self, address: u64, len: usize) -> Result<(), ReadError> {
+        let end = u64::try_from(len)
+            .ok()
+            .and_then(|len| address.checked_add(len))
+            .filter(|&end| end <= USER_END)
+            .ok_or(ReadError::BadAddress)?;
+        let first = address / PAGE;
+        let pages = usize::try_from(end.div_ceil(PAGE) - first).unwrap_or(usize::MAX);
+        let mut entries = [[0; 8]; MAX_PAGES];
+        let entries = entries.get_mut(..pages).ok_or(ReadError::BadAddress)?;
+        let wanted = entries.as_flattened_mut();
+        let read = rustix::io::pread(&self.0, &mut *wanted, first * 8);
+        match read {
+            Ok(n) if n == wanted.len() => {}
+            // It ends early only when the memory is no more.
+            Ok(_) | Err(rustix::io::Errno::SRCH) => return Err(ReadError::Gone),
+            Err(_) => return Err(ReadError::NotPermitted),
+        }
+        for &entry in entries.iter() {
+            let entry = u64::from_le_bytes(entry);
+            if entry & PRESENT == 0 {
+                return Err(ReadError::WouldFault);
+            }
+            if entry & (FILE | EXCLUSIVE) == 0 {
+                return Err(ReadError::SharedPage);
+            }
+        }
+        Ok(())
+    }
+}

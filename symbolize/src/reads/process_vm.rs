@@ -1,0 +1,257 @@
+//! `process_vm_readv` that neither waits nor changes the target.
+//!
+//! Pieces enter; each leaves filled, or with the reason. A read is addressed by pidfd
+//! (`PROCESS_VM_PIDFD`), so that no reused pid is read, and does not wait for pages
+//! (`PROCESS_VM_NOWAIT`). A kernel that lacks either flag is refused: there is no fallback to a plain
+//! read. Even so a read can un-share and map pages, so the pagemap is asked first.
+//!
+//! Source of the flags: the patch series "process_vm_readv: add PIDFD and NOWAIT flags" on
+//! linux-mm, v5 of 2026-06-02; in no release up to Linux 7.3-rc7.
+
+use std::fmt;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use libc::{c_int, c_ulong, iovec};
+
+use super::{Pagemap, Piece, ReadError, Reads};
+
+/// The first argument is a pidfd.
+const PIDFD: c_ulong = 1 << 0;
+/// Stop at a page that is not at hand.
+const NOWAIT: c_ulong = 1 << 1;
+/// Pieces of one call at most: each takes the target's lock for itself, and no call may hold our
+/// reader for long.
+const MAX_PIECES: usize = 64;
+
+/// Which flags of `process_vm_readv` the running kernel knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flags {
+    /// `PROCESS_VM_PIDFD`
+    pub pidfd: bool,
+    /// `PROCESS_VM_NOWAIT`
+    pub nowait: bool,
+}
+
+impl Flags {
+    /// Asks the kernel; reads nothing from anyone.
+    pub fn probe() -> Self {
+        // A kernel refuses an unknown flag before it looks at anything else.
+        let knows = |flag| {
+            // SAFETY: both vectors are empty, so no memory is touched.
+            unsafe {
+                libc::process_vm_readv(0, std::ptr::null(), 0, std::ptr::null(), 0, flag) == 0
+            }
+        };
+        Self {
+            pidfd: knows(PIDFD),
+            nowait: knows(NOWAIT),
+        }
+    }
+}
+
+/// The kernel lacks a flag without which a target could be made to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsupported(&'static str);
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "this kernel has no {}", self.0)
+    }
+}
+
+impl std::error::Error for Unsupported {}
+
+/// Reads one process through its pidfd.
+#[derive(Debug)]
+pub struct ProcessVm {
+    pidfd: OwnedFd,
+    pagemap: Pagemap,
+}
+
+impl ProcessVm {
+    /// `pidfd` is the process's (of its leader, not `PIDFD_THREAD`), `pagemap` the same process's
+    /// open `/proc/PID/pagemap`; `flags` what [`Flags::probe`] found.
+    ///
+    /// # Errors
+    /// [`Unsupported`] names the flag that the kernel lacks.
+    pub fn open(flags: Flags, pidfd: OwnedFd, pagemap: OwnedFd) -> Result<Self, Unsupported> {
+        if !flags.nowait {
+            return Err(Unsupported("PROCESS_VM_NOWAIT"));
+        }
+        if !flags.pidfd {
+            return Err(Unsupported("PROCESS_VM_PIDFD"));
+        }
+        Ok(Self {
+            pidfd,
+            pagemap: Pagemap::new(pagemap),
+        })
+    }
+
+    /// One system call: how many bytes came, in the order of the pieces.
+    fn call(&self, pieces: &mut [&mut Piece<'_>]) -> Result<usize, c_int> {
+        let local: Vec<_> = pieces.iter_mut().map(|p| local(p)).collect();
+        let remote: Vec<_> = pieces.iter().map(|p| remote(p)).collect();
+        // SAFETY: each local vector is a buffer that `pieces` borrows mutably until we return;
+        // remote addresses are only looked up in the other process.
+        let read = unsafe {
+            libc::process_vm_readv(
+                self.pidfd.as_raw_fd(),
+                local.as_ptr(),
+                local.len() as c_ulong,
+                remote.as_ptr(),
+                remote.len() as c_ulong,
+                PIDFD | NOWAIT,
+            )
+        };
+        usize::try_from(read).map_err(|_| last_errno())
+    }
+}
+
+fn last_errno() -> c_int {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+fn local(piece: &mut Piece<'_>) -> iovec {
+    iovec {
+        iov_base: piece.buffer.as_mut_ptr().cast(),
+        iov_len: piece.buffer.len(),
+    }
+}
+
+fn remote(piece: &Piece<'_>) -> iovec {
+    iovec {
+        iov_base: std::ptr::without_provenance_mut(piece.address as usize),
+        iov_len: piece.buffer.len(),
+    }
+}
+
+impl Reads for ProcessVm {
+    fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), ReadError> {
+        for pieces in pieces.chunks_mut(MAX_PIECES) {
+            let mut readable = Vec::with_capacity(pieces.len());
+            for piece in pieces {
+                piece.result = self.pagemap.readable(piece.address, piece.buffer.len());
+                if piece.result.is_ok() {
+                    readable.push(piece);
+                }
+            }
+            read_all(&mut readable, |pieces| self.call(pieces));
+        }
+        pieces.iter().try_for_each(|piece| piece.result)
+    }
+}
+
+/// Reads all pieces with as many calls as their gaps need: the kernel stops at the first page that
+/// it cannot read. Each call settles one piece at least.
+fn read_all(
+    mut pieces: &mut [&mut Piece<'_>],
+    mut call: impl FnMut(&mut [&mut Piece<'_>]) -> Result<usize, c_int>,
+) {
+    while !pieces.is_empty() {
+        let mut left = match call(pieces) {
+            Ok(read) => read,
+            // Nothing was read of the first piece.
+            Err(libc::EFAULT) => 0,
+            Err(errno) => {
+                let why = match errno {
+                    libc::ESRCH => ReadError::Gone,
+                    libc::EPERM => ReadError::NotPermitted,
+                    _ => ReadError::NotRead,
+                };
+                pieces.iter_mut().for_each(|p| p.result = Err(why));
+                return;
+            }
+        };
+        let mut settled = 0;
+        for piece in pieces.iter_mut() {
+            settled += 1;
+            match left.checked_sub(piece.buffer.len()) {
+                Some(rest) => {
+                    piece.result = Ok(());
+                    left = rest;
+                }
+                None => {
+                    piece.result = Err(ReadError::WouldFault);
+                    break;
+                }
+            }
+        }
+        pieces = pieces.get_mut(settled..).unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kernel whose readable memory is 0..1000 and 2000.., each byte its address's lowest.
+    fn kernel(pieces: &mut [&mut Piece<'_>]) -> Result<usize, c_int> {
+        let mut read = 0;
+        for piece in pieces {
+            for (byte, address) in piece.buffer.iter_mut().zip(piece.address..) {
+                if (1000..2000).contains(&address) {
+                    return if read == 0 {
+                        Err(libc::EFAULT)
+                    } else {
+                        Ok(read)
+                    };
+                }
+                *byte = address as u8;
+                read += 1;
+            }
+        }
+        Ok(read)
+    }
+
+    fn results(at: &[(u64, usize)]) -> Vec<Result<u8, ReadError>> {
+        let mut buffers: Vec<_> = at.iter().map(|&(_, len)| vec![0; len]).collect();
+        let mut pieces: Vec<_> = at
+            .iter()
+            .zip(&mut buffers)
+            .map(|(&(address, _), buffer)| Piece::new(address, buffer))
+            .collect();
+        let mut all: Vec<_> = pieces.iter_mut().collect();
+        let mut calls = 0;
+        read_all(&mut all, |pieces| {
+            calls += 1;
+            kernel(pieces)
+        });
+        assert!(calls <= at.len(), "{calls} calls for {} pieces", at.len());
+        let last = |p: &Piece<'_>| p.buffer.last().copied().unwrap_or(0);
+        pieces.iter().map(|p| p.result.map(|()| last(p))).collect()
+    }
+
+    #[test]
+    fn a_gap_costs_only_its_own_piece() {
+        let gap = Err(ReadError::WouldFault);
+        assert_eq!(results(&[(0, 8), (16, 4)]), [Ok(7), Ok(19)]);
+        assert_eq!(results(&[(1500, 8), (16, 4)]), [gap, Ok(19)]);
+        // One piece that ends in the gap, then two behind it.
+        let partial = [(992, 8), (996, 8), (2000, 8), (1000, 1), (3, 1)];
+        assert_eq!(results(&partial), [Ok(231), gap, Ok(215), gap, Ok(3)]);
+        assert_eq!(
+            results(&[(1000, 1), (1001, 0), (1002, 1)]),
+            [gap, Ok(0), gap]
+        );
+    }
+
+    #[test]
+    fn a_process_that_is_gone_ends_all_pieces() {
+        let (mut a, mut b) = ([0], [0]);
+        let mut pieces = [Piece::new(1, &mut a), Piece::new(2, &mut b)];
+        let mut all: Vec<_> = pieces.iter_mut().collect();
+        read_all(&mut all, |_| Err(libc::ESRCH));
+        assert!(pieces.iter().all(|p| p.result == Err(ReadError::Gone)));
+    }
+
+    #[test]
+    fn a_kernel_without_nowait_is_refused_in_one_sentence() {
+        let fd = || OwnedFd::from(std::fs::File::open("/proc/self/pagemap").unwrap());
+        let flags = Flags {
+            pidfd: true,
+            nowait: false,
+        };
+        let refused = ProcessVm::open(flags, fd(), fd()).unwrap_err();
+        assert_eq!(refused.to_string(), "this kernel has no PROCESS_VM_NOWAIT");
+    }
+}

@@ -1,0 +1,310 @@
+//! Where a profile goes. A path and perhaps a format come in, before sampling; a profile goes out,
+//! at the end: directly to standard output, a pipe or a device, else through a temporary file. It
+//! never replaces a file that is no profile, never leaves half a profile under the asked name, and
+//! saves elsewhere what cannot be written where it should be.
+
+mod error;
+mod existing;
+mod file;
+
+use std::fs::{self, File, FileType, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub use error::{Error, NotWritten};
+pub use file::remove_partial_files;
+use file::{Encode, Partial, write_all};
+
+use super::{About, Profile, Symbols, folded, pprof, svg};
+
+/// How long a named pipe may be without a reader.
+const READER_WAIT: Duration = Duration::from_secs(5);
+
+/// How a profile is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// gzipped pprof.
+    Pprof,
+    /// Folded lines.
+    Folded,
+    /// A flame graph.
+    Svg,
+    /// The Firefox Profiler's JSON: known, but not written yet.
+    Firefox,
+}
+
+impl Format {
+    /// The format asked for, else the one that the path's ending says, else pprof.
+    pub fn of(asked: Option<Self>, path: &Path) -> Self {
+        let name = path.as_os_str().as_encoded_bytes();
+        asked.unwrap_or(match name {
+            _ if name.ends_with(b".folded") => Self::Folded,
+            _ if name.ends_with(b".svg") => Self::Svg,
+            _ if name.ends_with(b".json") => Self::Firefox,
+            _ => Self::Pprof,
+        })
+    }
+
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Pprof => ".pb.gz",
+            Self::Folded => ".folded",
+            Self::Svg => ".svg",
+            Self::Firefox => ".json",
+        }
+    }
+}
+
+/// An output that was asked for.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// `None`: standard output.
+    path: Option<PathBuf>,
+    format: Format,
+    owner: Option<(u32, u32)>,
+}
+
+/// What stands at a path.
+enum Found {
+    Nothing,
+    Replaceable,
+    Stream,
+}
+
+impl Output {
+    /// The output at `path` (`-`: standard output). Under sudo its file will belong to the caller.
+    ///
+    /// # Errors
+    /// The format is one that rprof cannot write.
+    pub fn new(path: &Path, asked: Option<Format>) -> Result<Self, Error> {
+        let format = Format::of(asked, path);
+        if format == Format::Firefox {
+            return Err(Error::new(
+                "rprof cannot write the Firefox format (.json) yet".into(),
+                Some("-o rprof.pb.gz".into()),
+            ));
+        }
+        Ok(Self {
+            path: (path != Path::new("-")).then(|| path.to_owned()),
+            format,
+            owner: sudo_caller(),
+        })
+    }
+
+    /// Gives the file to this user and group instead of sudo's caller.
+    pub fn owned_by(mut self, owner: Option<(u32, u32)>) -> Self {
+        self.owner = owner;
+        self
+    }
+
+    /// The format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The path; `None` for standard output.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Finds out now what would fail after minutes of sampling. Changes nothing.
+    ///
+    /// # Errors
+    /// Each reason why this output cannot be written, with what to type instead.
+    pub fn check_writable_before_sampling(&self) -> Result<(), Error> {
+        let Some(path) = &self.path else {
+            if self.format == Format::Pprof && io::stdout().is_terminal() {
+                return Err(Error::new(
+                    "standard output is a terminal, and a pprof profile is not text".into(),
+                    Some("-o rprof.pb.gz".into()),
+                ));
+            }
+            return Ok(());
+        };
+        match look(path)? {
+            // Opening it would wait for its reader, or make that reader see an end.
+            Found::Stream => Ok(()),
+            Found::Nothing | Found::Replaceable => {
+                Partial::create(directory(path), ".rprof-", ".part")
+                    .map(drop)
+                    .map_err(|e| {
+                        Error::io(format!("cannot create {}", path.display()), &e)
+                            .next(format!("-o /var/tmp/rprof{}", self.format.ending()))
+                    })
+            }
+        }
+    }
+
+    /// Writes a profile in the output's format.
+    ///
+    /// # Errors
+    /// As [`Output::write_with`].
+    pub fn write(
+        &self,
+        profile: &Profile,
+        symbols: &Symbols,
+        about: &About,
+    ) -> Result<(), NotWritten> {
+        self.write_with(&mut |out| match self.format {
+            Format::Pprof => pprof::write(profile, symbols, about, out),
+            Format::Folded => folded::write(profile, symbols, out),
+            Format::Svg => svg::write(profile, symbols, about, out),
+            Format::Firefox => Err(io::ErrorKind::Unsupported.into()),
+        })
+    }
+
+    /// Writes what `encode` gives; it is called again if the first place fails.
+    ///
+    /// # Errors
+    /// Why it is not where it should be, and where it was saved instead: `$TMPDIR`, `/var/tmp` or
+    /// `/tmp`, readable by its owner only. Not if standard output is a pipe whose reader left.
+    pub fn write_with(
+        &self,
+        encode: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), NotWritten> {
+        let Err(error) = self.try_write(encode) else {
+            return Ok(());
+        };
+        if self.path.is_none() && error.is_broken_pipe() {
+            return Err(NotWritten { error, saved: None });
+        }
+        let places = [
+            std::env::var_os("TMPDIR").map(PathBuf::from),
+            Some("/var/tmp".into()),
+            Some("/tmp".into()),
+        ];
+        let saved = places
+            .into_iter()
+            .flatten()
+            .filter(|place| place.is_absolute())
+            .find_map(|place| self.save(&place, encode).ok());
+        Err(NotWritten { error, saved })
+    }
+
+    fn save(&self, directory: &Path, encode: Encode<'_>) -> io::Result<PathBuf> {
+        let mut partial = Partial::create(directory, "rprof-", self.format.ending())?;
+        partial.fill(encode, self.owner)?;
+        partial.keep()
+    }
+
+    fn try_write(&self, encode: Encode<'_>) -> Result<(), Error> {
+        let Some(path) = &self.path else {
+            let failed = |e: io::Error| Error::io("cannot write to standard output".into(), &e);
+            // Not through std's own buffer, which looks for line ends.
+            let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
+            return write_all(&File::from(stdout), encode).map_err(failed);
+        };
+        let failed = |e: io::Error| Error::io(format!("cannot write {}", path.display()), &e);
+        if let Found::Stream = look(path)? {
+            let stream = open_stream(path).map_err(failed)?;
+            return write_all(&stream, encode).map_err(failed);
+        }
+        let mut partial = Partial::create(directory(path), ".rprof-", ".part").map_err(failed)?;
+        partial.fill(encode, self.owner).map_err(failed)?;
+        // Once more: somebody may have put a file there while we sampled.
+        let replace = match look(path)? {
+            Found::Replaceable => true,
+            Found::Nothing => false,
+            Found::Stream => return Err(failed(io::ErrorKind::AlreadyExists.into())),
+        };
+        partial.rename(path, replace).map_err(failed)
+    }
+}
+
+/// The directory of a path.
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// What stands at a path, or why it cannot be an output.
+fn look(path: &Path) -> Result<Found, Error> {
+    let shown = path.display();
+    let failed = |e: io::Error| Error::io(format!("cannot look at {shown}"), &e);
+    let own = match fs::symlink_metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(e) => return Err(failed(e)),
+    };
+    // `/dev/stdout` and what a shell makes of `>(…)` are links to pipes and devices.
+    let kind = match fs::metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(_) if own.is_symlink() => own,
+        Err(e) => return Err(failed(e)),
+    };
+    if is_stream(kind) {
+        return Ok(Found::Stream);
+    }
+    let refused = |what: &str, next: String| Err(Error::new(format!("{shown} {what}"), Some(next)));
+    if kind.is_dir() {
+        return refused(
+            "is a directory",
+            format!("-o {}", path.join("rprof.pb.gz").display()),
+        );
+    }
+    if own.is_symlink() {
+        let next = fs::canonicalize(path).unwrap_or_else(|_| "rprof.pb.gz".into());
+        return refused(
+            "is a symbolic link, which rprof does not follow",
+            format!("-o {}", next.display()),
+        );
+    }
+    if !kind.is_file() {
+        return refused("is neither a file nor a pipe", "-o rprof.pb.gz".into());
+    }
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path);
+    match opened.and_then(|file| existing::is_replaceable(&file)) {
+        Ok(true) => Ok(Found::Replaceable),
+        Ok(false) => refused(
+            "exists and is not a profile: rprof does not overwrite it",
+            "-o rprof.pb.gz, or another name that is free".into(),
+        ),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+fn is_stream(kind: FileType) -> bool {
+    kind.is_fifo() || kind.is_char_device()
+}
+
+/// Opens a pipe or device for writing, whose reader may be late, but not for ever.
+fn open_stream(path: &Path) -> io::Result<File> {
+    let started = Instant::now();
+    loop {
+        let opened = OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path);
+        match opened {
+            Err(e) if e.raw_os_error() == Some(libc::ENXIO) && started.elapsed() < READER_WAIT => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(e) => return Err(e),
+            Ok(file) => {
+                if !is_stream(file.metadata()?.file_type()) {
+                    return Err(io::ErrorKind::AlreadyExists.into());
+                }
+                let flags = rustix::fs::fcntl_getfl(&file)?;
+                rustix::fs::fcntl_setfl(&file, flags - rustix::fs::OFlags::NONBLOCK)?;
+                return Ok(file);
+            }
+        }
+    }
+}
+
+/// User and group of who called sudo.
+fn sudo_caller() -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let id = |name| std::env::var(name).ok()?.parse().ok();
+    Some((id("SUDO_UID")?, id("SUDO_GID")?))
+}

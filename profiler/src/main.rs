@@ -1,2 +1,106 @@
-//! rprof
-fn main() {}
+//! The `rprof` binary: glue. Words go in, an exit code leaves; the work is in the library.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use rprof_profiler::cli::args::{Color, Record, Task};
+use rprof_profiler::cli::failure::{exit, with_sudo};
+use rprof_profiler::cli::parse::{Parsed, parse};
+use rprof_profiler::cli::settings::colored;
+use rprof_profiler::cli::{Failure, Settings, documents};
+use rprof_profiler::report::check::{self, Machine};
+use rprof_profiler::report::paint::Paint;
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    match run(&words) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            say(&format!("{failure}\n"));
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(words: &[OsString]) -> Result<u8, Failure> {
+    let args = match parse(words)? {
+        Parsed::Args(args) => *args,
+        Parsed::Answer(text) => return answer(text.as_bytes()),
+        Parsed::Nothing(help) => {
+            say(help);
+            return Ok(exit::USAGE);
+        }
+    };
+    match args.task {
+        None => record(&args.record, words),
+        Some(Task::Check { json, color }) => checked(json, color, words),
+        Some(Task::Completions { shell }) => answer(&documents::completions(shell)),
+        Some(Task::Man) => {
+            let page = documents::man();
+            answer(&page.map_err(|error| Failure::new(format!("no manual page: {error}")))?)
+        }
+    }
+}
+
+/// Records a profile.
+fn record(typed: &Record, words: &[OsString]) -> Result<u8, Failure> {
+    let machine = Machine::read();
+    let settings = Settings::resolve(typed, &machine)?;
+    check::allowed(&check::checks(&machine, &as_root(words)))?;
+    // SAMPLING IS CALLED HERE: `rprof_profiler::sampling::run(&settings, &mut |progress| …)` gives
+    // an outcome or a `Failure`. `report::progress::ProgressLine::new(&settings)` draws what it
+    // reports and is cleared after it; `report::summary::summary` is printed with `say` unless
+    // `settings.verbosity` is `Quiet`; a command's end becomes the exit code by
+    // `cli::command::exit_code`.
+    let _ = settings;
+    Err(Failure::new("this build does not sample yet").next("rprof check"))
+}
+
+/// Says what this machine allows: text for people to standard error, JSON to standard output.
+fn checked(json: bool, color: Color, words: &[OsString]) -> Result<u8, Failure> {
+    let checks = check::checks(&Machine::read(), &as_root(words));
+    if json {
+        answer(check::json(&checks).as_bytes())?;
+    } else {
+        let paint = Paint { on: colored(color) };
+        say(&check::text(&checks, paint));
+    }
+    Ok(match check::allowed(&checks) {
+        Ok(()) => exit::DONE,
+        Err(_) => exit::FAILED,
+    })
+}
+
+/// The command line at hand, as it is typed as root.
+fn as_root(words: &[OsString]) -> String {
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    with_sudo(&words)
+}
+
+/// Writes to standard error. That nobody listens there is no reason to fail, or to panic as
+/// `eprint!` would: the exit code still tells.
+fn say(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Writes what was asked for to standard output.
+///
+/// Rust ignores SIGPIPE, so `rprof --help | head -1` meets EPIPE here. The reader has what it
+/// wanted and left: that is no failure of ours. Making SIGPIPE deadly instead, as is usual for such
+/// tools, would kill a recording, and its profile with it, because of a closed pipe.
+fn answer(bytes: &[u8]) -> Result<u8, Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(exit::DONE),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(exit::DONE),
+        Err(error) => Err(Failure::file(
+            "write to",
+            "standard output".as_ref(),
+            &error,
+        )),
+    }
+}

@@ -1,1 +1,27 @@
-//! (in work)
+//! The command line. Words come in, [`Settings`] or a [`Failure`] leave.
+//!
+//! What was typed ([`args::Args`]) and what it means here ([`Settings`]) are two types: the first
+//! is the one definition that help, manual page and completions are made from, the second has
+//! defaults filled in and has been checked against the machine. Nothing here samples, and nothing
+//! here is kept once sampling begins.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`args`] | every option: its name, its documentation, its test |
+//! | [`values`] | how `10s`, `256MiB`, `0-3,5` and `K=V` are read |
+//! | [`parse`] | words to arguments, and what is said when they make no sense |
+//! | [`settings`] | arguments to settings |
+//! | [`command`] | the command to run: its file, its user, its exit code |
+//! | [`failure`] | what people are told when something does not work |
+//! | [`documents`] | completions and the manual page |
+
+pub mod args;
+pub mod command;
+pub mod documents;
+pub mod failure;
+pub mod parse;
+pub mod settings;
+pub mod values;
+
+pub use failure::Failure;
+pub use settings::Settings;

@@ -1,0 +1,175 @@
+//! What people are told when something does not work: what happened, to which file or process, and
+//! the next command to type; and the exit code that goes with it. What enters is the cause, what
+//! leaves is two or three lines of text. It never prints anything itself.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+/// Exit codes, as the manual page lists them.
+pub mod exit {
+    /// Done.
+    pub const DONE: u8 = 0;
+    /// Something failed, or this machine cannot be profiled.
+    pub const FAILED: u8 = 1;
+    /// The command line makes no sense.
+    pub const USAGE: u8 = 2;
+    /// The command was found, and could not be run.
+    pub const CANNOT_RUN: u8 = 126;
+    /// The command was not found.
+    pub const NOT_FOUND: u8 = 127;
+}
+
+/// An error for people. [`fmt::Display`] gives all its lines, without a final newline:
+///
+/// ```text
+/// rprof: no process has the pid 4242
+///   try: pgrep -a NAME
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    what: String,
+    next: Vec<String>,
+    code: u8,
+}
+
+impl Failure {
+    /// Something did not work; exit code 1. `what` is one sentence without a full stop.
+    pub fn new(what: impl Into<String>) -> Self {
+        Failure {
+            what: what.into(),
+            next: Vec::new(),
+            code: exit::FAILED,
+        }
+    }
+
+    /// The command line makes no sense; exit code 2.
+    pub fn usage(what: impl Into<String>) -> Self {
+        Failure::new(what).code(exit::USAGE)
+    }
+
+    /// An operation on a file failed: "cannot `action` `path`: why".
+    pub fn file(action: &str, path: &Path, error: &io::Error) -> Self {
+        Failure::new(format!(
+            "cannot {action} {}: {}",
+            path.display(),
+            reason(error)
+        ))
+    }
+
+    /// Adds a command that can be typed next.
+    #[must_use]
+    pub fn next(mut self, command: impl Into<String>) -> Self {
+        self.next.push(command.into());
+        self
+    }
+
+    /// Sets the exit code.
+    #[must_use]
+    pub fn code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// The code to exit with.
+    pub fn exit_code(&self) -> u8 {
+        self.code
+    }
+
+    /// The commands that can be typed next.
+    pub fn next_commands(&self) -> &[String] {
+        &self.next
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rprof: {}", self.what)?;
+        for next in &self.next {
+            write!(f, "\n  try: {next}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The system's words for an error, without the number that Rust adds.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error ") {
+        Some((words, _)) => words.to_string(),
+        None => text,
+    }
+}
+
+/// A word as a shell reads it back.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_string()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// How this very command is typed again as root. Under sudo the search path is another: a binary
+/// that is not in one of the system's folders needs its full name.
+pub fn with_sudo(words: &[String]) -> String {
+    let standard = [
+        "/usr/local/sbin",
+        "/usr/local/bin",
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+    ];
+    let typed = words.first().map_or("rprof", String::as_str);
+    let binary = match std::env::current_exe() {
+        Ok(path) if !typed.contains('/') => match path.parent() {
+            Some(folder) if standard.iter().any(|s| folder == Path::new(s)) => typed.to_string(),
+            _ => path.display().to_string(),
+        },
+        _ => typed.to_string(),
+    };
+    let mut line = format!("sudo {}", quoted(&binary));
+    for word in words.iter().skip(1) {
+        line.push(' ');
+        line.push_str(&quoted(word));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_happened_and_what_to_type() {
+        let failure = Failure::usage("no process has the pid 7").next("pgrep -a NAME");
+        assert_eq!(
+            failure.to_string(),
+            "rprof: no process has the pid 7\n  try: pgrep -a NAME"
+        );
+        assert_eq!(failure.exit_code(), 2);
+    }
+
+    #[test]
+    fn names_the_file_without_error_numbers() {
+        let error = io::Error::from_raw_os_error(libc::EACCES);
+        let failure = Failure::file("write", Path::new("/x/y.pb.gz"), &error);
+        assert_eq!(
+            failure.to_string(),
+            "rprof: cannot write /x/y.pb.gz: Permission denied"
+        );
+        assert_eq!(failure.exit_code(), 1);
+    }
+
+    #[test]
+    fn quotes_what_a_shell_would_change() {
+        assert_eq!(quoted("--comm=py"), "--comm=py");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+}

@@ -1,0 +1,250 @@
+//! From words to arguments. When the words make no sense, one sentence says why, and the next line
+//! is what to type instead: clap's own messages are rewritten here, because they know the grammar
+//! but not what the person wanted. Nothing here looks at the machine.
+
+use std::ffi::OsString;
+
+use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::args::{Args, SHORT_HELP};
+use super::failure::{Failure, exit, quoted};
+
+/// What the words come to.
+#[derive(Debug)]
+pub enum Parsed {
+    /// Something to do.
+    Args(Box<Args>),
+    /// Help or version: for standard output, exit code 0.
+    Answer(String),
+    /// Nothing was typed: for standard error, exit code 2.
+    Nothing(&'static str),
+}
+
+/// Words and options that the contract has and this version has not.
+const LATER: [(&str, &str); 6] = [
+    ("top", "sudo rprof --all -d 10s"),
+    ("view", "go tool pprof -http=: rprof.pb.gz"),
+    ("push", "sudo rprof --all -d 10s -o out.pb.gz"),
+    ("gate", "sudo rprof -o new.pb.gz -- ./benchmark"),
+    ("--push", "sudo rprof --all -d 10s -o out.pb.gz"),
+    ("--interval", "sudo rprof --all -d 10s -o out.pb.gz"),
+];
+
+/// Reads a command line; the first word is rprof's own name.
+///
+/// # Errors
+/// One sentence and what to type instead; exit code 2.
+pub fn parse(words: &[OsString]) -> Result<Parsed, Failure> {
+    if words.len() <= 1 {
+        return Ok(Parsed::Nothing(SHORT_HELP));
+    }
+    match Args::try_parse_from(words) {
+        Ok(args) => Ok(Parsed::Args(Box::new(args))),
+        Err(error) if error.exit_code() == i32::from(exit::DONE) => {
+            Ok(Parsed::Answer(error.render().to_string()))
+        }
+        Err(error) => Err(explain(&error, words)),
+    }
+}
+
+/// Says in our words what clap found.
+fn explain(error: &clap::Error, words: &[OsString]) -> Failure {
+    let get = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => texts.first().cloned(),
+        _ => None,
+    };
+    let argument = get(ContextKind::InvalidArg).unwrap_or_default();
+    let value = get(ContextKind::InvalidValue).unwrap_or_default();
+    match error.kind() {
+        ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand => {
+            let word = get(ContextKind::InvalidSubcommand).unwrap_or(argument);
+            let near = get(ContextKind::SuggestedArg);
+            unknown(&word, near, words)
+        }
+        ErrorKind::InvalidValue if value.is_empty() => {
+            Failure::usage(format!("{argument} needs a value")).next("rprof --help")
+        }
+        ErrorKind::InvalidValue => {
+            let mut failure = Failure::usage(format!(
+                "'{value}' is not a value of {}",
+                name_of(&argument)
+            ));
+            if let Some(ContextValue::Strings(values)) = error.get(ContextKind::ValidValue) {
+                failure = failure.next(format!("{} {}", name_of(&argument), values.join("|")));
+            }
+            failure
+        }
+        ErrorKind::ValueValidation => {
+            let why = std::error::Error::source(error).map_or(String::new(), |s| format!(": {s}"));
+            Failure::usage(format!("{} '{value}'{why}", name_of(&argument))).next("rprof --help")
+        }
+        ErrorKind::ArgumentConflict => Failure::usage(format!(
+            "{} cannot stand together with {}",
+            name_of(&argument),
+            get(ContextKind::PriorArg).map_or("the rest".to_string(), |a| name_of(&a).to_string())
+        ))
+        .next("rprof --help"),
+        ErrorKind::MissingRequiredArgument => {
+            Failure::usage(format!("{argument} is missing")).next(missing(words))
+        }
+        ErrorKind::InvalidUtf8 => {
+            Failure::usage("an option's value is not valid UTF-8").next("rprof --help")
+        }
+        _ => {
+            let text = error.render().to_string();
+            let first = text.lines().next().unwrap_or_default();
+            Failure::usage(first.trim_start_matches("error: ")).next("rprof --help")
+        }
+    }
+}
+
+/// `--freq` of `--freq <HZ>`.
+fn name_of(argument: &str) -> &str {
+    argument.split([' ', '=']).next().unwrap_or(argument)
+}
+
+/// What to type when a word is missing after a subcommand.
+fn missing(words: &[OsString]) -> &'static str {
+    if words.iter().any(|word| word == "completions") {
+        "rprof completions bash"
+    } else {
+        "rprof --help"
+    }
+}
+
+/// A word or an option that means nothing here.
+fn unknown(word: &str, near: Option<String>, words: &[OsString]) -> Failure {
+    if let Some((_, instead)) = LATER.iter().find(|(later, _)| name_of(word) == *later) {
+        return Failure::usage(format!("{} is not in this version yet", name_of(word)))
+            .next(*instead);
+    }
+    if word.starts_with('-') {
+        let failure = Failure::usage(format!("there is no option {word}"));
+        return failure.next(near.map_or("rprof --help".into(), |near| format!("rprof {near}")));
+    }
+    if word.split(',').all(|part| part.parse::<u32>().is_ok()) {
+        return Failure::usage(format!("pids are given with -p: '{word}'"))
+            .next(format!("rprof -p {word}"));
+    }
+    let mut line = String::from("rprof");
+    let mut seen = false;
+    for typed in words.iter().skip(1).map(|w| w.to_string_lossy()) {
+        if !seen && typed == word {
+            seen = true;
+            line.push_str(" --");
+        }
+        line.push(' ');
+        line.push_str(&quoted(&typed));
+    }
+    Failure::usage(format!(
+        "'{word}' is no task of rprof; a command to run stands after --"
+    ))
+    .next(line)
+    .next("rprof --help")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(line: &str) -> String {
+        let words: Vec<OsString> = std::iter::once("rprof")
+            .chain(line.split_whitespace())
+            .map(OsString::from)
+            .collect();
+        match parse(&words) {
+            Err(failure) => {
+                assert_eq!(failure.exit_code(), 2, "{line}");
+                failure.to_string()
+            }
+            Ok(other) => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn mistakes() {
+        let cases = [
+            (
+                "top",
+                "top is not in this version yet\n  try: sudo rprof --all -d 10s",
+            ),
+            (
+                "view x.pb.gz",
+                "view is not in this version yet\n  try: go tool pprof -http=: rprof.pb.gz",
+            ),
+            (
+                "gate --max 5%",
+                "gate is not in this version yet\n  try: sudo rprof -o new.pb.gz -- ./benchmark",
+            ),
+            (
+                "--all --push http://x",
+                "--push is not in this version yet\n  try: sudo rprof --all -d 10s -o out.pb.gz",
+            ),
+            (
+                "--all --interval=10s",
+                "--interval is not in this version yet\n  try: sudo rprof --all -d 10s -o out.pb.gz",
+            ),
+            (
+                "./server --port 1",
+                "'./server' is no task of rprof; a command to run stands after --\n  try: rprof -- ./server --port 1\n  try: rprof --help",
+            ),
+            (
+                "-F 99 ./a",
+                "'./a' is no task of rprof; a command to run stands after --\n  try: rprof -F 99 -- ./a\n  try: rprof --help",
+            ),
+            (
+                "1234",
+                "pids are given with -p: '1234'\n  try: rprof -p 1234",
+            ),
+            (
+                "chek",
+                "'chek' is no task of rprof; a command to run stands after --\n  try: rprof -- chek\n  try: rprof --help",
+            ),
+            ("--al", "there is no option --al\n  try: rprof --all"),
+            ("--zzz", "there is no option --zzz\n  try: rprof --help"),
+            (
+                "-a -d 10",
+                "--duration '10': a time is a number and a unit: 500ms, 10s, 5m or 1h\n  try: rprof --help",
+            ),
+            (
+                "-a -F 0",
+                "--freq '0': at 0 samples a second there is no profile\n  try: rprof --help",
+            ),
+            (
+                "-a --format png",
+                "'png' is not a value of --format\n  try: --format pprof|folded|svg|firefox",
+            ),
+            (
+                "-a -o",
+                "--output <FILE> needs a value\n  try: rprof --help",
+            ),
+            (
+                "completions",
+                "<SHELL> is missing\n  try: rprof completions bash",
+            ),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(said(line), format!("rprof: {expected}"), "{line}");
+        }
+    }
+
+    #[test]
+    fn answers() {
+        let answer = |word: &str| match parse(&["rprof".into(), word.into()]) {
+            Ok(Parsed::Answer(text)) => text,
+            other => panic!("{word}: {other:?}"),
+        };
+        assert!(answer("--version").starts_with("rprof "));
+        for word in ["-h", "--help"] {
+            let help = answer(word);
+            assert!(help.contains("--on-fault"), "{help}");
+            for later in ["--push", "--interval", "top", "gate"] {
+                assert!(!help.contains(later), "{later}: {help}");
+            }
+        }
+        assert!(matches!(parse(&["rprof".into()]), Ok(Parsed::Nothing(_))));
+        assert!(matches!(parse(&[]), Ok(Parsed::Nothing(_))));
+    }
+}

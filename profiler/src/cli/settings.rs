@@ -1,0 +1,445 @@
+//! What the arguments mean on this machine. [`Record`] and [`Machine`] come in; [`Settings`], in
+//! which nothing is left to guess, leave, or the one thing that is wrong. Everything that can be
+//! refused is refused here, before anything is sampled: an hour of sampling must not end in "no
+//! such folder".
+
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Access, access};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::args::Record;
+pub use super::args::{Color, Event, Format, OnFault, Reads};
+use super::command;
+pub use super::command::{Command, User};
+use super::failure::{Failure, exit, quoted, reason};
+use super::values::Cpus;
+use crate::report::check::Machine;
+
+/// A recording, completely described.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What is profiled.
+    pub target: Target,
+    /// Samples a second on each CPU; 1 at least.
+    pub frequency: u32,
+    /// How long; `None`: until Ctrl-C, or the command's end.
+    pub duration: Option<Duration>,
+    /// What makes a sample.
+    pub event: Event,
+    /// The CPUs that are sampled: all that are online, unless some were named.
+    pub cpus: Cpus,
+    /// Who reads names.
+    pub reads: Reads,
+    /// What becomes of samples that could not be read.
+    pub on_fault: OnFault,
+    /// Keep kernel frames.
+    pub kernel: bool,
+    /// Keep inlined functions.
+    pub inline: bool,
+    /// Bytes that the growing profile may take in memory.
+    pub max_memory: u64,
+    /// Where the profile goes.
+    pub output: Output,
+    /// Its format.
+    pub format: Format,
+    /// Labels of every sample.
+    pub labels: Vec<(String, String)>,
+    /// How much is said.
+    pub verbosity: Verbosity,
+    /// Whether text on standard error is colored.
+    pub color: bool,
+}
+
+/// What is profiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Every process.
+    All {
+        /// Only those in this cgroup and below: its folder, absolute.
+        cgroup: Option<PathBuf>,
+        /// Only those whose name matches this glob.
+        comm: Option<String>,
+    },
+    /// Processes that existed a moment ago.
+    Pids {
+        /// Their pids as rprof sees them, sorted, each once.
+        pids: Vec<u32>,
+        /// Their children too.
+        children: bool,
+    },
+    /// A command that is started.
+    Command(Command),
+}
+
+/// Where a profile goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Standard output.
+    Stdout,
+    /// A file, replaced when the profile is complete; or a pipe or device, written directly.
+    File(PathBuf),
+}
+
+/// How much is said on standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Errors.
+    Quiet,
+    /// Progress and summary too.
+    #[default]
+    Normal,
+    /// What is being done, too.
+    Verbose,
+    /// Everything.
+    Most,
+}
+
+/// The file that a profile goes to if none is named.
+const DEFAULT_OUTPUT: &str = "rprof.pb.gz";
+
+impl Settings {
+    /// Resolves what was typed.
+    ///
+    /// # Errors
+    /// Exit code 2, or 126 or 127 for a command that cannot be run.
+    pub fn resolve(typed: &Record, machine: &Machine) -> Result<Settings, Failure> {
+        let target = target(typed)?;
+        let all = matches!(target, Target::All { .. });
+        let format = format(typed)?;
+        let output = output(typed.output.as_deref(), format)?;
+        if typed.event == Event::Cycles && !machine.pmu {
+            return Err(
+                Failure::usage("this machine has no hardware counter for --event cycles")
+                    .next("rprof --all --event cpu-clock"),
+            );
+        }
+        if typed.reads == Reads::ProcessVm && !machine.reads_without_waiting() {
+            return Err(Failure::usage(
+                "--reads process-vm needs a kernel that can read another process without waiting \
+                 for it (PROCESS_VM_NOWAIT); this one cannot",
+            )
+            .next("rprof --all --reads auto"));
+        }
+        Ok(Settings {
+            frequency: frequency(typed.freq.unwrap_or(if all { 20 } else { 199 }), machine)?,
+            target,
+            duration: typed.duration,
+            event: typed.event,
+            cpus: cpus(typed.cpus.as_ref(), machine)?,
+            reads: typed.reads,
+            on_fault: typed.on_fault,
+            kernel: !typed.no_kernel,
+            inline: !typed.no_inline,
+            max_memory: typed.max_memory.unwrap_or(256 << 20),
+            output,
+            format,
+            labels: typed.label.clone(),
+            verbosity: match (typed.quiet, typed.verbose) {
+                (true, _) => Verbosity::Quiet,
+                (false, 0) => Verbosity::Normal,
+                (false, 1) => Verbosity::Verbose,
+                (false, _) => Verbosity::Most,
+            },
+            color: colored(typed.color),
+        })
+    }
+}
+
+/// Whether standard error is colored. <https://no-color.org>: NO_COLOR counts if it is not empty;
+/// what was typed goes before it.
+pub fn colored(when: Color) -> bool {
+    match when {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => {
+            let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+            !no_color && !dumb && io::stderr().is_terminal()
+        }
+    }
+}
+
+/// What to profile: exactly one of `--all`, `-p`, `-- CMD`, and what belongs to it.
+fn target(typed: &Record) -> Result<Target, Failure> {
+    let (all, pids, run) = (typed.all, !typed.pid.is_empty(), !typed.command.is_empty());
+    match u8::from(all) + u8::from(pids) + u8::from(run) {
+        0 => {
+            return Err(
+                Failure::usage("say what to profile: --all, -p PID or -- CMD")
+                    .next("sudo rprof --all -d 10s"),
+            );
+        }
+        1 => {}
+        _ => {
+            let next = if pids { "rprof -p PID" } else { "rprof -- CMD" };
+            return Err(Failure::usage("--all, -p and -- CMD exclude each other")
+                .next("rprof --all")
+                .next(next));
+        }
+    }
+    let belongs = [
+        (
+            typed.children,
+            "--children",
+            pids,
+            "-p",
+            "rprof -p PID --children",
+        ),
+        (
+            typed.wait_all,
+            "--wait-all",
+            run,
+            "a command",
+            "rprof --wait-all -- CMD",
+        ),
+        (
+            typed.user.is_some(),
+            "--user",
+            run,
+            "a command",
+            "rprof --user NAME -- CMD",
+        ),
+        (
+            typed.cgroup.is_some(),
+            "--cgroup",
+            all,
+            "--all",
+            "rprof --all --cgroup PATH",
+        ),
+        (
+            typed.comm.is_some(),
+            "--comm",
+            all,
+            "--all",
+            "rprof --all --comm GLOB",
+        ),
+    ];
+    for (given, option, fits, with, next) in belongs {
+        if given && !fits {
+            return Err(Failure::usage(format!("{option} goes with {with} only")).next(next));
+        }
+    }
+    if all {
+        let cgroup = typed.cgroup.as_deref().map(cgroup).transpose()?;
+        let comm = typed.comm.clone();
+        return Ok(Target::All { cgroup, comm });
+    }
+    if pids {
+        return Ok(Target::Pids {
+            pids: processes(&typed.pid)?,
+            children: typed.children,
+        });
+    }
+    let name = typed
+        .command
+        .first()
+        .map_or(OsStr::new(""), |name| name.as_os_str());
+    // What execvp uses where there is no PATH.
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    let user = typed.user.as_deref().map(command::user).transpose()?;
+    Ok(Target::Command(Command {
+        file: command::find(name, &path)?,
+        words: typed.command.clone(),
+        user,
+        wait_all: typed.wait_all,
+    }))
+}
+
+/// Checks that each pid is a process, and names each that is not.
+fn processes(typed: &[u32]) -> Result<Vec<u32>, Failure> {
+    let mut pids = typed.to_vec();
+    pids.sort_unstable();
+    pids.dedup();
+    let (mut gone, mut threads) = (Vec::new(), Vec::new());
+    for &pid in &pids {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        // A pidfd: no file of the target's procfs is touched. It exists for processes only, and
+        // says EINVAL (ENOENT since 6.16) for a thread that is not the first of its process.
+        match raw.map(|raw| pidfd_open(raw, PidfdFlags::empty())) {
+            Some(Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT)) => threads.push(pid),
+            Some(Err(rustix::io::Errno::SRCH)) | None => gone.push(pid),
+            // Out of descriptors, say: whether it exists is seen when sampling begins.
+            Some(_) => {}
+        }
+    }
+    let list = |pids: &[u32]| {
+        let texts: Vec<String> = pids.iter().map(u32::to_string).collect();
+        texts.join(", ")
+    };
+    if !gone.is_empty() {
+        let left: Vec<String> = pids
+            .iter()
+            .filter(|pid| !gone.contains(pid) && !threads.contains(pid))
+            .map(u32::to_string)
+            .collect();
+        let failure = Failure::usage(match gone.as_slice() {
+            [one] => format!("no process has the pid {one}"),
+            many => format!("no process has the pids {}", list(many)),
+        });
+        return Err(if left.is_empty() {
+            failure.next("pgrep -a NAME")
+        } else {
+            failure.next(format!("rprof -p {}", left.join(",")))
+        });
+    }
+    if let Some(first) = threads.first() {
+        let owner = owner(*first);
+        let text = match threads.as_slice() {
+            [one] => format!("{one} is a thread, not a process"),
+            many => format!("{} are threads, not processes", list(many)),
+        };
+        let next = owner.map_or("ps -eLf".to_string(), |pid| format!("rprof -p {pid}"));
+        return Err(Failure::usage(text).next(next));
+    }
+    Ok(pids)
+}
+
+/// The process that a thread belongs to.
+fn owner(thread: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    line.trim().parse().ok()
+}
+
+/// The folder of a cgroup: as typed, or below the mount of cgroup v2.
+fn cgroup(typed: &Path) -> Result<PathBuf, Failure> {
+    let is_cgroup = |folder: &Path| folder.join("cgroup.procs").is_file();
+    let relative = typed.strip_prefix("/").unwrap_or(typed);
+    let mounts =
+        ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(|root| Path::new(root).join(relative));
+    std::iter::once(typed.to_path_buf())
+        .filter(|folder| folder.is_absolute())
+        .chain(mounts)
+        .find(|folder| is_cgroup(folder))
+        .ok_or_else(|| {
+            Failure::usage(format!("there is no cgroup {}", typed.display())).next("systemd-cgls")
+        })
+}
+
+/// The kernel refuses, or throttles, what is above its limit.
+fn frequency(hertz: u32, machine: &Machine) -> Result<u32, Failure> {
+    match machine.max_sample_rate {
+        Some(limit) if hertz > limit => Err(Failure::usage(format!(
+            "{hertz} samples a second are more than this kernel allows, {limit}"
+        ))
+        .next(format!("rprof --all -F {limit}"))
+        .next(format!(
+            "sudo sysctl kernel.perf_event_max_sample_rate={hertz}"
+        ))),
+        _ => Ok(hertz),
+    }
+}
+
+/// CPUs that are sampled must be online.
+fn cpus(typed: Option<&Cpus>, machine: &Machine) -> Result<Cpus, Failure> {
+    let Some(typed) = typed else {
+        return Ok(machine.online.clone());
+    };
+    let offline: Vec<u32> = typed
+        .0
+        .iter()
+        .copied()
+        .filter(|cpu| !machine.online.0.contains(cpu))
+        .collect();
+    if offline.is_empty() {
+        return Ok(typed.clone());
+    }
+    let (one, many) = ("is not an online CPU", "are not online CPUs");
+    Err(Failure::usage(format!(
+        "{} {} of this machine",
+        Cpus(offline.clone()).list(),
+        if offline.len() == 1 { one } else { many }
+    ))
+    .next(format!("rprof --all --cpus {}", machine.online.list())))
+}
+
+/// The format: as typed, else by the file's ending.
+fn format(typed: &Record) -> Result<Format, Failure> {
+    if let Some(format) = typed.format {
+        return Ok(format);
+    }
+    let name = match typed.output.as_deref() {
+        None => return Ok(Format::Pprof),
+        Some(path) if path == Path::new("-") => return Ok(Format::Pprof),
+        Some(path) => path.to_string_lossy().to_lowercase(),
+    };
+    let endings = [
+        (".pb.gz", Format::Pprof),
+        (".pprof", Format::Pprof),
+        (".folded", Format::Folded),
+        (".svg", Format::Svg),
+        (".json", Format::Firefox),
+    ];
+    if let Some((_, format)) = endings.iter().find(|(ending, _)| name.ends_with(ending)) {
+        return Ok(*format);
+    }
+    // A pipe or a device has no ending to tell by.
+    let special =
+        |path: &PathBuf| std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir());
+    if typed.output.as_ref().is_some_and(special) {
+        return Ok(Format::Pprof);
+    }
+    Err(Failure::usage(format!(
+        "the ending of '{name}' does not say which format it is to have"
+    ))
+    .next(format!(
+        "rprof --all -o {}",
+        quoted(&format!("{name}.pb.gz"))
+    ))
+    .next(format!("rprof --all -o {} --format pprof", quoted(&name))))
+}
+
+/// Where to; refused now if it could not be written in the end.
+fn output(typed: Option<&Path>, format: Format) -> Result<Output, Failure> {
+    let file = match typed {
+        None => Path::new(DEFAULT_OUTPUT),
+        Some(path) if path == Path::new("-") => {
+            return if format == Format::Pprof && io::stdout().is_terminal() {
+                Err(
+                    Failure::usage("a pprof profile is binary: not written to a terminal")
+                        .next("rprof --all -d 10s -o out.pb.gz"),
+                )
+            } else {
+                Ok(Output::Stdout)
+            };
+        }
+        Some(path) => path,
+    };
+    let shown = file.display();
+    let refuse =
+        |why: &str| Failure::usage(format!("cannot write {shown}: {why}")).code(exit::FAILED);
+    let elsewhere = "rprof --all -o /tmp/rprof.pb.gz";
+    match std::fs::metadata(file) {
+        Ok(what) if what.is_dir() => {
+            return Err(refuse("it is a folder").next(format!(
+                "rprof --all -o {}",
+                quoted(&file.join(DEFAULT_OUTPUT).to_string_lossy())
+            )));
+        }
+        // Pipes and devices are written directly: no folder needs to be writable.
+        Ok(what) if !what.is_file() => return Ok(Output::File(file.to_path_buf())),
+        _ => {}
+    }
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    match access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(()) => Ok(Output::File(file.to_path_buf())),
+        Err(rustix::io::Errno::NOENT) => Err(refuse("there is no such folder")
+            .next(format!("mkdir -p {}", quoted(&folder.to_string_lossy())))),
+        Err(error) => Err(refuse(&format!(
+            "{}: {}",
+            folder.display(),
+            reason(&io::Error::from(error))
+        ))
+        .next(elsewhere)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! What the profile's own comments say: with what it was made, and its ledger, so that a file found
+//! years later still tells what is missing from it. Plain data comes in, lines leave.
+
+use rprof_ebpf::ledger::Column;
+
+use super::check::Machine;
+use super::summary::SummaryData;
+
+/// The comments, one line each: `name: value`, then `ledger: column: ticks`.
+pub fn comments(machine: &Machine, data: &SummaryData) -> Vec<String> {
+    let ledger = &data.ledger;
+    let mut lines = vec![
+        format!("rprof: {}", env!("CARGO_PKG_VERSION")),
+        format!("host: {}", machine.host),
+        format!("kernel: {}", machine.release),
+        format!("frequency: {} Hz on {} CPUs", data.frequency, data.cpus),
+        format!("duration: {:.3} s", data.duration.as_secs_f64()),
+        format!("reads: {}", data.reads),
+        format!("ledger: expected: {}", ledger.expected),
+    ];
+    for &column in Column::ALL
+        .iter()
+        .filter(|&&column| ledger.machine.get(column) > 0)
+    {
+        let loss = if column.is_loss() { " (lost)" } else { "" };
+        lines.push(format!(
+            "ledger: {}: {}{loss}",
+            column.name(),
+            ledger.machine.get(column)
+        ));
+    }
+    for (end, n) in &ledger.truncated {
+        lines.push(format!("ledger: truncated at {}: {n}", end.reason()));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::settings::{Format, Output};
+    use crate::ledger::{Counts, Ledger};
+    use std::time::Duration;
+
+    #[test]
+    fn what_they_say() {
+        let mut counts = Counts::default();
+        counts.add(Column::Resolved, 7);
+        counts.add(Column::RingFull, 1);
+        let data = SummaryData {
+            duration: Duration::from_millis(200),
+            frequency: 20,
+            cpus: 2,
+            reads: "context".into(),
+            programs: Vec::new(),
+            functions: Vec::new(),
+            ledger: Ledger {
+                expected: 8,
+                machine: counts,
+                ..Ledger::default()
+            },
+            output: Output::Stdout,
+            format: Format::Pprof,
+        };
+        let machine = Machine {
+            host: "box".into(),
+            release: "6.18.1".into(),
+            ..Machine::default()
+        };
+        let version = format!("rprof: {}", env!("CARGO_PKG_VERSION"));
+        assert_eq!(
+            comments(&machine, &data),
+            [
+                version.as_str(),
+                "host: box",
+                "kernel: 6.18.1",
+                "frequency: 20 Hz on 2 CPUs",
+                "duration: 0.200 s",
+                "reads: context",
+                "ledger: expected: 8",
+                "ledger: resolved: 7",
+                "ledger: ring full: 1 (lost)",
+            ]
+        );
+    }
+}

@@ -1,0 +1,308 @@
+//! What is printed at the end: where the time went, what was lost and whether that matters, and
+//! how the file is opened. [`SummaryData`] comes in, text for standard error leaves; every figure
+//! in it was counted elsewhere.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rprof_ebpf::ledger::Column;
+
+use super::paint::Paint;
+use super::plain;
+use crate::cli::failure::quoted;
+use crate::cli::settings::{Format, Output};
+use crate::ledger::{Counts, Ledger};
+
+/// Rows of each ranking.
+const ROWS: usize = 10;
+/// Processes that are named for their losses.
+const WORST: usize = 3;
+/// Characters of a program's or function's name.
+const NAME: usize = 44;
+
+/// All that the summary is made from.
+#[derive(Clone, Debug)]
+pub struct SummaryData {
+    /// How long sampling went on.
+    pub duration: Duration,
+    /// Samples a second on each CPU.
+    pub frequency: u32,
+    /// CPUs sampled.
+    pub cpus: usize,
+    /// Who read the names: `context`, `process-vm`, or both in the order they were tried.
+    pub reads: String,
+    /// Programs by name, with their samples in the profile; in any order.
+    pub programs: Vec<Ranked>,
+    /// Functions with the samples in which they are the leaf; in any order.
+    pub functions: Vec<Ranked>,
+    /// The account of all ticks.
+    pub ledger: Ledger,
+    /// Where the profile went.
+    pub output: Output,
+    /// Its format.
+    pub format: Format,
+}
+
+/// A row of a ranking.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ranked {
+    /// Program or function.
+    pub name: String,
+    /// A function's source file, or else its module; empty for programs.
+    pub place: String,
+    /// Samples.
+    pub samples: u64,
+}
+
+/// The whole summary.
+pub fn summary(data: &SummaryData, paint: Paint) -> String {
+    let total: u64 = data.programs.iter().map(|program| program.samples).sum();
+    let programs = sorted(&data.programs);
+    let functions = sorted(&data.functions);
+    let mut text = ranking("Programs", &programs, total, paint);
+    text += &ranking("Functions, themselves", &functions, total, paint);
+    if total == 0 {
+        text += &nothing(data);
+    }
+    text += &losses(&data.ledger, paint);
+    if let Some(sentence) = doubt(&programs, &functions, &data.ledger) {
+        text += &format!("{}\n", paint.yellow(&sentence));
+    }
+    text += &format!(
+        "\n{} at {} Hz on {} {}; reads: {}\n",
+        seconds(data.duration),
+        data.frequency,
+        data.cpus,
+        if data.cpus == 1 { "CPU" } else { "CPUs" },
+        data.reads,
+    );
+    text + &open(data, paint)
+}
+
+/// `9.8 s`, `12 min 5 s`.
+fn seconds(time: Duration) -> String {
+    match time.as_secs() {
+        0..120 => format!("{:.1} s", time.as_secs_f64()),
+        s => format!("{} min {} s", s / 60, s % 60),
+    }
+}
+
+/// By samples, then by name, so that equal runs print equal text.
+fn sorted(rows: &[Ranked]) -> Vec<&Ranked> {
+    let mut rows: Vec<&Ranked> = rows.iter().filter(|row| row.samples > 0).collect();
+    rows.sort_by(|a, b| (b.samples, &a.name, &a.place).cmp(&(a.samples, &b.name, &b.place)));
+    rows
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 * 100.0 / whole.max(1) as f64
+}
+
+fn ranking(title: &str, rows: &[&Ranked], total: u64, paint: Paint) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let heading = format!("{:>7}  {:>8}  {title}", "share", "samples");
+    let mut text = format!("{}\n", paint.bold(&heading));
+    for row in rows.iter().take(ROWS) {
+        text += &format!(
+            "{:>5.1} %  {:>8}  {}",
+            share(row.samples, total),
+            row.samples,
+            plain(&row.name, NAME)
+        );
+        if !row.place.is_empty() {
+            text += &format!("  {}", paint.dim(&tail(&row.place)));
+        }
+        text.push('\n');
+    }
+    let more: u64 = rows.iter().skip(ROWS).map(|row| row.samples).sum();
+    if more > 0 {
+        text += &format!(
+            "{:>5.1} %  {more:>8}  {}\n",
+            share(more, total),
+            paint.dim(&format!("in {} more", rows.len() - ROWS))
+        );
+    }
+    text + "\n"
+}
+
+/// The end of a path: the file matters more than the folders.
+fn tail(place: &str) -> String {
+    let length = place.chars().count();
+    if length <= NAME {
+        return plain(place, NAME);
+    }
+    let end: String = place.chars().skip(length - (NAME - 1)).collect();
+    format!("…{}", plain(&end, NAME))
+}
+
+/// Why there may be no samples.
+fn nothing(data: &SummaryData) -> String {
+    let counts = &data.ledger.machine;
+    let why = if data.ledger.expected == 0 {
+        "No tick fell into this time: sample longer, or faster with -F."
+    } else if counts.lost() > 0 {
+        "No samples: all were lost."
+    } else {
+        "No samples: what was profiled did not run on a CPU."
+    };
+    format!("{why}\n\n")
+}
+
+/// The account: its columns add up to the ticks that were expected.
+fn losses(ledger: &Ledger, paint: Paint) -> String {
+    let counts = &ledger.machine;
+    let mut text = format!(
+        "{}\n",
+        paint.bold(&format!("{:>9}  ticks expected", ledger.expected))
+    );
+    for &column in Column::ALL.iter().filter(|&&column| counts.get(column) > 0) {
+        let row = format!("{:>9}  {}", counts.get(column), column.name());
+        if column.is_loss() {
+            let lost = format!(
+                "  (lost, {:.1} % of busy ticks)",
+                share(counts.get(column), busy(counts))
+            );
+            text += &format!("{}\n", paint.red(&(row + &lost)));
+        } else {
+            text += &format!("{row}\n");
+        }
+        if column == Column::Truncated {
+            for (end, n) in &ledger.truncated {
+                text += &format!("{:>9}    {n} at: {}\n", "", end.reason());
+            }
+        }
+    }
+    let total = counts.total();
+    if total != ledger.expected {
+        let (word, n) = if total < ledger.expected {
+            ("without account", ledger.expected - total)
+        } else {
+            ("more than expected", total - ledger.expected)
+        };
+        text += &format!(
+            "{}\n",
+            paint.red(&format!(
+                "{n:>9}  {word}: a defect of rprof, please report it"
+            ))
+        );
+    }
+    if ledger.left_out > 0 {
+        text += &format!(
+            "{:>9}  frames left out because they were just being entered\n",
+            ledger.left_out
+        );
+    }
+    text + &worst(ledger)
+}
+
+/// Ticks on which a CPU was not idle and ran what was asked for.
+fn busy(counts: &Counts) -> u64 {
+    let beside = counts
+        .get(Column::Idle)
+        .saturating_add(counts.get(Column::NotSelected));
+    counts.total().saturating_sub(beside)
+}
+
+/// The processes that lost most.
+fn worst(ledger: &Ledger) -> String {
+    let mut rows: Vec<_> = ledger
+        .processes
+        .iter()
+        .filter(|(_, p)| p.counts.lost() > 0)
+        .collect();
+    rows.sort_by(|(a, p), (b, q)| (q.counts.lost(), a).cmp(&(p.counts.lost(), b)));
+    let mut text = String::new();
+    for (row, process) in rows.iter().take(WORST) {
+        let reasons: Vec<String> = Column::ALL
+            .iter()
+            .filter(|&&column| column.is_loss() && process.counts.get(column) > 0)
+            .map(|&column| format!("{} {}", process.counts.get(column), column.name()))
+            .collect();
+        text += &format!(
+            "  {} (pid {}) lost {} of {}: {}\n",
+            plain(&process.comm, NAME),
+            row.pid,
+            process.counts.lost(),
+            busy(&process.counts),
+            reasons.join(", ")
+        );
+    }
+    if rows.len() > WORST {
+        text += &format!("  and {} more processes lost some\n", rows.len() - WORST);
+    }
+    text
+}
+
+/// Says so if what was lost could change an order that is shown. A program may have lost what its
+/// own processes lost, and all that cannot be pinned to a process; a function, everything.
+fn doubt(programs: &[&Ranked], functions: &[&Ranked], ledger: &Ledger) -> Option<String> {
+    let lost = ledger.machine.lost();
+    let mut by_program: HashMap<&str, u64> = HashMap::new();
+    for process in ledger.processes.values() {
+        *by_program.entry(&process.comm).or_default() += process.counts.lost();
+    }
+    let pinned: u64 = by_program.values().sum();
+    let anyones = lost.saturating_sub(pinned);
+    let of_program = |row: &Ranked| {
+        let own = by_program.get(row.name.as_str()).copied().unwrap_or(0);
+        own.saturating_add(anyones)
+    };
+    first_doubt(programs, of_program).or_else(|| first_doubt(functions, |_| lost))
+}
+
+/// The highest place in a ranking that a loss could turn round.
+fn first_doubt(rows: &[&Ranked], lost: impl Fn(&Ranked) -> u64) -> Option<String> {
+    let shown = rows.get(..rows.len().min(ROWS)).unwrap_or_default();
+    shown.iter().zip(shown.iter().skip(1)).find_map(|(upper, lower)| {
+        let gap = upper.samples - lower.samples;
+        let lost = lost(lower);
+        (lost > gap).then(|| {
+            format!(
+                "The losses could change this order: {} is {gap} {} behind {}, and may have lost {lost}.",
+                plain(&lower.name, NAME),
+                if gap == 1 { "sample" } else { "samples" },
+                plain(&upper.name, NAME),
+            )
+        })
+    })
+}
+
+/// The file, and three ways to open it.
+fn open(data: &SummaryData, paint: Paint) -> String {
+    let Output::File(file) = &data.output else {
+        return String::new();
+    };
+    let name = quoted(&file.to_string_lossy());
+    let ways = match data.format {
+        Format::Pprof => [
+            format!("go tool pprof -http=: {name}"),
+            "https://www.speedscope.app   (drop the file there)".to_string(),
+            "https://ui.perfetto.dev      (drop the file there)".to_string(),
+        ],
+        Format::Folded => [
+            format!("inferno-flamegraph {name} > flame.svg"),
+            "https://www.speedscope.app   (drop the file there)".to_string(),
+            format!("sort -t' ' -k2 -rn {name} | head"),
+        ],
+        Format::Svg => [
+            format!("xdg-open {name}"),
+            format!("firefox {name}"),
+            format!("google-chrome {name}"),
+        ],
+        Format::Firefox => [
+            "https://profiler.firefox.com (drop the file there)".to_string(),
+            "https://www.speedscope.app   (drop the file there)".to_string(),
+            format!("samply load {name}"),
+        ],
+    };
+    let mut text = format!("\n{}\n", paint.bold(&format!("{name} can be opened with:")));
+    for way in ways {
+        text += &format!("  {way}\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

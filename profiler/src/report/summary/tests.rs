@@ -1,0 +1,206 @@
+//! The exact text of summaries.
+
+use rprof_ebpf::record::End;
+
+use super::*;
+use crate::ledger::{ProcessCounts, ProcessRow};
+
+fn ranked(name: &str, place: &str, samples: u64) -> Ranked {
+    Ranked {
+        name: name.into(),
+        place: place.into(),
+        samples,
+    }
+}
+
+fn counts(columns: &[(Column, u64)]) -> Counts {
+    let mut counts = Counts::default();
+    for &(column, n) in columns {
+        counts.add(column, n);
+    }
+    counts
+}
+
+fn process(ledger: &mut Ledger, pid: u32, comm: &str, columns: &[(Column, u64)]) {
+    ledger.processes.insert(
+        ProcessRow { pid, start: 1 },
+        ProcessCounts {
+            comm: comm.into(),
+            counts: counts(columns),
+        },
+    );
+}
+
+fn data() -> SummaryData {
+    let mut ledger = Ledger {
+        expected: 400,
+        machine: counts(&[
+            (Column::Idle, 197),
+            (Column::Resolved, 190),
+            (Column::Truncated, 10),
+            (Column::WouldFault, 3),
+        ]),
+        ..Ledger::default()
+    };
+    ledger.truncated.insert(End::NoRow, 10);
+    process(
+        &mut ledger,
+        12,
+        "python3",
+        &[(Column::Resolved, 150), (Column::WouldFault, 3)],
+    );
+    process(
+        &mut ledger,
+        13,
+        "node",
+        &[(Column::Resolved, 40), (Column::Truncated, 10)],
+    );
+    SummaryData {
+        duration: Duration::from_millis(10_040),
+        frequency: 20,
+        cpus: 2,
+        reads: "context".into(),
+        programs: vec![ranked("node", "", 50), ranked("python3", "", 150)],
+        functions: vec![
+            ranked("fib", "/srv/app.py", 120),
+            ranked("memcpy", "libc.so.6", 30),
+            ranked("evil\x1b[2J", "", 50),
+        ],
+        ledger,
+        output: Output::File("rprof.pb.gz".into()),
+        format: Format::Pprof,
+    }
+}
+
+#[test]
+fn a_run() {
+    assert_eq!(
+        summary(&data(), Paint::default()),
+        "  share   samples  Programs
+ 75.0 %       150  python3
+ 25.0 %        50  node
+
+  share   samples  Functions, themselves
+ 60.0 %       120  fib  /srv/app.py
+ 25.0 %        50  evil?[2J
+ 15.0 %        30  memcpy  libc.so.6
+
+      400  ticks expected
+      197  idle
+      190  resolved
+       10  truncated
+             10 at: no unwind row
+        3  would fault  (lost, 1.5 % of busy ticks)
+  python3 (pid 12) lost 3 of 153: 3 would fault
+
+10.0 s at 20 Hz on 2 CPUs; reads: context
+
+rprof.pb.gz can be opened with:
+  go tool pprof -http=: rprof.pb.gz
+  https://www.speedscope.app   (drop the file there)
+  https://ui.perfetto.dev      (drop the file there)
+"
+    );
+}
+
+#[test]
+fn colors_add_escape_codes_and_nothing_else() {
+    let plain = summary(&data(), Paint::default());
+    let painted = summary(&data(), Paint { on: true });
+    assert!(!plain.contains('\x1b') && painted.contains("\x1b[1m"));
+    let mut stripped = painted;
+    for code in ["0", "1", "2", "31", "32", "33"] {
+        stripped = stripped.replace(&format!("\x1b[{code}m"), "");
+    }
+    assert_eq!(stripped, plain);
+}
+
+#[test]
+fn losses_that_could_change_the_order_are_said() {
+    let said = |data: &SummaryData| {
+        summary(data, Paint::default())
+            .lines()
+            .find(|line| line.starts_with("The losses"))
+            .map(str::to_string)
+    };
+    assert_eq!(said(&data()), None);
+
+    // Lost by the process that is behind, and enough to overtake.
+    let mut behind = data();
+    behind.programs = vec![ranked("python3", "", 100), ranked("node", "", 98)];
+    process(&mut behind.ledger, 13, "node", &[(Column::WouldFault, 3)]);
+    process(&mut behind.ledger, 12, "python3", &[]);
+    assert_eq!(
+        said(&behind).as_deref(),
+        Some(
+            "The losses could change this order: node is 2 samples behind python3, and may have lost 3."
+        )
+    );
+    // Lost by the one that leads: the order stays.
+    process(&mut behind.ledger, 13, "node", &[]);
+    process(
+        &mut behind.ledger,
+        12,
+        "python3",
+        &[(Column::WouldFault, 3)],
+    );
+    assert_eq!(said(&behind), None);
+    // Nobody knows whose it was: it counts for everyone.
+    process(&mut behind.ledger, 12, "python3", &[]);
+    assert!(said(&behind).is_some());
+
+    let mut functions = data();
+    functions.functions = vec![ranked("a", "", 10), ranked("b", "", 9)];
+    assert_eq!(
+        said(&functions).as_deref(),
+        Some("The losses could change this order: b is 1 sample behind a, and may have lost 3.")
+    );
+}
+
+#[test]
+fn an_account_that_does_not_add_up_is_said() {
+    let mut data = data();
+    data.ledger.expected = 405;
+    assert!(summary(&data, Paint::default()).contains("        5  without account: a defect"));
+    data.ledger.expected = 390;
+    assert!(summary(&data, Paint::default()).contains("       10  more than expected: a defect"));
+}
+
+#[test]
+fn long_rankings_and_paths_are_cut() {
+    let mut data = data();
+    data.programs = (0..13u64)
+        .map(|n| ranked(&format!("p{n}"), "", 100 - n))
+        .collect();
+    data.functions = vec![ranked("f", &format!("/{}/end.py", "x".repeat(80)), 5)];
+    let text = summary(&data, Paint::default());
+    assert!(text.contains(" 21.8 %       267  in 3 more\n"), "{text}");
+    assert!(
+        text.contains("xx/end.py\n") && text.contains("f  …xxx"),
+        "{text}"
+    );
+}
+
+#[test]
+fn no_samples() {
+    let mut data = data();
+    data.programs.clear();
+    data.functions.clear();
+    data.ledger = Ledger::default();
+    assert!(summary(&data, Paint::default()).starts_with("No tick fell into this time"));
+    data.ledger.expected = 10;
+    data.ledger.machine = counts(&[(Column::NotSelected, 10)]);
+    assert!(
+        summary(&data, Paint::default()).starts_with("No samples: what was profiled did not run")
+    );
+}
+
+#[test]
+fn each_format_has_its_ways() {
+    let mut data = data();
+    data.output = Output::File("a b.svg".into());
+    data.format = Format::Svg;
+    assert!(summary(&data, Paint::default()).contains("\n  xdg-open 'a b.svg'\n"));
+    data.output = Output::Stdout;
+    assert!(summary(&data, Paint::default()).ends_with("reads: context\n"));
+}

@@ -27,9 +27,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let Some((table, image)) = found else {
             continue;
         };
-        let mut kinds = BTreeMap::<u8, usize>::new();
+        // By kind and register (DWARF number).
+        let mut kinds = BTreeMap::<(u8, u8), usize>::new();
         for (_, rule) in table.iter() {
-            *kinds.entry(rule.kind).or_default() += 1;
+            *kinds.entry((rule.kind, rule.register)).or_default() += 1;
         }
         println!(
             "{path}: {} rows, {} rules, kinds {kinds:?}; rows {:.1} ms, encoding {:.1} ms; \

@@ -9,11 +9,27 @@ use std::ops::ControlFlow;
 
 use gimli::{
     BaseAddresses, CommonInformationEntry, DebugFrame, EhFrame, EndianSlice, FrameDescriptionEntry,
-    LittleEndian, UnwindSection,
+    LittleEndian, ReaderOffset, Register, RegisterRule, UnwindContext, UnwindContextStorage,
+    UnwindSection, UnwindTableRow,
 };
 
 /// How gimli reads our bytes.
 pub(crate) type Bytes<'a> = EndianSlice<'a, LittleEndian>;
+
+/// Room for the rules of 32 registers (the general ones, the return address, and some of the vector
+/// ones that other calling conventions keep): gimli copies all of it for each function, and its own
+/// has room for 192.
+pub(crate) struct Storage;
+
+impl<T: ReaderOffset> UnwindContextStorage<T> for Storage {
+    type Rules = [(Register, RegisterRule<T>); 32];
+    type Stack = Box<[UnwindTableRow<T, Self>; 4]>;
+}
+
+/// Where gimli runs the instructions of a function.
+pub(crate) type Context = UnwindContext<usize, Storage>;
+/// A row as gimli computes it.
+pub(crate) type CfiRow = UnwindTableRow<usize, Storage>;
 
 /// CIEs remembered during a walk: linkers merge them, so that few are in use at a time.
 const CIES: usize = 8;

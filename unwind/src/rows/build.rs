@@ -7,11 +7,11 @@
 use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
 
-use gimli::{BaseAddresses, UnwindContext, UnwindSection};
+use gimli::{BaseAddresses, UnwindSection};
 use rprof_ebpf::rows::{Rule, RuleKind};
 
 use super::{NONE, OFFSET_BITS, Row, UNSUPPORTED};
-use crate::cfi::{Bytes, Cfi, Fde, Section};
+use crate::cfi::{Bytes, Cfi, Context, Fde, Section};
 use crate::error::Error;
 use crate::module::{Segment, Segments};
 use crate::x86_64::rule::{plain, rule};
@@ -115,7 +115,7 @@ impl Functions {
             rows: Vec::new(),
             max: max as usize,
         };
-        let mut context = UnwindContext::new();
+        let mut context = Context::new_in();
         let mut segment = None;
         section.each_fde(bases, |fde| {
             let start = fde.initial_address();
@@ -143,7 +143,7 @@ impl Functions {
         fde: &Fde<'a>,
         segment: Segment,
         rules: &mut Rules,
-        context: &mut UnwindContext<usize>,
+        context: &mut Context,
     ) {
         let address = fde.initial_address();
         let length = fde.len().min(segment.size - (address - segment.address));

@@ -2,11 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use gimli::{BaseAddresses, UnwindContext, UnwindSection};
+use gimli::{BaseAddresses, UnwindSection};
 use object::read::ReadRef;
 use rprof_ebpf::record::End;
 
-use crate::cfi::{Bytes, Cfi, Section};
+use crate::cfi::{Bytes, Cfi, Context, Section};
 use crate::error::Error;
 use crate::module::{Layout, Module, Segments};
 use crate::x86_64::frame::Frame;
@@ -62,7 +62,7 @@ impl FrameInfo {
         &self,
         offset: u64,
         frame: &Frame,
-        context: &mut UnwindContext<usize>,
+        context: &mut Context,
         work: &mut usize,
         read: &dyn Fn(u64) -> Option<u64>,
     ) -> Result<(Frame, bool), End> {
@@ -88,7 +88,7 @@ struct Lookup<'l> {
     address: u64,
     bases: &'l BaseAddresses,
     frame: &'l Frame,
-    context: &'l mut UnwindContext<usize>,
+    context: &'l mut Context,
     work: &'l mut usize,
     read: &'l dyn Fn(u64) -> Option<u64>,
 }

@@ -12,12 +12,12 @@ mod info;
 
 use std::sync::Arc;
 
-use gimli::UnwindContext;
 use rprof_ebpf::record::{End, Mapping, Registers};
 
 pub use cache::Cache;
 pub use info::FrameInfo;
 
+use crate::cfi::Context;
 use crate::x86_64::frame::Frame as Known;
 
 /// Bytes of CFI that one walk may run through: a hostile module could have it run megabytes for
@@ -71,7 +71,7 @@ pub struct Walk {
 /// Walks stacks; keeps what is needed again and again.
 pub struct Unwinder {
     cache: Cache,
-    context: UnwindContext<usize>,
+    context: Context,
 }
 
 impl Unwinder {
@@ -79,7 +79,7 @@ impl Unwinder {
     pub fn new(cache: Cache) -> Self {
         Self {
             cache,
-            context: UnwindContext::new(),
+            context: Context::new_in(),
         }
     }
 

@@ -6,11 +6,11 @@
 
 use gimli::{
     CfaRule, Encoding, Evaluation, EvaluationResult, Location, Register, RegisterRule,
-    UnwindExpression, UnwindSection, UnwindTableRow, Value, X86_64,
+    UnwindExpression, UnwindSection, Value, X86_64,
 };
 use rprof_ebpf::record::{End, Registers};
 
-use crate::cfi::Bytes;
+use crate::cfi::{Bytes, CfiRow};
 
 /// Operations that an expression may run.
 const MAX_OPERATIONS: u32 = 1000;
@@ -79,7 +79,7 @@ impl Frame {
         &self,
         section: &S,
         encoding: Encoding,
-        row: &UnwindTableRow<usize>,
+        row: &CfiRow,
         read: &dyn Fn(u64) -> Option<u64>,
     ) -> Result<Self, End> {
         if row.register(X86_64::RA) == Some(RegisterRule::Undefined) {
@@ -118,12 +118,7 @@ struct Step<'f, S> {
 
 impl<'a, S: UnwindSection<Bytes<'a>>> Step<'_, S> {
     /// The caller's value of a register; `None`: not known.
-    fn restore(
-        &self,
-        register: Register,
-        row: &UnwindTableRow<usize>,
-        cfa: u64,
-    ) -> Result<Option<u64>, End> {
+    fn restore(&self, register: Register, row: &CfiRow, cfa: u64) -> Result<Option<u64>, End> {
         // Only these the walk cannot do without; another one that cannot be read is just not known.
         let needed = register == X86_64::RA || register == X86_64::RSP;
         let value = match row.register(register) {

@@ -3,14 +3,11 @@
 //! A row of gimli's enters, the rule that says exactly the same leaves; if none does, the rule says
 //! so ([`RuleKind::Unsupported`]), never something near it.
 
-use gimli::{
-    CfaRule, Encoding, Register, RegisterRule, UnwindExpression, UnwindSection, UnwindTableRow,
-    X86_64,
-};
+use gimli::{CfaRule, Encoding, Register, RegisterRule, UnwindExpression, UnwindSection, X86_64};
 use rprof_ebpf::rows::{LOST, Rule, RuleKind};
 
 use super::expression::{Form, form};
-use crate::cfi::Bytes;
+use crate::cfi::{Bytes, CfiRow};
 
 /// A rule that is only its kind.
 pub(crate) const fn plain(kind: RuleKind) -> Rule {
@@ -30,7 +27,7 @@ pub(crate) fn rule<'a>(
     section: &impl UnwindSection<Bytes<'a>>,
     encoding: Encoding,
     signal: bool,
-    row: &UnwindTableRow<usize>,
+    row: &CfiRow,
 ) -> Rule {
     if row.register(X86_64::RA) == Some(RegisterRule::Undefined) {
         return plain(RuleKind::End);
@@ -51,7 +48,7 @@ pub(crate) fn rule<'a>(
 struct Row<'r, S> {
     section: &'r S,
     encoding: Encoding,
-    row: &'r UnwindTableRow<usize>,
+    row: &'r CfiRow,
 }
 
 impl<'a, S: UnwindSection<Bytes<'a>>> Row<'_, S> {

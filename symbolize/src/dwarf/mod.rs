@@ -1,0 +1,144 @@
+//! Lines and inlined functions from DWARF 2 to 5.
+//!
+//! What enters is a file with debug sections and all addresses that were sampled in it; what leaves
+//! are [`Line`]s for each. Because all addresses are known at once, nothing is indexed: units are
+//! passed through in order, and of the few that hold a sampled address, functions and line rows are
+//! streamed past the addresses. Memory does not grow with the file. Hostile input costs at most the
+//! module's own names: reads are counted, depths and lengths capped.
+
+mod functions;
+mod names;
+mod reader;
+mod rows;
+mod sections;
+mod units;
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use crate::Line;
+use crate::elf::Elf;
+use crate::error::{Error, ErrorKind, Result};
+
+use reader::{Pager, Reader};
+
+type Dwarf = gimli::Dwarf<Reader>;
+type Unit = gimli::Unit<Reader>;
+
+/// What is wanted of the debug information.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Inlined callees as lines of their own.
+    pub inlines: bool,
+    /// Bytes of memory that reading one module's debug information may take. Sections are read in
+    /// pages (2 MiB); compressed ones must be held whole.
+    pub budget: u64,
+}
+
+/// What the debug information says of one address.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Place {
+    /// Innermost inlined callee first; the function of a line is empty if DWARF does not know it.
+    pub(crate) lines: Vec<Line>,
+    /// The outermost function's name is a linker's name, which tells its scope and parameters.
+    pub(crate) by_linkage_name: bool,
+}
+
+/// What is gathered of an address while units pass.
+#[derive(Debug, Default)]
+struct Gathered {
+    /// The functions around it, outermost first.
+    chain: Vec<Scope>,
+    /// The row of the line table.
+    row: Option<(Rc<str>, u32)>,
+}
+
+/// A function, or an inlined one, around an address.
+#[derive(Clone, Debug)]
+struct Scope {
+    /// Offset of its entry in `.debug_info`.
+    entry: usize,
+    /// Where it was inlined.
+    call: Option<(Rc<str>, u32)>,
+}
+
+/// The addresses of one module, sorted, and what is known of each.
+struct Search<'a> {
+    addresses: &'a [u64],
+    /// Where code is: linkers leave entries of discarded functions, at address 0 or thereabouts.
+    text: Vec<Range<u64>>,
+    gathered: Vec<Gathered>,
+}
+
+impl Search<'_> {
+    /// The indices of the addresses in a range that begins in code.
+    fn within(&self, begin: u64, end: u64) -> Range<usize> {
+        let first = self.addresses.partition_point(|&a| a < begin);
+        let is_live = |a: &&u64| **a < end && self.text.iter().any(|t| t.contains(&begin));
+        if self.addresses.get(first).filter(is_live).is_none() {
+            return 0..0;
+        }
+        first..self.addresses.partition_point(|&a| a < end)
+    }
+}
+
+/// Whether the file has debug information at all.
+pub(crate) fn is_in(elf: &Elf) -> bool {
+    [".debug_info", ".zdebug_info"].iter().any(|name| {
+        elf.section(name)
+            .is_some_and(|s| s.has_bytes() && s.size > 0)
+    })
+}
+
+/// The places of `addresses` (sorted, without repetition), and what kept others from being known.
+/// `debug` holds the debug information of `text`, or is the same file.
+pub(crate) fn places(
+    debug: &Elf,
+    text: &Elf,
+    addresses: &[u64],
+    options: Options,
+) -> (Vec<Place>, Option<Error>) {
+    let mut search = Search {
+        addresses,
+        text: text.text().collect(),
+        gathered: addresses.iter().map(|_| Gathered::default()).collect(),
+    };
+    let mut places = vec![Place::default(); addresses.len()];
+    let error = fill(debug, &mut search, options, &mut places).err();
+    (places, error)
+}
+
+fn fill(
+    debug: &Elf,
+    search: &mut Search<'_>,
+    options: Options,
+    places: &mut [Place],
+) -> Result<()> {
+    // Each byte is read at most a few times by honest files.
+    let fuel = debug
+        .image()
+        .len()
+        .saturating_mul(4)
+        .saturating_add(1 << 24);
+    let pager = Pager::new(debug.image().clone(), fuel);
+    let dwarf = sections::load(debug, &pager, options.budget)?;
+    let mut units = units::Units::new(&dwarf, &pager);
+    let mut first_error = None;
+    units.each(search, |unit, program, wanted, search| {
+        // One unit's error costs that unit's names only.
+        let of_unit = rows::gather(&dwarf, &pager, unit, program, wanted, search)
+            .and_then(|files| functions::gather(&dwarf, unit, files, wanted, search));
+        if let Err(error) = of_unit {
+            first_error.get_or_insert(Error::from(error));
+        }
+    })?;
+    names::name_all(&mut units, search, options.inlines, places);
+    if pager.is_exhausted() {
+        let message = "debug information that refers to itself without end";
+        return Err(Error::new(ErrorKind::OverBudget, message));
+    }
+    match first_error {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,129 @@
+//! Names: what the entries of the functions around an address, or the entries that these refer to,
+//! say about them.
+
+use std::collections::HashMap;
+
+use gimli::{AttributeValue, DebugInfoOffset, UnitSectionOffset};
+
+use crate::Line;
+use crate::demangle::demangle;
+use crate::dwarf::units::{Units, text};
+use crate::dwarf::{Gathered, Place, Search};
+
+/// Entries that a function's name may be away; concrete, abstract, declaration are three.
+const MAX_REFERENCES: usize = 16;
+
+#[derive(Clone, Debug, Default)]
+struct Name {
+    function: String,
+    first_line: u32,
+    by_linkage_name: bool,
+}
+
+/// Turns what was gathered into lines.
+pub(super) fn name_all(
+    units: &mut Units<'_>,
+    search: &mut Search<'_>,
+    inlines: bool,
+    places: &mut [Place],
+) {
+    let mut names: HashMap<usize, Name> = HashMap::new();
+    for (gathered, place) in search.gathered.iter().zip(places) {
+        *place = name_one(units, &mut names, gathered, inlines);
+    }
+}
+
+fn name_one(
+    units: &mut Units<'_>,
+    names: &mut HashMap<usize, Name>,
+    gathered: &Gathered,
+    inlines: bool,
+) -> Place {
+    let mut place = Place::default();
+    // Where control is within the function at hand: the row for the innermost one, for those around
+    // it the call that was inlined.
+    let mut at = gathered.row.clone();
+    for (depth, scope) in gathered.chain.iter().enumerate().rev() {
+        if inlines || depth == 0 {
+            let name = names
+                .entry(scope.entry)
+                .or_insert_with(|| name(units, scope.entry));
+            let (file, line) = at.clone().unwrap_or_default();
+            place.lines.push(Line {
+                function: name.function.clone(),
+                file: file.to_string(),
+                line,
+                first_line: name.first_line,
+            });
+            place.by_linkage_name = name.by_linkage_name;
+        }
+        at = scope.call.clone();
+    }
+    if gathered.chain.is_empty()
+        && let Some((file, line)) = at
+    {
+        place.lines.push(Line {
+            file: file.to_string(),
+            line,
+            ..Line::default()
+        });
+    }
+    place
+}
+
+/// The name of the function at an entry; empty if none is found.
+fn name(units: &mut Units<'_>, entry: usize) -> Name {
+    let mut found = Name::default();
+    let mut plain = None;
+    let mut at = Some(entry);
+    for _ in 0..MAX_REFERENCES {
+        let Some(offset) = at.take() else { break };
+        let Ok(unit) = units.around(offset) else {
+            break;
+        };
+        let dwarf = units.dwarf();
+        let Some(offset) = UnitSectionOffset(offset).to_unit_offset(&unit.header) else {
+            break;
+        };
+        let Ok(entry) = unit.entry(offset) else {
+            break;
+        };
+        for attribute in entry.attrs() {
+            match attribute.name() {
+                gimli::DW_AT_linkage_name | gimli::DW_AT_MIPS_linkage_name => {
+                    if let Some(name) = text(dwarf, &unit, attribute.value())
+                        && !found.by_linkage_name
+                    {
+                        found.function = demangle(&name).into_owned();
+                        found.by_linkage_name = true;
+                    }
+                }
+                gimli::DW_AT_name if plain.is_none() => {
+                    plain = text(dwarf, &unit, attribute.value());
+                }
+                gimli::DW_AT_decl_line if found.first_line == 0 => {
+                    let line = attribute.udata_value().and_then(|l| u32::try_from(l).ok());
+                    found.first_line = line.unwrap_or(0);
+                }
+                gimli::DW_AT_abstract_origin | gimli::DW_AT_specification => {
+                    at = match attribute.value() {
+                        AttributeValue::UnitRef(to) => {
+                            let UnitSectionOffset(to) = to.to_unit_section_offset(&unit.header);
+                            Some(to)
+                        }
+                        AttributeValue::DebugInfoRef(DebugInfoOffset(to)) => Some(to),
+                        _ => at,
+                    };
+                }
+                _ => {}
+            }
+        }
+        if found.by_linkage_name && found.first_line != 0 {
+            break;
+        }
+    }
+    if !found.by_linkage_name {
+        found.function = plain.unwrap_or_default();
+    }
+    found
+}

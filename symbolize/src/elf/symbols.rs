@@ -1,0 +1,218 @@
+//! Symbols: one pass over each table, keeping only the best candidate for each sampled address.
+//!
+//! What enters are the sampled addresses, sorted; tables are streamed, so that a table of a million
+//! symbols costs no more memory than one of ten. What leaves is at most one name for each address.
+//! A symbol with a size covers exactly that; one without covers what is left to the next symbol or
+//! to the end of its section, whichever is first. Nothing is ever named after the function before.
+
+use crate::elf::{Elf, Section, u16_at, u32_at, u64_at};
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::Image;
+
+/// Bytes of a symbol's name at most; C++ names of several KiB are real.
+const MAX_NAME: usize = 16 << 10;
+const SYMBOL: usize = 24;
+const SHN_LORESERVE: u16 = 0xff00;
+const SHN_XINDEX: u16 = 0xffff;
+const STT_NOTYPE: u8 = 0;
+const STT_FUNC: u8 = 2;
+const STT_GNU_IFUNC: u8 = 10;
+
+/// Collects the best symbols for a set of addresses from any number of tables.
+#[derive(Debug)]
+pub(crate) struct Collector<'a> {
+    /// Sorted, without repetition.
+    addresses: &'a [u64],
+    /// For each address the best symbol whose range holds it.
+    covering: Vec<Option<Candidate>>,
+    /// For each address the last symbol that starts in front of it and behind the address before.
+    before: Vec<Option<Candidate>>,
+    /// How often a candidate may still be weighed: symbols that all cover everything cost time.
+    fuel: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Candidate {
+    start: u64,
+    size: u64,
+    rank: Rank,
+    name: Box<str>,
+}
+
+/// What decides between symbols that start together: the smaller is better.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    not_function: bool,
+    local: bool,
+    /// `write` rather than `__write`, though libc has the former as weak.
+    underscores: usize,
+    weak: bool,
+}
+
+/// A table with what is needed to read its names.
+struct Table<'a> {
+    image: &'a Image,
+    strings: &'a Section,
+}
+
+impl<'a> Collector<'a> {
+    /// For these addresses, which are sorted.
+    pub(crate) fn new(addresses: &'a [u64]) -> Self {
+        Self {
+            addresses,
+            covering: vec![None; addresses.len()],
+            before: vec![None; addresses.len()],
+            fuel: 1 << 26,
+        }
+    }
+
+    /// Takes all symbols of a file. `text` is the file whose section addresses count (a separate
+    /// debug file describes the same addresses).
+    pub(crate) fn add(&mut self, elf: &Elf) -> Result<()> {
+        for section in elf.symbol_tables().filter(|s| s.has_bytes()) {
+            let Some(strings) = elf.sections().get(section.link as usize) else {
+                return Err(Error::malformed("symbol table without names"));
+            };
+            let table = Table {
+                image: elf.image(),
+                strings,
+            };
+            let (offset, size) = (section.offset, section.size);
+            elf.image().stream(offset, size, SYMBOL, |_, piece| {
+                piece
+                    .chunks_exact(SYMBOL)
+                    .try_for_each(|entry| self.weigh(elf, &table, entry))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn weigh(&mut self, elf: &Elf, table: &Table<'_>, entry: &[u8]) -> Result<()> {
+        let (kind, binding) = (entry[4] & 15, entry[4] >> 4);
+        let section = u16_at(entry, 6);
+        let (start, size) = (u64_at(entry, 8), u64_at(entry, 16));
+        let reserved = section >= SHN_LORESERVE && section != SHN_XINDEX;
+        if section == 0 || reserved || !matches!(kind, STT_NOTYPE | STT_FUNC | STT_GNU_IFUNC) {
+            return Ok(());
+        }
+        // The first sampled address that it could cover. Most symbols end here.
+        let first = self.addresses.partition_point(|&a| a < start);
+        let Some(&nearest) = self.addresses.get(first) else {
+            return Ok(());
+        };
+        let end = start.saturating_add(size);
+        let covers = nearest < end;
+        let is_last = self.before[first].as_ref().is_none_or(|b| b.start <= start);
+        if !covers && !is_last {
+            return Ok(());
+        }
+        // A symbol in text that is not executable, or that points out of its section, names no code.
+        let text = if section == SHN_XINDEX {
+            elf.text_around(start)
+        } else {
+            let section = elf.sections().get(section as usize);
+            section.filter(|s| s.is_text()).map(Section::addresses)
+        };
+        let Some(text) = text.filter(|t| t.contains(&start)) else {
+            return Ok(());
+        };
+        let Some(name) = table.name(u32_at(entry, 0)) else {
+            return Ok(());
+        };
+        // Mapping symbols and annotations of compilers (`$x`, `.annobin_…`), not names.
+        if kind == STT_NOTYPE && name.starts_with(['$', '.']) {
+            return Ok(());
+        }
+        let candidate = Candidate {
+            start,
+            size,
+            rank: Rank {
+                not_function: kind == STT_NOTYPE,
+                local: binding == 0,
+                underscores: name.bytes().take_while(|&b| b == b'_').count(),
+                weak: binding == 2,
+            },
+            name: name.into(),
+        };
+        let end = end.min(text.end);
+        for at in first..self.addresses.len() {
+            if self.addresses[at] >= end {
+                break;
+            }
+            self.spend()?;
+            candidate.improve(&mut self.covering[at]);
+        }
+        self.spend()?;
+        candidate.improve(&mut self.before[first]);
+        Ok(())
+    }
+
+    fn spend(&mut self) -> Result<()> {
+        self.fuel = self
+            .fuel
+            .checked_sub(1)
+            .ok_or_else(|| Error::new(ErrorKind::OverBudget, "symbols that overlap without end"))?;
+        Ok(())
+    }
+
+    /// The names, one for each address. `text` is the file that was sampled.
+    pub(crate) fn finish(self, text: &Elf) -> Vec<Option<Box<str>>> {
+        let mut last: Option<Candidate> = None;
+        let mut names = Vec::with_capacity(self.addresses.len());
+        let found = self.covering.into_iter().zip(self.before);
+        for (&address, (covering, before)) in self.addresses.iter().zip(found) {
+            last = before.or(last);
+            let open = || {
+                last.as_ref().filter(|symbol| {
+                    symbol.size == 0
+                        && text
+                            .text_around(address)
+                            .is_some_and(|text| text.contains(&symbol.start))
+                })
+            };
+            let best = covering.as_ref().or_else(open);
+            names.push(best.map(|symbol| symbol.name.clone()));
+        }
+        names
+    }
+}
+
+impl Candidate {
+    /// The later start is the more specific; among equals a symbol with a size, then the rank, and
+    /// then the name, so that the order of the table does not matter.
+    fn improve(&self, best: &mut Option<Candidate>) {
+        let order = |c: &Candidate| {
+            let reversed = std::cmp::Reverse(c.start);
+            (
+                reversed,
+                c.size == 0,
+                c.rank.clone(),
+                c.name.len(),
+                c.name.clone(),
+            )
+        };
+        if best.as_ref().is_none_or(|b| order(self) < order(b)) {
+            *best = Some(self.clone());
+        }
+    }
+}
+
+impl Table<'_> {
+    /// A symbol's name without its version; `None` if it is empty or no string of the table.
+    fn name(&self, at: u32) -> Option<String> {
+        name_at(self.image, self.strings, at)
+    }
+}
+
+/// The name at an offset of a string table, without the version that GNU ld appends
+/// (`name@@VERSION`).
+pub(super) fn name_at(image: &Image, strings: &Section, at: u32) -> Option<String> {
+    let left = strings.size.checked_sub(u64::from(at))?;
+    let offset = strings.offset.checked_add(u64::from(at))?;
+    let name = image
+        .c_string(offset, left.min(MAX_NAME as u64) as usize)
+        .ok()?;
+    let name = String::from_utf8_lossy(&name);
+    let name = name.split_once('@').map_or(&*name, |(name, _)| name);
+    (!name.is_empty()).then(|| name.to_owned())
+}

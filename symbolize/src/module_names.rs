@@ -1,0 +1,215 @@
+//! The names of one module, asked for once for all places that were sampled in it.
+//!
+//! An open file, or a copy in memory (the vDSO), and sampled file offsets enter; lines leave, from
+//! debug information where there is some, else from symbols, else from PLT stubs. A place that none
+//! of them covers stays without a name. Whatever cannot be read costs only the names it would have
+//! given, and is reported beside the others.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::build_id::BuildId;
+use crate::demangle::demangle;
+use crate::dwarf::{self, Place};
+use crate::elf::symbols::Collector;
+use crate::elf::{Elf, plt};
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::{Line, debug_files};
+
+/// How names are looked up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Give inlined callees lines of their own; otherwise only the function that they were inlined
+    /// into, with the line of the call in it.
+    pub inlines: bool,
+    /// The directory below which debug files are looked for.
+    pub root: PathBuf,
+    /// The module's path below `root`: debug links start from its directory.
+    pub path: Option<PathBuf>,
+    /// Bytes of memory that reading the debug information may take. If it would take more, names
+    /// come from symbols only, and [`ModuleLines::left_out`] says so.
+    pub budget: u64,
+}
+
+impl Default for Options {
+    /// Inlines, `/`, no path, 24 MiB.
+    fn default() -> Self {
+        Self {
+            inlines: true,
+            root: "/".into(),
+            path: None,
+            budget: 24 << 20,
+        }
+    }
+}
+
+/// A module that can be asked for names.
+#[derive(Debug)]
+pub struct ModuleNames {
+    elf: Elf,
+    build_id: Option<BuildId>,
+    options: Options,
+}
+
+/// What is known of the places that were asked for.
+#[derive(Clone, Debug, Default)]
+pub struct ModuleLines {
+    /// For each place, in the order asked: its lines, innermost inlined callee first. Empty: no name
+    /// is known.
+    pub lines: Vec<Vec<Line>>,
+    /// Sources of names that could not be used, and why: [`crate::ErrorKind::OverBudget`] where
+    /// debug information was too large, [`crate::ErrorKind::OtherFile`] where a debug file belongs
+    /// to another build.
+    pub left_out: Vec<Error>,
+}
+
+impl ModuleNames {
+    /// Takes the open file that was mapped.
+    ///
+    /// # Errors
+    /// It is not an ELF file whose headers can be read.
+    pub fn open(file: File, options: Options) -> Result<Self> {
+        Ok(Self::of(Elf::parse(Image::of_file(file)?)?, options))
+    }
+
+    /// Takes a copy of a module in memory, as long as its mapping.
+    ///
+    /// # Errors
+    /// As [`ModuleNames::open`].
+    pub fn of_bytes(bytes: impl Into<Arc<[u8]>>, options: Options) -> Result<Self> {
+        Ok(Self::of(Elf::parse(Image::of_bytes(bytes))?, options))
+    }
+
+    fn of(elf: Elf, options: Options) -> Self {
+        Self {
+            build_id: BuildId::of(&elf),
+            elf,
+            options,
+        }
+    }
+
+    /// The module's build id, if it has one.
+    pub fn build_id(&self) -> Option<&BuildId> {
+        self.build_id.as_ref()
+    }
+
+    /// Names for file offsets: best asked for once with all of them, for each question reads the
+    /// symbol tables from end to end.
+    pub fn names(&self, offsets: &[u64]) -> ModuleLines {
+        let mut left_out = Vec::new();
+        let found: Vec<Option<u64>> = offsets.iter().map(|&o| self.elf.address_of(o)).collect();
+        let mut addresses: Vec<u64> = found.iter().copied().flatten().collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        if addresses.is_empty() {
+            return ModuleLines {
+                lines: vec![Vec::new(); offsets.len()],
+                left_out,
+            };
+        }
+        let debug = self.debug_file(&mut left_out);
+        let symbols = self.symbols(debug.as_ref(), &addresses, &mut left_out);
+        let places = self.places(debug.as_ref(), &addresses, &mut left_out);
+        let lines: HashMap<u64, Vec<Line>> = addresses
+            .iter()
+            .zip(symbols.into_iter().zip(places))
+            .map(|(&address, (symbol, place))| (address, merge(symbol.as_deref(), place)))
+            .collect();
+        let lines = found
+            .into_iter()
+            .map(|address| address.and_then(|a| lines.get(&a).cloned()))
+            .map(Option::unwrap_or_default)
+            .collect();
+        ModuleLines { lines, left_out }
+    }
+
+    /// The separate debug file, if the module itself lacks something that one could have.
+    fn debug_file(&self, left_out: &mut Vec<Error>) -> Option<Elf> {
+        if dwarf::is_in(&self.elf) && self.elf.has_symtab() {
+            return None;
+        }
+        let path = self.options.path.as_deref();
+        debug_files::find(&self.elf, &self.options.root, path).unwrap_or_else(|error| {
+            left_out.push(error.context("debug file"));
+            None
+        })
+    }
+
+    fn symbols(
+        &self,
+        debug: Option<&Elf>,
+        addresses: &[u64],
+        left_out: &mut Vec<Error>,
+    ) -> Vec<Option<Box<str>>> {
+        let mut collector = Collector::new(addresses);
+        for elf in [Some(&self.elf), debug].into_iter().flatten() {
+            if let Err(error) = collector.add(elf) {
+                left_out.push(error.context("symbols"));
+            }
+        }
+        let mut symbols = collector.finish(&self.elf);
+        match plt::names(&self.elf, addresses) {
+            Ok(stubs) => {
+                for (index, stub) in stubs {
+                    if let Some(symbol @ None) = symbols.get_mut(index) {
+                        *symbol = Some(stub.into());
+                    }
+                }
+            }
+            Err(error) => left_out.push(error.context("PLT relocations")),
+        }
+        symbols
+    }
+
+    fn places(
+        &self,
+        debug: Option<&Elf>,
+        addresses: &[u64],
+        left_out: &mut Vec<Error>,
+    ) -> Vec<Place> {
+        let has_dwarf = |elf: &&Elf| dwarf::is_in(elf);
+        let Some(source) = [Some(&self.elf), debug]
+            .into_iter()
+            .flatten()
+            .find(has_dwarf)
+        else {
+            return vec![Place::default(); addresses.len()];
+        };
+        let options = dwarf::Options {
+            inlines: self.options.inlines,
+            budget: self.options.budget,
+        };
+        let (places, error) = dwarf::places(source, &self.elf, addresses, options);
+        left_out.extend(error.map(|e| e.context("debug information")));
+        places
+    }
+}
+
+/// The lines of one place. The symbol names the outermost function where debug information does not,
+/// or where it has only a bare name and the symbol tells scope and parameters.
+fn merge(symbol: Option<&str>, place: Place) -> Vec<Line> {
+    let Place {
+        mut lines,
+        by_linkage_name,
+    } = place;
+    let name = symbol.map(demangle);
+    match (lines.last_mut(), name) {
+        (None, None) => {}
+        (None, Some(name)) => lines.push(Line {
+            function: name.into_owned(),
+            ..Line::default()
+        }),
+        (Some(outermost), Some(name)) => {
+            let tells_more = !by_linkage_name && symbol != Some(&*name);
+            if outermost.function.is_empty() || tells_more {
+                outermost.function = name.into_owned();
+            }
+        }
+        (Some(_), None) => {}
+    }
+    lines.retain(|line| !line.function.is_empty());
+    lines
+}

@@ -5,10 +5,12 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use rprof_profiler::cli::args::{Color, Record, Task};
-use rprof_profiler::cli::failure::{exit, with_sudo};
+use rprof_profiler::cli::failure::exit;
 use rprof_profiler::cli::parse::{Parsed, parse};
+use rprof_profiler::cli::retype::Retype;
 use rprof_profiler::cli::settings::colored;
 use rprof_profiler::cli::{Failure, Settings, documents};
+use rprof_profiler::profile::output::Output;
 use rprof_profiler::report::check::{self, Machine};
 use rprof_profiler::report::paint::Paint;
 
@@ -45,21 +47,23 @@ fn run(words: &[OsString]) -> Result<u8, Failure> {
 
 /// Records a profile.
 fn record(typed: &Record, words: &[OsString]) -> Result<u8, Failure> {
+    let again = Retype::new(words);
     let machine = Machine::read();
-    let settings = Settings::resolve(typed, &machine)?;
-    check::allowed(&check::checks(&machine, &as_root(words)))?;
+    let settings = Settings::resolve(typed, &machine, &again)?;
+    check::allowed(&check::checks(&machine, &again.as_root()))?;
+    let output = output(&settings, &again)?;
     // SAMPLING IS CALLED HERE: `rprof_profiler::sampling::run(&settings, &mut |progress| …)` gives
     // an outcome or a `Failure`. `report::progress::ProgressLine::new(&settings)` draws what it
     // reports and is cleared after it; `report::summary::summary` is printed with `say` unless
-    // `settings.verbosity` is `Quiet`; a command's end becomes the exit code by
+    // `settings.verbosity` is `Quiet`; `output` takes the profile; a command's end becomes the exit code by
     // `cli::command::exit_code`.
-    let _ = settings;
+    let _ = (settings, output);
     Err(Failure::new("this build does not sample yet").next("rprof check"))
 }
 
 /// Says what this machine allows: text for people to standard error, JSON to standard output.
 fn checked(json: bool, color: Color, words: &[OsString]) -> Result<u8, Failure> {
-    let checks = check::checks(&Machine::read(), &as_root(words));
+    let checks = check::checks(&Machine::read(), &Retype::new(words).as_root());
     if json {
         answer(check::json(&checks).as_bytes())?;
     } else {
@@ -72,13 +76,21 @@ fn checked(json: bool, color: Color, words: &[OsString]) -> Result<u8, Failure> 
     })
 }
 
-/// The command line at hand, as it is typed as root.
-fn as_root(words: &[OsString]) -> String {
-    let words: Vec<String> = words
-        .iter()
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    with_sudo(&words)
+/// The profile's output, looked at before sampling: an hour of it must not end in "no such folder".
+fn output(settings: &Settings, again: &Retype) -> Result<Output, Failure> {
+    let found = Output::new(&settings.output, settings.format.map(Into::into));
+    let found = found.and_then(|output| {
+        output.check_writable_before_sampling()?;
+        Ok(output)
+    });
+    found.map_err(|error| {
+        let failure = Failure::new(error.what());
+        // The step is the option that would do.
+        match error.next_step().and_then(|step| step.strip_prefix("-o ")) {
+            Some(file) => failure.next(again.with(["-o", "--output"], Some(file))),
+            None => failure.next("rprof --help"),
+        }
+    })
 }
 
 /// Writes to standard error. That nobody listens there is no reason to fail, or to panic as

@@ -237,6 +237,17 @@ pub enum Format {
     Firefox,
 }
 
+impl From<Format> for crate::profile::output::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Pprof => Self::Pprof,
+            Format::Folded => Self::Folded,
+            Format::Svg => Self::Svg,
+            Format::Firefox => Self::Firefox,
+        }
+    }
+}
+
 /// When to use color.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Color {

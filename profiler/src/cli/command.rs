@@ -11,7 +11,8 @@ use std::process::ExitStatus;
 
 use rustix::fs::{Access, access};
 
-use super::failure::{Failure, exit, quoted};
+use super::failure::{Failure, exit};
+use super::retype::quoted;
 
 /// A command that can be run.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -103,43 +103,6 @@ pub fn reason(error: &io::Error) -> String {
     }
 }
 
-/// A word as a shell reads it back.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_string()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
-/// How this very command is typed again as root. Under sudo the search path is another: a binary
-/// that is not in one of the system's folders needs its full name.
-pub fn with_sudo(words: &[String]) -> String {
-    let standard = [
-        "/usr/local/sbin",
-        "/usr/local/bin",
-        "/usr/sbin",
-        "/usr/bin",
-        "/sbin",
-        "/bin",
-    ];
-    let typed = words.first().map_or("rprof", String::as_str);
-    let binary = match std::env::current_exe() {
-        Ok(path) if !typed.contains('/') => match path.parent() {
-            Some(folder) if standard.iter().any(|s| folder == Path::new(s)) => typed.to_string(),
-            _ => path.display().to_string(),
-        },
-        _ => typed.to_string(),
-    };
-    let mut line = format!("sudo {}", quoted(&binary));
-    for word in words.iter().skip(1) {
-        line.push(' ');
-        line.push_str(&quoted(word));
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,13 +126,5 @@ mod tests {
             "rprof: cannot write /x/y.pb.gz: Permission denied"
         );
         assert_eq!(failure.exit_code(), 1);
-    }
-
-    #[test]
-    fn quotes_what_a_shell_would_change() {
-        assert_eq!(quoted("--comm=py"), "--comm=py");
-        assert_eq!(quoted("a b"), "'a b'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
     }
 }

@@ -13,6 +13,7 @@
 //! | [`settings`] | arguments to settings |
 //! | [`command`] | the command to run: its file, its user, its exit code |
 //! | [`failure`] | what people are told when something does not work |
+//! | [`retype`] | the command at hand, typed again with one thing changed |
 //! | [`documents`] | completions and the manual page |
 
 pub mod args;
@@ -20,6 +21,7 @@ pub mod command;
 pub mod documents;
 pub mod failure;
 pub mod parse;
+pub mod retype;
 pub mod settings;
 pub mod values;
 

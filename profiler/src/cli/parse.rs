@@ -8,7 +8,8 @@ use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::args::{Args, SHORT_HELP};
-use super::failure::{Failure, exit, quoted};
+use super::failure::{Failure, exit};
+use super::retype::quoted;
 
 /// What the words come to.
 #[derive(Debug)]

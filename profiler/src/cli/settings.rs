@@ -1,21 +1,21 @@
 //! What the arguments mean on this machine. [`Record`] and [`Machine`] come in; [`Settings`], in
 //! which nothing is left to guess, leave, or the one thing that is wrong. Everything that can be
-//! refused is refused here, before anything is sampled: an hour of sampling must not end in "no
-//! such folder".
+//! refused is refused here, before anything is sampled; what the profile's file is worth is asked of
+//! [`profile::output`](crate::profile::output).
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Access, access};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::args::Record;
 pub use super::args::{Color, Event, Format, OnFault, Reads};
 use super::command;
 pub use super::command::{Command, User};
-use super::failure::{Failure, exit, quoted, reason};
+use super::failure::Failure;
+use super::retype::Retype;
 use super::values::Cpus;
 use crate::report::check::Machine;
 
@@ -42,10 +42,10 @@ pub struct Settings {
     pub inline: bool,
     /// Bytes that the growing profile may take in memory.
     pub max_memory: u64,
-    /// Where the profile goes.
-    pub output: Output,
-    /// Its format.
-    pub format: Format,
+    /// Where the profile goes; `-` is standard output.
+    pub output: PathBuf,
+    /// Its format, if not by the file's ending.
+    pub format: Option<Format>,
     /// Labels of every sample.
     pub labels: Vec<(String, String)>,
     /// How much is said.
@@ -75,15 +75,6 @@ pub enum Target {
     Command(Command),
 }
 
-/// Where a profile goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Standard output.
-    Stdout,
-    /// A file, replaced when the profile is complete; or a pipe or device, written directly.
-    File(PathBuf),
-}
-
 /// How much is said on standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
@@ -98,23 +89,23 @@ pub enum Verbosity {
     Most,
 }
 
+const PID: [&str; 2] = ["-p", "--pid"];
+
 /// The file that a profile goes to if none is named.
 const DEFAULT_OUTPUT: &str = "rprof.pb.gz";
 
 impl Settings {
-    /// Resolves what was typed.
+    /// Resolves what was typed; `again` is the same as a line.
     ///
     /// # Errors
     /// Exit code 2, or 126 or 127 for a command that cannot be run.
-    pub fn resolve(typed: &Record, machine: &Machine) -> Result<Settings, Failure> {
-        let target = target(typed)?;
+    pub fn resolve(typed: &Record, machine: &Machine, again: &Retype) -> Result<Settings, Failure> {
+        let target = target(typed, again)?;
         let all = matches!(target, Target::All { .. });
-        let format = format(typed)?;
-        let output = output(typed.output.as_deref(), format)?;
         if typed.event == Event::Cycles && !machine.pmu {
             return Err(
                 Failure::usage("this machine has no hardware counter for --event cycles")
-                    .next("rprof --all --event cpu-clock"),
+                    .next(again.with(["", "--event"], None)),
             );
         }
         if typed.reads == Reads::ProcessVm && !machine.reads_without_waiting() {
@@ -122,21 +113,25 @@ impl Settings {
                 "--reads process-vm needs a kernel that can read another process without waiting \
                  for it (PROCESS_VM_NOWAIT); this one cannot",
             )
-            .next("rprof --all --reads auto"));
+            .next(again.with(["", "--reads"], None)));
         }
         Ok(Settings {
-            frequency: frequency(typed.freq.unwrap_or(if all { 20 } else { 199 }), machine)?,
+            frequency: frequency(
+                typed.freq.unwrap_or(if all { 20 } else { 199 }),
+                machine,
+                again,
+            )?,
             target,
             duration: typed.duration,
             event: typed.event,
-            cpus: cpus(typed.cpus.as_ref(), machine)?,
+            cpus: cpus(typed.cpus.as_ref(), machine, again)?,
             reads: typed.reads,
             on_fault: typed.on_fault,
             kernel: !typed.no_kernel,
             inline: !typed.no_inline,
             max_memory: typed.max_memory.unwrap_or(256 << 20),
-            output,
-            format,
+            output: typed.output.clone().unwrap_or(DEFAULT_OUTPUT.into()),
+            format: typed.format,
             labels: typed.label.clone(),
             verbosity: match (typed.quiet, typed.verbose) {
                 (true, _) => Verbosity::Quiet,
@@ -164,7 +159,7 @@ pub fn colored(when: Color) -> bool {
 }
 
 /// What to profile: exactly one of `--all`, `-p`, `-- CMD`, and what belongs to it.
-fn target(typed: &Record) -> Result<Target, Failure> {
+fn target(typed: &Record, again: &Retype) -> Result<Target, Failure> {
     let (all, pids, run) = (typed.all, !typed.pid.is_empty(), !typed.command.is_empty());
     match u8::from(all) + u8::from(pids) + u8::from(run) {
         0 => {
@@ -230,7 +225,7 @@ fn target(typed: &Record) -> Result<Target, Failure> {
     }
     if pids {
         return Ok(Target::Pids {
-            pids: processes(&typed.pid)?,
+            pids: processes(&typed.pid, again)?,
             children: typed.children,
         });
     }
@@ -250,7 +245,7 @@ fn target(typed: &Record) -> Result<Target, Failure> {
 }
 
 /// Checks that each pid is a process, and names each that is not.
-fn processes(typed: &[u32]) -> Result<Vec<u32>, Failure> {
+fn processes(typed: &[u32], again: &Retype) -> Result<Vec<u32>, Failure> {
     let mut pids = typed.to_vec();
     pids.sort_unstable();
     pids.dedup();
@@ -283,7 +278,7 @@ fn processes(typed: &[u32]) -> Result<Vec<u32>, Failure> {
         return Err(if left.is_empty() {
             failure.next("pgrep -a NAME")
         } else {
-            failure.next(format!("rprof -p {}", left.join(",")))
+            failure.next(again.with(PID, Some(&left.join(","))))
         });
     }
     if let Some(first) = threads.first() {
@@ -292,7 +287,9 @@ fn processes(typed: &[u32]) -> Result<Vec<u32>, Failure> {
             [one] => format!("{one} is a thread, not a process"),
             many => format!("{} are threads, not processes", list(many)),
         };
-        let next = owner.map_or("ps -eLf".to_string(), |pid| format!("rprof -p {pid}"));
+        let next = owner.map_or("ps -eLf".to_string(), |pid| {
+            again.with(PID, Some(&pid.to_string()))
+        });
         return Err(Failure::usage(text).next(next));
     }
     Ok(pids)
@@ -321,12 +318,12 @@ fn cgroup(typed: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// The kernel refuses, or throttles, what is above its limit.
-fn frequency(hertz: u32, machine: &Machine) -> Result<u32, Failure> {
+fn frequency(hertz: u32, machine: &Machine, again: &Retype) -> Result<u32, Failure> {
     match machine.max_sample_rate {
         Some(limit) if hertz > limit => Err(Failure::usage(format!(
             "{hertz} samples a second are more than this kernel allows, {limit}"
         ))
-        .next(format!("rprof --all -F {limit}"))
+        .next(again.with(["-F", "--freq"], Some(&limit.to_string())))
         .next(format!(
             "sudo sysctl kernel.perf_event_max_sample_rate={hertz}"
         ))),
@@ -335,7 +332,7 @@ fn frequency(hertz: u32, machine: &Machine) -> Result<u32, Failure> {
 }
 
 /// CPUs that are sampled must be online.
-fn cpus(typed: Option<&Cpus>, machine: &Machine) -> Result<Cpus, Failure> {
+fn cpus(typed: Option<&Cpus>, machine: &Machine, again: &Retype) -> Result<Cpus, Failure> {
     let Some(typed) = typed else {
         return Ok(machine.online.clone());
     };
@@ -354,91 +351,7 @@ fn cpus(typed: Option<&Cpus>, machine: &Machine) -> Result<Cpus, Failure> {
         Cpus(offline.clone()).list(),
         if offline.len() == 1 { one } else { many }
     ))
-    .next(format!("rprof --all --cpus {}", machine.online.list())))
-}
-
-/// The format: as typed, else by the file's ending.
-fn format(typed: &Record) -> Result<Format, Failure> {
-    if let Some(format) = typed.format {
-        return Ok(format);
-    }
-    let name = match typed.output.as_deref() {
-        None => return Ok(Format::Pprof),
-        Some(path) if path == Path::new("-") => return Ok(Format::Pprof),
-        Some(path) => path.to_string_lossy().to_lowercase(),
-    };
-    let endings = [
-        (".pb.gz", Format::Pprof),
-        (".pprof", Format::Pprof),
-        (".folded", Format::Folded),
-        (".svg", Format::Svg),
-        (".json", Format::Firefox),
-    ];
-    if let Some((_, format)) = endings.iter().find(|(ending, _)| name.ends_with(ending)) {
-        return Ok(*format);
-    }
-    // A pipe or a device has no ending to tell by.
-    let special =
-        |path: &PathBuf| std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir());
-    if typed.output.as_ref().is_some_and(special) {
-        return Ok(Format::Pprof);
-    }
-    Err(Failure::usage(format!(
-        "the ending of '{name}' does not say which format it is to have"
-    ))
-    .next(format!(
-        "rprof --all -o {}",
-        quoted(&format!("{name}.pb.gz"))
-    ))
-    .next(format!("rprof --all -o {} --format pprof", quoted(&name))))
-}
-
-/// Where to; refused now if it could not be written in the end.
-fn output(typed: Option<&Path>, format: Format) -> Result<Output, Failure> {
-    let file = match typed {
-        None => Path::new(DEFAULT_OUTPUT),
-        Some(path) if path == Path::new("-") => {
-            return if format == Format::Pprof && io::stdout().is_terminal() {
-                Err(
-                    Failure::usage("a pprof profile is binary: not written to a terminal")
-                        .next("rprof --all -d 10s -o out.pb.gz"),
-                )
-            } else {
-                Ok(Output::Stdout)
-            };
-        }
-        Some(path) => path,
-    };
-    let shown = file.display();
-    let refuse =
-        |why: &str| Failure::usage(format!("cannot write {shown}: {why}")).code(exit::FAILED);
-    let elsewhere = "rprof --all -o /tmp/rprof.pb.gz";
-    match std::fs::metadata(file) {
-        Ok(what) if what.is_dir() => {
-            return Err(refuse("it is a folder").next(format!(
-                "rprof --all -o {}",
-                quoted(&file.join(DEFAULT_OUTPUT).to_string_lossy())
-            )));
-        }
-        // Pipes and devices are written directly: no folder needs to be writable.
-        Ok(what) if !what.is_file() => return Ok(Output::File(file.to_path_buf())),
-        _ => {}
-    }
-    let folder = match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    match access(folder, Access::WRITE_OK | Access::EXEC_OK) {
-        Ok(()) => Ok(Output::File(file.to_path_buf())),
-        Err(rustix::io::Errno::NOENT) => Err(refuse("there is no such folder")
-            .next(format!("mkdir -p {}", quoted(&folder.to_string_lossy())))),
-        Err(error) => Err(refuse(&format!(
-            "{}: {}",
-            folder.display(),
-            reason(&io::Error::from(error))
-        ))
-        .next(elsewhere)),
-    }
+    .next(again.with(["", "--cpus"], Some(&machine.online.list()))))
 }
 
 #[cfg(test)]

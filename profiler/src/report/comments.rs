@@ -38,8 +38,8 @@ pub fn comments(machine: &Machine, data: &SummaryData) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::settings::{Format, Output};
     use crate::ledger::{Counts, Ledger};
+    use crate::profile::output::Format;
     use std::time::Duration;
 
     #[test]
@@ -59,7 +59,7 @@ mod tests {
                 machine: counts,
                 ..Ledger::default()
             },
-            output: Output::Stdout,
+            output: None,
             format: Format::Pprof,
         };
         let machine = Machine {

@@ -3,15 +3,16 @@
 //! in it was counted elsewhere.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rprof_ebpf::ledger::Column;
 
 use super::paint::Paint;
 use super::plain;
-use crate::cli::failure::quoted;
-use crate::cli::settings::{Format, Output};
+use crate::cli::retype::quoted;
 use crate::ledger::{Counts, Ledger};
+use crate::profile::output::Format;
 
 /// Rows of each ranking.
 const ROWS: usize = 10;
@@ -37,8 +38,8 @@ pub struct SummaryData {
     pub functions: Vec<Ranked>,
     /// The account of all ticks.
     pub ledger: Ledger,
-    /// Where the profile went.
-    pub output: Output,
+    /// Where the profile went; `None`: to standard output.
+    pub output: Option<PathBuf>,
     /// Its format.
     pub format: Format,
 }
@@ -271,7 +272,7 @@ fn first_doubt(rows: &[&Ranked], lost: impl Fn(&Ranked) -> u64) -> Option<String
 
 /// The file, and three ways to open it.
 fn open(data: &SummaryData, paint: Paint) -> String {
-    let Output::File(file) = &data.output else {
+    let Some(file) = &data.output else {
         return String::new();
     };
     let name = quoted(&file.to_string_lossy());

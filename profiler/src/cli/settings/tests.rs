@@ -1,5 +1,6 @@
 //! What the arguments come to on a made-up machine.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::Parser;
@@ -17,7 +18,9 @@ fn machine() -> Machine {
 
 fn resolve_on(machine: &Machine, line: &str) -> Result<Settings, Failure> {
     let words = std::iter::once("rprof").chain(line.split_whitespace());
-    Settings::resolve(&Args::try_parse_from(words).unwrap().record, machine)
+    let words: Vec<OsString> = words.map(OsString::from).collect();
+    let typed = Args::try_parse_from(&words).unwrap().record;
+    Settings::resolve(&typed, machine, &Retype::new(&words))
 }
 
 fn settings(line: &str) -> Settings {
@@ -32,8 +35,7 @@ fn refused(line: &str) -> Failure {
 fn defaults() {
     let all = settings("--all");
     assert_eq!(all.frequency, 20);
-    assert_eq!(all.output, Output::File("rprof.pb.gz".into()));
-    assert_eq!(all.format, Format::Pprof);
+    assert_eq!((all.output, all.format), ("rprof.pb.gz".into(), None));
     assert_eq!(all.cpus, Cpus(vec![0, 1, 2, 3]));
     assert_eq!(all.max_memory, 256 << 20);
     assert!(all.kernel && all.inline && all.duration.is_none());
@@ -85,7 +87,7 @@ fn the_kernels_limit() {
     assert_eq!(
         refused("-a -F 1001").to_string(),
         "rprof: 1001 samples a second are more than this kernel allows, 1000\n  \
-         try: rprof --all -F 1000\n  \
+         try: rprof -a -F 1000\n  \
          try: sudo sysctl kernel.perf_event_max_sample_rate=1001"
     );
 }
@@ -127,61 +129,15 @@ fn a_thread_is_not_a_process() {
 }
 
 #[test]
-fn formats() {
-    for (file, format) in [
-        ("x.pb.gz", Format::Pprof),
-        ("x.FOLDED", Format::Folded),
-        ("x.svg", Format::Svg),
-        ("x.json", Format::Firefox),
-        ("-", Format::Pprof),
-        ("/dev/null", Format::Pprof),
-        ("x.svg --format folded", Format::Folded),
-        ("x --format firefox", Format::Firefox),
-    ] {
-        // `-` is refused on a terminal, where tests may run.
-        if file != "-" || !io::stdout().is_terminal() {
-            assert_eq!(settings(&format!("-a -o {file}")).format, format, "{file}");
-        }
-    }
-    let failure = refused("-a -o profile");
-    assert_eq!(failure.exit_code(), 2);
-    assert_eq!(
-        failure.next_commands(),
-        [
-            "rprof --all -o profile.pb.gz",
-            "rprof --all -o profile --format pprof"
-        ]
-    );
-}
-
-#[test]
-fn outputs_that_could_not_be_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("none/x.pb.gz");
-    let failure = refused(&format!("-a -o {}", path.display()));
-    assert_eq!(failure.exit_code(), 1);
-    assert!(
-        failure
-            .to_string()
-            .contains("there is no such folder\n  try: mkdir -p "),
-        "{failure}"
-    );
-    let named_like_a_file = folder.path().join("x.svg");
-    std::fs::create_dir(&named_like_a_file).unwrap();
-    let failure = refused(&format!("-a -o {}", named_like_a_file.display()));
-    assert!(failure.to_string().contains("it is a folder"), "{failure}");
-}
-
-#[test]
 fn what_the_machine_lacks() {
     let failure = refused("-a --event cycles");
-    assert_eq!(failure.next_commands(), ["rprof --all --event cpu-clock"]);
+    assert_eq!(failure.next_commands(), ["rprof -a"]);
     let failure = refused("-a --reads process-vm");
-    assert_eq!(failure.next_commands(), ["rprof --all --reads auto"]);
+    assert_eq!(failure.next_commands(), ["rprof -a"]);
     let failure = refused("-a --cpus 0,4-7");
     assert_eq!(
         failure.to_string(),
-        "rprof: 4-7 are not online CPUs of this machine\n  try: rprof --all --cpus 0-3"
+        "rprof: 4-7 are not online CPUs of this machine\n  try: rprof -a --cpus 0-3"
     );
     let full = Machine {
         pmu: true,

@@ -67,7 +67,7 @@ fn data() -> SummaryData {
             ranked("evil\x1b[2J", "", 50),
         ],
         ledger,
-        output: Output::File("rprof.pb.gz".into()),
+        output: Some("rprof.pb.gz".into()),
         format: Format::Pprof,
     }
 }
@@ -198,9 +198,9 @@ fn no_samples() {
 #[test]
 fn each_format_has_its_ways() {
     let mut data = data();
-    data.output = Output::File("a b.svg".into());
+    data.output = Some("a b.svg".into());
     data.format = Format::Svg;
     assert!(summary(&data, Paint::default()).contains("\n  xdg-open 'a b.svg'\n"));
-    data.output = Output::Stdout;
+    data.output = None;
     assert!(summary(&data, Paint::default()).ends_with("reads: context\n"));
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use python_target::{detect_file, interpreters};
-use rprof_symbolize::runtimes::{Unknown, detect};
+use rprof_symbolize::runtimes::{Interpreter, Unknown, detect};
 
 /// What an interpreter prints for a script.
 fn ask(executable: &Path, script: &str) -> String {
@@ -42,7 +42,8 @@ fn supported_versions_are_found() {
         let mut interpreters = 0;
         for found in found {
             assert_eq!(found.version, format!("CPython {version}"));
-            assert!(found.symbols[..2].iter().all(|&a| a != 0));
+            let Interpreter::Python(python) = found.interpreter;
+            assert!(python.symbols.iter().all(|&a| a != 0));
             interpreters += 1;
         }
         assert!(interpreters > 0, "{}", executable.display());

@@ -5,7 +5,7 @@ mod python_target;
 
 use python_target::{Target, interpreters};
 use rprof_symbolize::reads::{ReadError, execute};
-use rprof_symbolize::runtimes::Code;
+use rprof_symbolize::runtimes::{Code, Interpreter};
 
 fn text(hex: &str) -> String {
     let digits = hex.trim_matches('-').as_bytes();
@@ -49,7 +49,8 @@ fn check(interpreter: &std::path::Path, arguments: &[&str]) {
     assert!(codes > 2000 && cut >= 1 && none > 0);
 
     // What is no code object: the type of code objects, and nothing at all.
-    let no_code = target.detected.symbols[1] + target.bias;
+    let Interpreter::Python(python) = target.detected.interpreter;
+    let no_code = python.symbols[1] + target.bias;
     assert!(execute(&target.detected.plan, &mut target.memory, no_code).is_err());
     let nowhere = execute(&target.detected.plan, &mut target.memory, 64);
     assert_eq!(nowhere, Err(ReadError::BadAddress));

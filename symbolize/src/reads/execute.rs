@@ -56,7 +56,7 @@ pub fn execute(plan: &Plan, reads: &mut dyn Reads, address: u64) -> Result<Vec<u
         .steps
         .get(..plan.len as usize)
         .ok_or(ReadError::BadPlan)?;
-    let mut run = Run {
+    let mut execution = Execution {
         plan,
         steps,
         slots: [None; SLOTS],
@@ -64,14 +64,14 @@ pub fn execute(plan: &Plan, reads: &mut dyn Reads, address: u64) -> Result<Vec<u
     };
     let head = Head::of(steps, address)?;
     let first = head.read(reads)?;
-    run.slots[0] = Some(address);
+    execution.slots[0] = Some(address);
     for (n, step) in steps.iter().enumerate().filter(|(_, s)| is_head(s)) {
         let bytes = head.part(&first, step).ok_or(ReadError::BadPlan)?;
-        run.answer(n, bytes.to_vec())?;
+        execution.answer(n, bytes.to_vec())?;
     }
     loop {
-        let mut asks = run.asks()?;
-        let last = asks.iter().all(|ask| run.is_final(ask.step));
+        let mut asks = execution.asks()?;
+        let last = asks.iter().all(|ask| execution.is_final(ask.step));
         let mut again = vec![0; first.len()];
         let mut pieces: Vec<_> = asks
             .iter_mut()
@@ -82,14 +82,14 @@ pub fn execute(plan: &Plan, reads: &mut dyn Reads, address: u64) -> Result<Vec<u
         }
         reads.read(&mut pieces)?;
         for ask in asks {
-            run.answer(ask.step, ask.bytes)?;
+            execution.answer(ask.step, ask.bytes)?;
         }
         if last {
             let same = |s| head.part(&first, s) == head.part(&again, s);
             if !steps.iter().filter(|s| is_head(s)).all(same) {
                 return Err(ReadError::Changed);
             }
-            return run.fields();
+            return execution.fields();
         }
     }
 }
@@ -148,14 +148,14 @@ impl Head {
     }
 }
 
-struct Run<'p> {
+struct Execution<'p> {
     plan: &'p Plan,
     steps: &'p [Step],
     slots: [Option<u64>; SLOTS],
     progress: Vec<Progress>,
 }
 
-impl Run<'_> {
+impl Execution<'_> {
     /// What can be asked for now. Empty only when all steps are done.
     fn asks(&mut self) -> Result<Vec<Ask>, ReadError> {
         let mut asks = Vec::new();
@@ -309,7 +309,7 @@ impl<'p> Kind<'p> {
     }
 }
 
-const _: () = assert!(MAX_STEPS + 1 <= 64, "a round is one vector call");
+const _: () = assert!(MAX_STEPS < 64, "a round is one vector call");
 
 /// Where a string's characters stand, and how many bytes of them are wanted.
 fn text(

@@ -10,8 +10,8 @@ use object::{LittleEndian, ReadRef, elf};
 
 /// Bytes of a symbol or string section at most; a file with more is not looked at.
 const MAX_SECTION: u64 = 64 << 20;
-/// Sections at most.
-const MAX_SECTIONS: usize = 1 << 16;
+/// Sections and segments at most.
+const MAX_HEADERS: usize = 1 << 16;
 /// Places in the string section where one name may end (names share their tails).
 const MAX_CANDIDATES: usize = 16;
 
@@ -35,7 +35,8 @@ impl<'d> Exports<'d> {
         if machine != elf::EM_X86_64 || !matches!(header.e_type(LE), elf::ET_EXEC | elf::ET_DYN) {
             return None;
         }
-        if header.shnum(LE, data).ok()? as usize > MAX_SECTIONS {
+        let headers = [header.shnum(LE, data).ok()?, header.phnum(LE, data).ok()?];
+        if headers.iter().any(|&n| n as usize > MAX_HEADERS) {
             return None;
         }
         let sections = header.section_headers(LE, data).ok()?;
@@ -81,6 +82,19 @@ impl<'d> Exports<'d> {
         let into = address.checked_sub(segment.p_vaddr(LE))?;
         let bytes = (self.bytes_at)(segment.p_offset(LE).checked_add(into)?, 8)?;
         bytes.try_into().ok().map(u64::from_le_bytes)
+    }
+
+    /// Virtual address − file offset of the first executable segment.
+    pub fn text_delta(&self) -> Option<i64> {
+        let text = |s: &&elf::ProgramHeader64<LittleEndian>| {
+            s.p_type(LE) == elf::PT_LOAD && s.p_flags(LE).contains(elf::PF_X)
+        };
+        let text = self.segments.iter().find(text)?;
+        Some(
+            text.p_vaddr(LE)
+                .wrapping_sub(text.p_offset(LE))
+                .cast_signed(),
+        )
     }
 
     /// What follows `prefix` in the first dynamic string that begins with it: how a shared

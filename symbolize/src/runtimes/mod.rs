@@ -7,7 +7,7 @@
 //! reads a target: the plan is data, [`crate::reads`] executes it.
 //!
 //! A runtime is a module here and one of the same name in `rprof_ebpf::runtimes`; it is registered
-//! by its lines in [`Layout`] and `DETECTORS`.
+//! by its line in `DETECTORS` and its variant of [`Interpreter`].
 
 mod code;
 mod exports;
@@ -19,7 +19,7 @@ use std::path::Path;
 
 use object::ReadRef;
 use rprof_ebpf::plan::Plan;
-use rprof_ebpf::runtimes::python::PythonLayout;
+use rprof_ebpf::runtimes::python::PythonInterpreter;
 
 pub use code::{Code, DecodeError, Run};
 pub use exports::Exports;
@@ -30,24 +30,36 @@ type Detector = fn(&Exports<'_>, Option<&Path>) -> Result<Option<Detected>, Unkn
 /// The registry.
 const DETECTORS: &[Detector] = &[python::detect];
 
-/// What the eBPF side walks a runtime's frames with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Layout {
+/// What the eBPF side walks a runtime's frames with: an entry of that runtime's map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interpreter {
     /// CPython.
-    Python(PythonLayout),
+    Python(PythonInterpreter),
+}
+
+impl Interpreter {
+    /// Its number in [`rprof_ebpf::runtimes`].
+    pub fn runtime(&self) -> u8 {
+        match self {
+            Self::Python(_) => rprof_ebpf::runtimes::PYTHON,
+        }
+    }
+
+    /// Sets the index of its plan, which whoever fills the map of plans gives out; 0 before.
+    pub fn set_plan(&mut self, index: u32) {
+        match self {
+            Self::Python(python) => python.layout.plan = index,
+        }
+    }
 }
 
 /// A runtime that a file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detected {
-    /// Its number in [`rprof_ebpf::runtimes`].
-    pub runtime: u8,
     /// Its name and version for people: `CPython 3.11.7`.
     pub version: String,
-    /// Offsets in its structs. Indices of plans in it are 0, whoever registers the plan sets them.
-    pub layout: Layout,
-    /// Virtual addresses in the file, in the order that the runtime's `symbols` say; 0 beyond.
-    pub symbols: [u64; 4],
+    /// Where its fields and symbols are.
+    pub interpreter: Interpreter,
     /// What to read of a code object.
     pub plan: Plan,
 }
@@ -59,8 +71,8 @@ impl Detected {
     /// # Errors
     /// [`DecodeError`], whatever the bytes are.
     pub fn decode(&self, fields: &[u8]) -> Result<Code, DecodeError> {
-        match &self.layout {
-            Layout::Python(layout) => python::decode(layout, fields),
+        match &self.interpreter {
+            Interpreter::Python(python) => python::decode(&python.layout, fields),
         }
     }
 }

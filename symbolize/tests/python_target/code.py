@@ -3,7 +3,7 @@
 One line each: address, first line, name, file (hex of UTF-8), lines of all code units.
 """
 import asyncio, argparse, email.message, gc, http.client, inspect, os, signal, sys, typing
-import unittest.mock, xml.dom.minidom
+import unittest.mock
 
 SOURCE = '''
 class Größe:

@@ -121,10 +121,6 @@ impl Target {
             bias,
         }
     }
-
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
 }
 
 impl Drop for Target {

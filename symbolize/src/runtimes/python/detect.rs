@@ -7,11 +7,11 @@
 
 use std::path::Path;
 
-use rprof_ebpf::runtimes::{PYTHON, python::symbols};
+use rprof_ebpf::runtimes::python::{PythonInterpreter, symbols};
 
 use super::layout::Version;
 use super::names::plan;
-use crate::runtimes::{Detected, Exports, Layout, Unknown};
+use crate::runtimes::{Detected, Exports, Interpreter, Unknown};
 
 /// `PY_RELEASE_LEVEL_GAMMA`: alphas and betas still move their fields.
 const RELEASE_CANDIDATE: u64 = 0xc;
@@ -48,14 +48,17 @@ pub fn detect(exports: &Exports<'_>, path: Option<&Path>) -> Result<Option<Detec
     if exports.address("_Py_RefTotal").is_some() || code_type_words != known.code_type.map(Some) {
         return Err(Unknown::Build(version, "debug build"));
     }
-    let mut addresses = [0; 4];
+    let mut addresses = [0; 2];
     addresses[symbols::RUNTIME] = runtime;
     addresses[symbols::CODE_TYPE] = code_type;
-    Ok(Some(Detected {
-        runtime: PYTHON,
-        version,
-        layout: Layout::Python(known.layout),
+    let interpreter = PythonInterpreter {
+        layout: known.layout,
+        text_delta: exports.text_delta().unwrap_or(0),
         symbols: addresses,
+    };
+    Ok(Some(Detected {
+        version,
+        interpreter: Interpreter::Python(interpreter),
         plan: plan(known),
     }))
 }

@@ -36,7 +36,6 @@ const V3_11: Version = Version {
         interp_threads: 16,
         thread_next: 8,
         thread_id: 152,
-        thread_native_id: 160,
         thread_cframe: 56,
         cframe_current: 8,
         cframe_previous: 16,

@@ -11,7 +11,7 @@ const ENTRY: u8 = 0x80;
 
 /// The lines of a table; `first_line` is the code object's. Ends before the first entry that makes
 /// no sense.
-pub fn runs(table: &[u8], first_line: u32) -> Box<[Run]> {
+pub(super) fn runs(table: &[u8], first_line: u32) -> Box<[Run]> {
     let mut runs: Vec<Run> = Vec::new();
     let mut line = i64::from(first_line);
     let mut end: u32 = 0;

@@ -32,6 +32,9 @@ const LATER: [(&str, &str); 6] = [
     ("--interval", "sudo rprof --all -d 10s -o out.pb.gz"),
 ];
 
+/// What rprof does besides recording.
+const TASKS: [&str; 3] = ["check", "completions", "man"];
+
 /// Reads a command line; the first word is rprof's own name.
 ///
 /// # Errors
@@ -68,14 +71,16 @@ fn explain(error: &clap::Error, words: &[OsString]) -> Failure {
             Failure::usage(format!("{argument} needs a value")).next("rprof --help")
         }
         ErrorKind::InvalidValue => {
-            let mut failure = Failure::usage(format!(
-                "'{value}' is not a value of {}",
-                name_of(&argument)
-            ));
-            if let Some(ContextValue::Strings(values)) = error.get(ContextKind::ValidValue) {
-                failure = failure.next(format!("{} {}", name_of(&argument), values.join("|")));
+            let values = match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(values)) => values.join("|"),
+                _ => String::new(),
+            };
+            match name_of(&argument) {
+                "<SHELL>" => Failure::usage(format!("no completions for '{value}', only {values}"))
+                    .next("rprof completions bash"),
+                name => Failure::usage(format!("'{value}' is not a value of {name}"))
+                    .next(format!("{name} {values}")),
             }
-            failure
         }
         ErrorKind::ValueValidation => {
             let why = std::error::Error::source(error).map_or(String::new(), |s| format!(": {s}"));
@@ -121,7 +126,22 @@ fn unknown(word: &str, near: Option<String>, words: &[OsString]) -> Failure {
         return Failure::usage(format!("{} is not in this version yet", name_of(word)))
             .next(*instead);
     }
-    if word.starts_with('-') {
+    let task = words
+        .get(1)
+        .and_then(|first| TASKS.iter().find(|task| first == **task));
+    if TASKS.contains(&word) {
+        return Failure::usage(format!(
+            "{word} stands alone, without options of a recording"
+        ))
+        .next(format!("rprof {word}"));
+    }
+    let option = word.starts_with('-');
+    if let Some(task) = task {
+        let kind = if option { "option " } else { "" };
+        return Failure::usage(format!("rprof {task} knows no {kind}{word}"))
+            .next(format!("rprof {task} --help"));
+    }
+    if option {
         let failure = Failure::usage(format!("there is no option {word}"));
         return failure.next(near.map_or("rprof --help".into(), |near| format!("rprof {near}")));
     }
@@ -220,6 +240,19 @@ mod tests {
             (
                 "-a -o",
                 "--output <FILE> needs a value\n  try: rprof --help",
+            ),
+            (
+                "-a check",
+                "check stands alone, without options of a recording\n  try: rprof check",
+            ),
+            ("man x", "rprof man knows no x\n  try: rprof man --help"),
+            (
+                "check --foo",
+                "rprof check knows no option --foo\n  try: rprof check --help",
+            ),
+            (
+                "completions tcsh",
+                "no completions for 'tcsh', only bash|elvish|fish|powershell|zsh\n  try: rprof completions bash",
             ),
             (
                 "completions",

@@ -103,9 +103,9 @@ pub fn text(checks: &[Check], paint: Paint) -> String {
         .filter(|check| check.state == State::Missing)
         .count();
     text += &match missing {
-        0 => "\nThis machine can be profiled: sudo rprof --all -d 10s\n".to_string(),
-        1 => "\nThis machine cannot be profiled: one thing is missing.\n".to_string(),
-        n => format!("\nThis machine cannot be profiled: {n} things are missing.\n"),
+        0 => "\nProfiling works here: rprof --all -d 10s\n".to_string(),
+        1 => "\nProfiling cannot work here: one thing is missing.\n".to_string(),
+        n => format!("\nProfiling cannot work here: {n} things are missing.\n"),
     };
     text
 }

@@ -71,8 +71,11 @@ pub struct Plan {
     pub texts: [TextForm; 2],
     /// Number of steps.
     pub len: u32,
-    /// Padding, zero.
-    pub _pad: u32,
+    /// 1: the object begins with a 64-bit count of references. A freed object keeps its other bytes
+    /// for a while, though what they point to is used again; so user space, which reads later than
+    /// the sample, gives nothing unless the count is that of a live object before and after. The
+    /// program need not look: at the sample the object is in use.
+    pub counted: u32,
 }
 
 impl Default for Plan {
@@ -81,7 +84,7 @@ impl Default for Plan {
             steps: [Step::default(); MAX_STEPS],
             texts: [TextForm::default(); 2],
             len: 0,
-            _pad: 0,
+            counted: 0,
         }
     }
 }

@@ -177,6 +177,27 @@ fn an_object_that_changes_is_noticed() {
     assert!(execute(&plan(), &mut words, OBJECT).is_ok());
 }
 
+/// Freed memory keeps its bytes behind the first word: zero, or the next free block.
+#[test]
+fn an_object_that_is_freed_is_noticed() {
+    let mut plan = plan();
+    plan.counted = 1;
+    let count = |references, change| {
+        let mut words = Words::new(5, ASCII, 10);
+        words.put(OBJECT, &[references]);
+        words.change = change;
+        execute(&plan, &mut words, OBJECT).map(|fields| fields.len())
+    };
+    assert_eq!(count(1, None), Ok(64));
+    assert_eq!(count(1, Some((2, OBJECT))), Ok(64));
+    for free in [0, 0x7f12_3456_7890, u64::MAX - 8] {
+        assert_eq!(count(free, None), Err(ReadError::Changed));
+    }
+    // Alive at first, freed (u64::MAX + 1) before the last read.
+    let last = Some((2, OBJECT));
+    assert_eq!(count((1 << 40) - 7, last), Err(ReadError::Changed));
+}
+
 #[test]
 fn what_is_no_string_is_refused() {
     for state in [

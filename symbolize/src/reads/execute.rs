@@ -3,11 +3,13 @@
 //! A plan, a way to read, and an object's address enter; the plan's fields leave, byte for byte as
 //! the eBPF program writes them. The program reads within one interrupt, in which the thread does
 //! not run; here it runs on meanwhile. So what the plan reads of the object itself (its *head*) is
-//! read first and, in the same call as the last of all other reads, again: if it differs, nothing is
-//! given.
+//! read first and, in the same call as the last of all other reads, again: if it differs, or is no
+//! longer alive, nothing is given.
 //!
 //! Each round asks for everything whose address is known by then, in one call: three for CPython
 //! (head; string headers and lengths; characters and tables).
+
+use std::ops::RangeInclusive;
 
 use rprof_ebpf::plan::{FieldHeader, MAX_FIELD, MAX_STEPS, Op, Plan, SLOTS, Step, TextForm};
 
@@ -17,6 +19,9 @@ use super::{Piece, ReadError, Reads};
 const MAX_HEAD: u32 = 512;
 /// Bytes of a string object's header at most.
 const MAX_TEXT_HEADER: u32 = 128;
+/// Counts of references that a live object can have. In a freed one the count is 0, or the
+/// allocator's pointer to the next free block.
+const REFERENCES: RangeInclusive<u64> = 1..=1 << 40;
 /// CPython's PEP 393 state word: `kind` (bytes a character), `compact`, `ascii`.
 const KIND_SHIFT: u32 = 2;
 const KIND_MASK: u32 = 7;
@@ -62,8 +67,9 @@ pub fn execute(plan: &Plan, reads: &mut dyn Reads, address: u64) -> Result<Vec<u
         slots: [None; SLOTS],
         progress: vec![Progress::Waiting; steps.len()],
     };
-    let head = Head::of(steps, address)?;
+    let head = Head::of(plan, steps, address)?;
     let first = head.read(reads)?;
+    head.alive(&first)?;
     execution.slots[0] = Some(address);
     for (n, step) in steps.iter().enumerate().filter(|(_, s)| is_head(s)) {
         let bytes = head.part(&first, step).ok_or(ReadError::BadPlan)?;
@@ -89,6 +95,7 @@ pub fn execute(plan: &Plan, reads: &mut dyn Reads, address: u64) -> Result<Vec<u
             if !steps.iter().filter(|s| is_head(s)).all(same) {
                 return Err(ReadError::Changed);
             }
+            head.alive(&again)?;
             return execution.fields();
         }
     }
@@ -114,12 +121,16 @@ struct Head {
     start: u32,
     len: u32,
     address: u64,
+    /// It starts with a count of references.
+    counted: bool,
 }
 
 impl Head {
-    fn of(steps: &[Step], object: u64) -> Result<Self, ReadError> {
+    fn of(plan: &Plan, steps: &[Step], object: u64) -> Result<Self, ReadError> {
+        let counted = plan.counted != 0;
         let heads = || steps.iter().filter(|s| is_head(s));
-        let start = heads().map(|s| s.offset).min().ok_or(ReadError::BadPlan)?;
+        let least = heads().map(|s| s.offset).min().ok_or(ReadError::BadPlan)?;
+        let start = if counted { 0 } else { least };
         let end = heads()
             .map(|s| s.offset.saturating_add(head_len(s)))
             .max()
@@ -132,7 +143,16 @@ impl Head {
             start,
             len,
             address: at(object, start)?,
+            counted,
         })
+    }
+
+    /// Whether the object was alive when its head was read.
+    fn alive(&self, head: &[u8]) -> Result<(), ReadError> {
+        if self.counted && !REFERENCES.contains(&word(head, 0)?) {
+            return Err(ReadError::Changed);
+        }
+        Ok(())
     }
 
     fn read(&self, reads: &mut dyn Reads) -> Result<Vec<u8>, ReadError> {

@@ -72,7 +72,7 @@ impl Detected {
     /// [`DecodeError`], whatever the bytes are.
     pub fn decode(&self, fields: &[u8]) -> Result<Code, DecodeError> {
         match &self.interpreter {
-            Interpreter::Python(python) => python::decode(&python.layout, fields),
+            Interpreter::Python(python) => python::decode(python, fields),
         }
     }
 }

@@ -14,7 +14,7 @@ use object::read::elf::{FileHeader, ProgramHeader};
 use object::{LittleEndian, ReadCache, elf};
 use rprof_symbolize::reads::{Piece, ReadError, Reads};
 use rprof_symbolize::runtimes::{Detected, Unknown, detect};
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 /// Executables of a version (`3.11`): those on `PATH`, and pyenv's.
 pub(crate) fn interpreters(version: &str) -> BTreeSet<PathBuf> {
@@ -120,6 +120,13 @@ impl Target {
             detected,
             bias,
         }
+    }
+}
+
+impl Target {
+    /// Lets it run on from where it stopped.
+    pub(crate) fn go_on(&self) {
+        kill_process(pid(&self.child), Signal::CONT).unwrap();
     }
 }
 

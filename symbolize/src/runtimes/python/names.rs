@@ -4,7 +4,7 @@
 //! it read enters [`decode`], which trusts none of it.
 
 use rprof_ebpf::plan::{MAX_FIELD, Op, Plan, Step};
-use rprof_ebpf::runtimes::python::{PythonLayout, code_key};
+use rprof_ebpf::runtimes::python::{PythonInterpreter, PythonLayout, code_key, symbols};
 
 use super::layout::Version;
 use super::line_table::runs;
@@ -15,6 +15,8 @@ use crate::runtimes::{Code, DecodeError};
 const MAX_NAME: u32 = 1 << 10;
 /// Bytes of a file name at most: Linux takes no path beyond.
 const MAX_FILE: u32 = 4 << 10;
+
+const PAGE: u64 = 4096;
 
 /// Slots of the plan; 0 is the code object.
 const QUALNAME: u8 = 1;
@@ -37,8 +39,8 @@ fn head(layout: &PythonLayout) -> [u32; 2] {
     [first, last + 8]
 }
 
-/// The plan that names a code object. Its fields: the head, the qualified name, the file name, the
-/// line table.
+/// The plan that names a code object. Its fields: the type, the head, the qualified name, the file
+/// name, the line table.
 pub fn plan(version: &Version) -> Plan {
     let layout = &version.layout;
     let [head, end] = head(layout);
@@ -55,13 +57,15 @@ pub fn plan(version: &Version) -> Plan {
         len,
         ..Step::default()
     };
+    let bytes = |offset, len| Step {
+        op: Op::Bytes as u8,
+        offset,
+        len,
+        ..Step::default()
+    };
     let steps = [
-        Step {
-            op: Op::Bytes as u8,
-            offset: head,
-            len: end - head,
-            ..Step::default()
-        },
+        bytes(layout.object_type, 8),
+        bytes(head, end - head),
         pointer(layout.code_qualname, QUALNAME),
         pointer(layout.code_filename, FILENAME),
         pointer(layout.code_linetable, LINETABLE),
@@ -76,7 +80,10 @@ pub fn plan(version: &Version) -> Plan {
             ..Step::default()
         },
     ];
-    let mut plan = Plan::default();
+    let mut plan = Plan {
+        counted: 1,
+        ..Plan::default()
+    };
     for (slot, step) in plan.steps.iter_mut().zip(steps) {
         *slot = step;
         plan.len += 1;
@@ -89,8 +96,15 @@ pub fn plan(version: &Version) -> Plan {
 ///
 /// # Errors
 /// [`DecodeError`], whatever the bytes are.
-pub fn decode(layout: &PythonLayout, fields: &[u8]) -> Result<Code, DecodeError> {
+pub fn decode(python: &PythonInterpreter, fields: &[u8]) -> Result<Code, DecodeError> {
+    let layout = &python.layout;
     let mut fields = Fields(fields);
+    // Where the interpreter is loaded is not known here, but it is loaded by whole pages.
+    let code_type = python.symbols[symbols::CODE_TYPE];
+    let type_ = fields.take()?.word(0)?;
+    if type_ % PAGE != code_type % PAGE {
+        return Err(DecodeError::Type);
+    }
     let [start, _] = head(layout);
     let object = fields.take()?;
     let word = |at: u32| {

@@ -52,11 +52,11 @@ fn record(typed: &Record, words: &[OsString]) -> Result<u8, Failure> {
     let settings = Settings::resolve(typed, &machine, &again)?;
     check::allowed(&check::checks(&machine, &again.as_root()))?;
     let output = output(&settings, &again)?;
-    // SAMPLING IS CALLED HERE: `rprof_profiler::sampling::run(&settings, &mut |progress| …)` gives
-    // an outcome or a `Failure`. `report::progress::ProgressLine::new(&settings)` draws what it
-    // reports and is cleared after it; `report::summary::summary` is printed with `say` unless
-    // `settings.verbosity` is `Quiet`; `output` takes the profile; a command's end becomes the exit code by
-    // `cli::command::exit_code`.
+    // SAMPLING IS CALLED HERE: `sampling::run(&settings, &mut |progress| line.draw(progress))` with
+    // `line = ProgressLine::new(&settings)`, cleared after it. Then `output` writes the profile with
+    // `report::comments::comments`; what fails there is `Failure::not_written`. Unless
+    // `settings.verbosity` is `Quiet`, `report::summary::summary` is said. The exit code is a
+    // command's own, by `cli::command::exit_code`.
     let _ = (settings, output);
     Err(Failure::new("this build does not sample yet").next("rprof check"))
 }
@@ -83,14 +83,7 @@ fn output(settings: &Settings, again: &Retype) -> Result<Output, Failure> {
         output.check_writable_before_sampling()?;
         Ok(output)
     });
-    found.map_err(|error| {
-        let failure = Failure::new(error.what());
-        // The step is the option that would do.
-        match error.next_step().and_then(|step| step.strip_prefix("-o ")) {
-            Some(file) => failure.next(again.with(["-o", "--output"], Some(file))),
-            None => failure.next("rprof --help"),
-        }
-    })
+    found.map_err(|error| Failure::output(&error, again))
 }
 
 /// Writes to standard error. That nobody listens there is no reason to fail, or to panic as

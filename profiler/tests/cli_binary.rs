@@ -324,7 +324,11 @@ fn the_manual_page_renders() {
     let rendered = man.wait_with_output().unwrap();
     assert!(rendered.status.success());
     let text = String::from_utf8_lossy(&rendered.stdout).into_owned();
-    for words in ["--on-fault", "Exit codes", "sudo rprof --all -d 10s"] {
+    for words in [
+        "--on-fault",
+        "EXIT STATUS\n         0    done\n         1    failed\n",
+        "EXAMPLES\n         sudo rprof --all -d 10s   ",
+    ] {
         assert!(text.contains(words), "{words}: {text}");
     }
 }

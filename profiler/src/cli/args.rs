@@ -23,35 +23,36 @@ rprof shows where the CPU time of this machine goes.
 rprof --help lists all options; rprof check says what this machine allows.
 ";
 
-const EXAMPLES: &str = "\
-Examples:
-  sudo rprof --all -d 10s                 every process, for ten seconds
+/// Examples, for help and manual page.
+pub const EXAMPLES: &str =
+    "  sudo rprof --all -d 10s                 every process, for ten seconds
   sudo rprof -p 1234,5678 --children      two processes and their children, until Ctrl-C
   sudo rprof -o out.svg -- ./server       a command, as a flame graph for the browser
-  rprof check                             what this machine allows
+  rprof check                             what this machine allows";
 
-Exit codes:
-  0    done
+/// Exit codes, for help and manual page.
+pub const EXIT_CODES: &str = "  0    done
   1    failed
   2    wrong usage
   126  the command could not be run
   127  the command was not found
   else the command's own; 128 + N if signal N killed it";
 
-/// Shows where the CPU time of this machine goes: samples every process, or some, and writes a
-/// profile in which native, kernel and interpreted frames stand in one stack.
+/// Shows where the CPU time of this machine goes
+///
+/// Samples every process, or some, and writes a profile in which native, kernel and interpreted
+/// frames stand in one stack. It never stops or changes what it samples, never waits for it, and
+/// accounts for every sample that is missing.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "rprof",
     bin_name = "rprof",
     version,
-    about = "Shows where the CPU time of this machine goes",
     override_usage = "rprof --all [OPTIONS]\n       rprof -p PID,… [OPTIONS]\n       rprof [OPTIONS] -- CMD…\n       rprof check | completions SHELL | man",
-    after_help = EXAMPLES,
+    after_help = format!("Examples:\n{EXAMPLES}\n\nExit codes:\n{EXIT_CODES}"),
     args_conflicts_with_subcommands = true,
     args_override_self = true,
     disable_help_subcommand = true,
-    infer_long_args = false,
     max_term_width = 100
 )]
 pub struct Args {
@@ -86,7 +87,7 @@ pub enum Task {
 }
 
 /// The options of a recording.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Record {
     /// Every process on this machine
     #[arg(short, long, help_heading = WHAT)]
@@ -156,7 +157,7 @@ pub struct Record {
 
     /// How much memory the profile may take while it grows; the rest goes to disk
     #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "256MiB", help_heading = HOW)]
-    pub max_memory: Option<u64>,
+    pub max_memory: u64,
 
     /// Where to; - is standard output [default: rprof.pb.gz]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = OUTPUT)]
@@ -336,8 +337,8 @@ mod tests {
         assert_eq!(record("-a").event, Event::CpuClock);
         assert_eq!(record("-a --event cycles").event, Event::Cycles);
         assert_eq!(record("-a --cpus 0-1,3").cpus, Some(Cpus(vec![0, 1, 3])));
-        assert_eq!(record("-a").max_memory, Some(256 << 20));
-        assert_eq!(record("-a --max-memory 1GiB").max_memory, Some(1 << 30));
+        assert_eq!(record("-a").max_memory, 256 << 20);
+        assert_eq!(record("-a --max-memory 1GiB").max_memory, 1 << 30);
         refused("-a --max-memory 7");
         refused("-a --event instructions");
     }

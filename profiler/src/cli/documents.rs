@@ -1,12 +1,12 @@
 //! Completions and the manual page, made from the one definition in [`args`](super::args). A shell's
 //! name comes in, bytes for standard output leave.
 
-use std::io;
+use std::io::{self, Write};
 
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::args::Args;
+use super::args::{Args, EXAMPLES, EXIT_CODES};
 
 /// The completion script of a shell.
 pub fn completions(shell: Shell) -> Vec<u8> {
@@ -20,7 +20,23 @@ pub fn completions(shell: Shell) -> Vec<u8> {
 /// # Errors
 /// Only what writing to memory can give.
 pub fn man() -> io::Result<Vec<u8>> {
+    let man = clap_mangen::Man::new(Args::command());
     let mut page = Vec::new();
-    clap_mangen::Man::new(Args::command()).render(&mut page)?;
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    // The generator's own section refers to pages of the subcommands, which do not exist.
+    writeln!(page, ".SH COMMANDS")?;
+    for task in Args::command().get_subcommands() {
+        let about = task.get_about().map(ToString::to_string);
+        let about = about.unwrap_or_default();
+        writeln!(page, ".TP\n\\fBrprof {}\\fR\n{about}", task.get_name())?;
+    }
+    man.render_options_section(&mut page)?;
+    // Nor does it keep the columns of what stands below the options in help.
+    for (title, text) in [("EXAMPLES", EXAMPLES), ("EXIT STATUS", EXIT_CODES)] {
+        writeln!(page, ".SH {title}\n.nf\n{}\n.fi", text.replace('-', "\\-"))?;
+    }
     Ok(page)
 }

@@ -6,6 +6,9 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use super::retype::{Retype, quoted};
+use crate::profile::output;
+
 /// Exit codes, as the manual page lists them.
 pub mod exit {
     /// Done.
@@ -55,6 +58,28 @@ impl Failure {
             path.display(),
             reason(error)
         ))
+    }
+
+    /// An output that cannot be used; `again` is the command at hand.
+    pub fn output(error: &output::Error, again: &Retype) -> Self {
+        let failure = Failure::new(error.what());
+        // The step is the option that would do.
+        match error.next_step().and_then(|step| step.strip_prefix("-o ")) {
+            Some(file) => failure.next(again.with(["-o", "--output"], Some(file))),
+            None => failure.next("rprof --help"),
+        }
+    }
+
+    /// A profile that is not where it should be: if it was saved elsewhere, that is what counts now.
+    pub fn not_written(error: &output::NotWritten, again: &Retype) -> Self {
+        match &error.saved {
+            Some(path) => {
+                let path = path.to_string_lossy();
+                let what = format!("{}; the profile is in {path}", error.error.what());
+                Failure::new(what).next(format!("ls -l {}", quoted(&path)))
+            }
+            None => Failure::output(&error.error, again),
+        }
     }
 
     /// Adds a command that can be typed next.

@@ -129,7 +129,7 @@ impl Settings {
             on_fault: typed.on_fault,
             kernel: !typed.no_kernel,
             inline: !typed.no_inline,
-            max_memory: typed.max_memory.unwrap_or(256 << 20),
+            max_memory: typed.max_memory,
             output: typed.output.clone().unwrap_or(DEFAULT_OUTPUT.into()),
             format: typed.format,
             labels: typed.label.clone(),

@@ -13,6 +13,7 @@ use super::plain;
 use crate::cli::retype::quoted;
 use crate::ledger::{Counts, Ledger};
 use crate::profile::output::Format;
+use crate::profile::totals::Totals;
 
 /// Rows of each ranking.
 const ROWS: usize = 10;
@@ -53,6 +54,26 @@ pub struct Ranked {
     pub place: String,
     /// Samples.
     pub samples: u64,
+}
+
+/// Rankings of programs and functions from a profile's totals. A program is all processes of one
+/// name.
+pub fn rankings(totals: &Totals) -> (Vec<Ranked>, Vec<Ranked>) {
+    let mut programs: HashMap<&str, u64> = HashMap::new();
+    for process in &totals.processes {
+        *programs.entry(&process.comm).or_default() += process.samples;
+    }
+    let programs = programs.into_iter().map(|(name, samples)| Ranked {
+        name: name.to_string(),
+        place: String::new(),
+        samples,
+    });
+    let functions = totals.functions.iter().map(|function| Ranked {
+        name: function.name.clone(),
+        place: function.place.clone(),
+        samples: function.self_samples,
+    });
+    (programs.collect(), functions.collect())
 }
 
 /// The whole summary.

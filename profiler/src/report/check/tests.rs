@@ -1,5 +1,7 @@
 //! What is said about made-up machines.
 
+use rustix::thread::CapabilitySet;
+
 use super::*;
 use crate::cli::values::Cpus;
 
@@ -132,7 +134,7 @@ fn privileges() {
     assert_eq!(failure.exit_code(), 1);
 
     let without = |capability: CapabilitySet| Machine {
-        capabilities: u64::MAX & !capability.bits(),
+        capabilities: !capability.bits(),
         ..good()
     };
     let no_admin = without(CapabilitySet::SYS_ADMIN | CapabilitySet::BPF);
@@ -233,7 +235,7 @@ fn limits() {
     is(rate(100), State::Warning, "sample rate", "-F 100");
     let small = Machine {
         memory_lock: Some(8 << 20),
-        capabilities: u64::MAX & !CapabilitySet::IPC_LOCK.bits(),
+        capabilities: !CapabilitySet::IPC_LOCK.bits(),
         ..good()
     };
     is(small, State::Warning, "memory lock", "8192 KiB");

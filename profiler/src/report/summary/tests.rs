@@ -4,6 +4,7 @@ use rprof_ebpf::record::End;
 
 use super::*;
 use crate::ledger::{ProcessCounts, ProcessRow};
+use crate::profile::totals::{FunctionTotal, ProcessTotal};
 
 fn ranked(name: &str, place: &str, samples: u64) -> Ranked {
     Ranked {
@@ -203,4 +204,32 @@ fn each_format_has_its_ways() {
     assert!(summary(&data, Paint::default()).contains("\n  xdg-open 'a b.svg'\n"));
     data.output = None;
     assert!(summary(&data, Paint::default()).ends_with("reads: context\n"));
+}
+
+#[test]
+fn a_program_is_all_processes_of_one_name() {
+    let process = |pid, comm: &str, samples| ProcessTotal {
+        pid,
+        host_pid: false,
+        comm: comm.into(),
+        samples,
+    };
+    let totals = Totals {
+        samples: 9,
+        processes: vec![
+            process(1, "sh", 4),
+            process(2, "cc", 3),
+            process(3, "sh", 2),
+        ],
+        functions: vec![FunctionTotal {
+            name: "f".into(),
+            place: "libc.so.6".into(),
+            self_samples: 5,
+            total_samples: 9,
+        }],
+    };
+    let (mut programs, functions) = rankings(&totals);
+    programs.sort_by_key(|program| program.samples);
+    assert_eq!(programs, [ranked("cc", "", 3), ranked("sh", "", 6)]);
+    assert_eq!(functions, [ranked("f", "libc.so.6", 5)]);
 }

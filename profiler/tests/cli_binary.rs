@@ -112,7 +112,11 @@ fn each_mistake_has_a_sentence_a_next_command_and_a_code() {
             2,
             "there is no user 'no-such-user' on this machine",
         ),
-        ("--all --cgroup /no/such", 2, "there is no cgroup /no/such"),
+        (
+            "--all --cgroup /no/such",
+            2,
+            "there is no cgroup (v2) /no/such",
+        ),
         ("--all --frequency 20", 2, "there is no option --frequency"),
         (
             "./server",

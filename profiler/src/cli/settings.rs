@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rprof_ebpf::identity::COMM_LEN;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::args::Record;
@@ -220,7 +221,11 @@ fn target(typed: &Record, again: &Retype) -> Result<Target, Failure> {
     }
     if all {
         let cgroup = typed.cgroup.as_deref().map(cgroup).transpose()?;
-        let comm = typed.comm.clone();
+        let comm = typed
+            .comm
+            .as_deref()
+            .map(|glob| comm(glob, again))
+            .transpose()?;
         return Ok(Target::All { cgroup, comm });
     }
     if pids {
@@ -302,9 +307,13 @@ fn owner(thread: u32) -> Option<u32> {
     line.trim().parse().ok()
 }
 
-/// The folder of a cgroup: as typed, or below the mount of cgroup v2.
+/// The folder of a cgroup: as typed, or below the mount of cgroup v2. Groups of v1 have no place in
+/// a sample.
 fn cgroup(typed: &Path) -> Result<PathBuf, Failure> {
-    let is_cgroup = |folder: &Path| folder.join("cgroup.procs").is_file();
+    let is_cgroup = |folder: &Path| {
+        rustix::fs::statfs(folder).is_ok_and(|fs| fs.f_type == CGROUP2_SUPER_MAGIC)
+            && folder.join("cgroup.procs").is_file()
+    };
     let relative = typed.strip_prefix("/").unwrap_or(typed);
     let mounts =
         ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(|root| Path::new(root).join(relative));
@@ -313,8 +322,30 @@ fn cgroup(typed: &Path) -> Result<PathBuf, Failure> {
         .chain(mounts)
         .find(|folder| is_cgroup(folder))
         .ok_or_else(|| {
-            Failure::usage(format!("there is no cgroup {}", typed.display())).next("systemd-cgls")
+            Failure::usage(format!("there is no cgroup (v2) {}", typed.display()))
+                .next("systemd-cgls")
         })
+}
+
+/// From the kernel's `include/uapi/linux/magic.h`.
+const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+
+/// The kernel cuts names of processes: a longer pattern would match nothing, silently.
+fn comm(glob: &str, again: &Retype) -> Result<String, Failure> {
+    const LONGEST: usize = COMM_LEN - 1;
+    let bytes = glob.chars().filter(|&c| c != '*').map(char::len_utf8);
+    if bytes.sum::<usize>() <= LONGEST || glob.contains('[') {
+        return Ok(glob.to_string());
+    }
+    let failure = Failure::usage(format!(
+        "--comm '{glob}' matches nothing: the kernel cuts the names of processes to {LONGEST} bytes"
+    ));
+    Err(
+        match glob.get(..LONGEST - 1).filter(|cut| !cut.contains('*')) {
+            Some(cut) => failure.next(again.with(["", "--comm"], Some(&format!("{cut}*")))),
+            None => failure.next("ps -eo comm | sort -u"),
+        },
+    )
 }
 
 /// The kernel refuses, or throttles, what is above its limit.

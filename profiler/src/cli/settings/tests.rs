@@ -173,3 +173,48 @@ fn how_much_is_said() {
     assert!(settings("-a --color always").color);
     assert!(!settings("-a --color never").color);
 }
+
+#[test]
+fn names_that_the_kernel_cuts() {
+    for glob in ["fifteen-letters", "*-letters*", "a[0-9]-very-long-one"] {
+        settings(&format!("-a --comm {glob}"));
+    }
+    assert_eq!(
+        refused("-a --comm sixteen-letters!").to_string(),
+        "rprof: --comm 'sixteen-letters!' matches nothing: the kernel cuts the names of processes \
+         to 15 bytes\n  try: rprof -a --comm 'sixteen-letter*'"
+    );
+    assert_eq!(refused("-a --comm ééééééééé").exit_code(), 2);
+}
+
+#[test]
+fn cgroups_are_those_of_version_2() {
+    // A version 1 group, or no group at all.
+    for folder in [
+        "/sys/fs/cgroup/cpu",
+        "/sys/fs/cgroup/memory",
+        "/proc",
+        "/tmp",
+    ] {
+        let v2 = Path::new("/sys/fs/cgroup").join(folder.trim_start_matches('/'));
+        if !v2.exists() {
+            let failure = refused(&format!("-a --cgroup {folder}"));
+            assert!(
+                failure.to_string().contains("there is no cgroup (v2)"),
+                "{failure}"
+            );
+        }
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let v2 = |root: &str| mounts.contains(&format!(" {root} cgroup2 "));
+    let Some(root) = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+        .into_iter()
+        .find(|r| v2(r))
+    else {
+        return;
+    };
+    let Target::All { cgroup, .. } = settings("-a --cgroup /").target else {
+        panic!("not all");
+    };
+    assert_eq!(cgroup.as_deref(), Some(Path::new(root)));
+}

@@ -33,6 +33,8 @@ pub struct Settings {
     pub event: Event,
     /// The CPUs that are sampled: all that are online, unless some were named.
     pub cpus: Cpus,
+    /// CPUs that come online later are sampled too: none were named.
+    pub new_cpus: bool,
     /// Who reads names.
     pub reads: Reads,
     /// What becomes of samples that could not be read.
@@ -126,6 +128,7 @@ impl Settings {
             duration: typed.duration,
             event: typed.event,
             cpus: cpus(typed.cpus.as_ref(), machine, again)?,
+            new_cpus: typed.cpus.is_none(),
             reads: typed.reads,
             on_fault: typed.on_fault,
             kernel: !typed.no_kernel,

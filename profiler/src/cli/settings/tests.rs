@@ -36,7 +36,7 @@ fn defaults() {
     let all = settings("--all");
     assert_eq!(all.frequency, 20);
     assert_eq!((all.output, all.format), ("rprof.pb.gz".into(), None));
-    assert_eq!(all.cpus, Cpus(vec![0, 1, 2, 3]));
+    assert_eq!((all.cpus, all.new_cpus), (Cpus(vec![0, 1, 2, 3]), true));
     assert_eq!(all.max_memory, 256 << 20);
     assert!(all.kernel && all.inline && all.duration.is_none());
     assert_eq!(all.verbosity, Verbosity::Normal);
@@ -147,7 +147,7 @@ fn what_the_machine_lacks() {
     };
     let settings = resolve_on(&full, "-a --event cycles --reads process-vm --cpus 1").unwrap();
     assert_eq!(settings.event, Event::Cycles);
-    assert_eq!(settings.cpus, Cpus(vec![1]));
+    assert_eq!((settings.cpus, settings.new_cpus), (Cpus(vec![1]), false));
 }
 
 #[test]

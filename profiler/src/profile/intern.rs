@@ -59,9 +59,11 @@ impl<T> Interner<T> {
             bytes = capacity.saturating_mul(size_of::<T>());
         }
         if len > self.slots.capacity() {
-            // hashbrown keeps 7/8 of a power of two; a slot is 4 bytes and 1 of control.
-            let slots = (len.max(self.slots.capacity() + 1) * 8 / 7).next_power_of_two() * 2;
-            bytes = bytes.saturating_add(slots * (size_of::<u32>() + 1));
+            // hashbrown keeps 7/8 of a power of two; a slot is 4 bytes and 1 of control
+            // (and one group of 16 of them more).
+            let least = len.max(self.slots.capacity() + 1) * 8 / 7;
+            let slots = least.max(16).next_power_of_two();
+            bytes = bytes.saturating_add(slots * (size_of::<u32>() + 1) + 32);
         }
         bytes
     }

@@ -277,6 +277,13 @@ impl Profile {
         self.spill_error.as_ref()
     }
 
+    /// Hands out each distinct frame once.
+    pub fn each_frame(&self, visit: &mut dyn FnMut(&Frame)) {
+        for id in 0..self.tables.frames.len() {
+            visit(&self.frame(id as u32));
+        }
+    }
+
     /// Asks for the names of all frames. What is added later has none.
     pub fn symbols(&self, names: &dyn Names) -> Symbols {
         Symbols::new(&self.tables, names)

@@ -39,6 +39,9 @@ pub(super) struct Stacks {
     total: u64,
 }
 
+/// Takes a stack's frames, leaf first, its owner and its count.
+pub(super) type Visit<'a> = &'a mut dyn FnMut(&[u32], &Owner, u64) -> io::Result<()>;
+
 /// What stopped a stack from being added.
 #[derive(Debug)]
 pub(super) enum NoRoom {
@@ -222,10 +225,7 @@ impl Stacks {
     ///
     /// # Errors
     /// Those of the callback and of reading the part file.
-    pub(super) fn visit(
-        &self,
-        visit: &mut dyn FnMut(&[u32], &Owner, u64) -> io::Result<()>,
-    ) -> io::Result<()> {
+    pub(super) fn visit(&self, visit: Visit<'_>) -> io::Result<()> {
         let Some(parts) = &self.parts else {
             let mut record = empty();
             for number in 0..self.samples.len() as u32 {
@@ -268,10 +268,7 @@ impl Stacks {
     }
 }
 
-fn hand_out(
-    group: &mut Vec<Record>,
-    visit: &mut dyn FnMut(&[u32], &Owner, u64) -> io::Result<()>,
-) -> io::Result<()> {
+fn hand_out(group: &mut Vec<Record>, visit: Visit<'_>) -> io::Result<()> {
     for record in group.drain(..) {
         visit(&record.frames, &record.owner, record.count)?;
     }

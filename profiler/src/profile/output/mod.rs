@@ -39,13 +39,11 @@ pub enum Format {
 impl Format {
     /// The format asked for, else the one that the path's ending says, else pprof.
     pub fn of(asked: Option<Self>, path: &Path) -> Self {
-        let name = path.as_os_str().as_encoded_bytes();
-        asked.unwrap_or(match name {
-            _ if name.ends_with(b".folded") => Self::Folded,
-            _ if name.ends_with(b".svg") => Self::Svg,
-            _ if name.ends_with(b".json") => Self::Firefox,
-            _ => Self::Pprof,
-        })
+        let name = path.as_os_str().as_encoded_bytes().to_ascii_lowercase();
+        let by_ending = [Self::Folded, Self::Svg, Self::Firefox]
+            .into_iter()
+            .find(|format| name.ends_with(format.ending().as_bytes()));
+        asked.or(by_ending).unwrap_or(Self::Pprof)
     }
 
     fn ending(self) -> &'static str {

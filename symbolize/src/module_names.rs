@@ -203,8 +203,12 @@ fn merge(symbol: Option<&str>, place: Place) -> Vec<Line> {
             ..Line::default()
         }),
         (Some(outermost), Some(name)) => {
-            let tells_more = !by_linkage_name && symbol != Some(&*name);
-            if outermost.function.is_empty() || tells_more {
+            // A mangled symbol tells scope and parameters; among libc's aliases `write` is better
+            // known than `__libc_write`.
+            let underscores = |name: &str| name.bytes().take_while(|&b| b == b'_').count();
+            let tells_more =
+                symbol != Some(&*name) || underscores(&name) < underscores(&outermost.function);
+            if outermost.function.is_empty() || (!by_linkage_name && tells_more) {
                 outermost.function = name.into_owned();
             }
         }

@@ -92,10 +92,11 @@ fn name(units: &mut Units<'_>, entry: usize) -> Name {
             match attribute.name() {
                 gimli::DW_AT_linkage_name | gimli::DW_AT_MIPS_linkage_name => {
                     if let Some(name) = text(dwarf, &unit, attribute.value())
-                        && !found.by_linkage_name
+                        && found.function.is_empty()
                     {
+                        // C has assembler names here: not more than a bare name.
                         found.function = demangle(&name).into_owned();
-                        found.by_linkage_name = true;
+                        found.by_linkage_name = found.function != name;
                     }
                 }
                 gimli::DW_AT_name if plain.is_none() => {
@@ -118,12 +119,13 @@ fn name(units: &mut Units<'_>, entry: usize) -> Name {
                 _ => {}
             }
         }
-        if found.by_linkage_name && found.first_line != 0 {
+        if found.by_linkage_name && plain.is_some() && found.first_line != 0 {
             break;
         }
     }
-    if !found.by_linkage_name {
-        found.function = plain.unwrap_or_default();
+    // A bare name reads better than a mangling that could not be read.
+    if let Some(plain) = plain.filter(|_| !found.by_linkage_name) {
+        found.function = plain;
     }
     found
 }

@@ -22,12 +22,15 @@ const MAX_SLICE: usize = 1 << 20;
 /// Memory that a [`Pager`]'s cache takes, in bytes.
 pub(super) const CACHE_BYTES: u64 = (PAGE * PAGES) as u64;
 
+/// A page's number and its bytes.
+type Page = (u64, Rc<[u8]>);
+
 /// The pages of a file that were used last.
 #[derive(Debug)]
 pub(super) struct Pager {
     image: Image,
     /// A page stands in the slot of its number modulo [`PAGES`].
-    pages: RefCell<Vec<Option<(u64, Rc<[u8]>)>>>,
+    pages: RefCell<Vec<Option<Page>>>,
     /// How many reads are still allowed.
     fuel: Cell<u64>,
 }

@@ -109,10 +109,6 @@ impl<'a> Units<'a> {
 
     /// Reads a unit's root entry: its bases, its ranges (`None`: it does not say), and where its
     /// line program stands. Unlike `gimli::Unit::new` this leaves the line program unread.
-    #[expect(
-        clippy::type_complexity,
-        reason = "private, taken apart where it is called"
-    )]
     fn parse(
         &mut self,
         header: UnitHeader<Reader>,

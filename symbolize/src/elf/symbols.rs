@@ -62,12 +62,16 @@ impl<'a> Collector<'a> {
             addresses,
             covering: vec![None; addresses.len()],
             before: vec![None; addresses.len()],
-            fuel: 1 << 26,
+            // An address has a few aliases, and a few symbols come nearer to it one after the other.
+            fuel: (1 << 20) + 64 * addresses.len() as u64,
         }
     }
 
-    /// Takes all symbols of a file. `text` is the file whose section addresses count (a separate
-    /// debug file describes the same addresses).
+    /// Takes all symbols of a file: the module itself, or a debug file, which describes the same
+    /// addresses.
+    ///
+    /// # Errors
+    /// A table cannot be read, or its symbols overlap without end; what was taken before counts.
     pub(crate) fn add(&mut self, elf: &Elf) -> Result<()> {
         for section in elf.symbol_tables().filter(|s| s.has_bytes()) {
             let Some(strings) = elf.sections().get(section.link as usize) else {
@@ -181,16 +185,10 @@ impl Candidate {
     /// The later start is the more specific; among equals a symbol with a size, then the rank, and
     /// then the name, so that the order of the table does not matter.
     fn improve(&self, best: &mut Option<Candidate>) {
-        let order = |c: &Candidate| {
-            let reversed = std::cmp::Reverse(c.start);
-            (
-                reversed,
-                c.size == 0,
-                c.rank.clone(),
-                c.name.len(),
-                c.name.clone(),
-            )
-        };
+        fn order(c: &Candidate) -> impl Ord + '_ {
+            let start = std::cmp::Reverse(c.start);
+            (start, c.size == 0, &c.rank, c.name.len(), &c.name)
+        }
         if best.as_ref().is_none_or(|b| order(self) < order(b)) {
             *best = Some(self.clone());
         }

@@ -1,0 +1,234 @@
+//! Functions, inlined callees, files and lines of real programs, against `addr2line` of binutils.
+
+mod native_programs;
+
+use std::path::Path;
+
+use native_programs::{addr2line, compile, function_ranges, names, names_with, section, text};
+use rprof_symbolize::ErrorKind;
+use rprof_symbolize::demangle::demangle;
+use rprof_symbolize::module_names::Options;
+
+/// Compares every `step`th byte of a program's text; returns how many had inlined callees.
+/// `files`: binutils 2.40 takes the wrong file of DWARF 5 tables in places, so only for DWARF 4.
+fn agree(program: &Path, step: usize, files: bool, functions: bool) -> usize {
+    let places = text(program, step);
+    let (addresses, offsets): (Vec<u64>, Vec<u64>) = places.into_iter().unzip();
+    let ours = names(program, &offsets);
+    let theirs = addr2line(program, &addresses);
+    let functions_of = function_ranges(program, |_| true);
+    let (mut with_line, mut inlined) = (0, 0);
+    for ((address, ours), theirs) in addresses.iter().zip(&ours).zip(&theirs) {
+        // Between functions binutils gives the name and line of the one before.
+        if ours.is_empty() {
+            let is_covered = functions_of.iter().any(|f| f.contains(address));
+            assert!(!is_covered, "{address:#x}: {theirs:?}");
+            continue;
+        }
+        if theirs.iter().all(|place| place.2 == 0) {
+            assert!(ours.iter().all(|l| l.line == 0), "{address:#x}: {ours:?}");
+            continue;
+        }
+        let lines = |l: &mut dyn Iterator<Item = u32>| l.collect::<Vec<_>>();
+        assert_eq!(
+            lines(&mut ours.iter().map(|l| l.line)),
+            lines(&mut theirs.iter().map(|l| l.2)),
+            "{address:#x}: {ours:#?} {theirs:#?}"
+        );
+        for (our, their) in ours.iter().zip(theirs) {
+            if files {
+                assert_eq!(our.file, their.1, "{address:#x}");
+            }
+            // For the innermost place binutils prefers the symbol around it to a bare name.
+            if functions && our.function != "operator()" {
+                assert_eq!(our.function, their.0, "{address:#x}");
+            }
+            assert!(!files || our.first_line <= our.line, "{our:?}");
+        }
+        with_line += 1;
+        inlined += usize::from(ours.len() > 1);
+    }
+    assert!(with_line > 50, "only {with_line} of {}", ours.len());
+    inlined
+}
+
+/// Compares with the crate addr2line, which indexes what is streamed here. (binutils 2.40 leaves out
+/// most of Rust's inlined callees.)
+fn agree_with_crate(program: &Path) {
+    let loader = addr2line::Loader::new(program).unwrap();
+    let (addresses, offsets): (Vec<u64>, Vec<u64>) = text(program, 61).into_iter().unzip();
+    let mut with_line = 0;
+    for (address, ours) in addresses.iter().zip(names(program, &offsets)) {
+        let mut frames = loader.find_frames(*address).unwrap();
+        let mut theirs = Vec::new();
+        while let Some(frame) = frames.next().unwrap() {
+            let name = frame.function.map(|f| f.raw_name().unwrap().into_owned());
+            let location = frame.location.as_ref();
+            let file = location.and_then(|l| l.file).unwrap_or_default().to_owned();
+            let line = location.and_then(|l| l.line).unwrap_or(0);
+            theirs.push((demangle(&name.unwrap_or_default()).into_owned(), file, line));
+        }
+        if ours.iter().any(|line| line.line != 0) {
+            let ours: Vec<_> = ours
+                .into_iter()
+                .map(|l| (l.function, l.file, l.line))
+                .collect();
+            assert_eq!(ours, theirs, "{address:#x}");
+            with_line += 1;
+        }
+    }
+    assert!(with_line > 500, "only {with_line} of {}", addresses.len());
+}
+
+#[test]
+fn c_in_all_versions_and_compressions() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, args, files) in [
+        ("dwarf2", &["-gdwarf-2"][..], true),
+        ("dwarf3", &["-gdwarf-3"], true),
+        ("dwarf4", &["-gdwarf-4"], true),
+        ("dwarf5", &["-gdwarf-5"], false),
+        ("zlib", &["-gdwarf-4", "-gz=zlib"], true),
+        ("gnu", &["-gdwarf-4", "-gz=zlib-gnu"], true),
+        (
+            "sections",
+            &["-gdwarf-4", "-ffunction-sections", "-Wl,--gc-sections"],
+            true,
+        ),
+        ("static", &["-gdwarf-5", "-no-pie"], false),
+    ] {
+        let args = [&["-O2"], args].concat();
+        let program = compile(directory.path(), name, "cc", &args);
+        assert!(agree(&program, 1, files, true) > 20, "{name}");
+    }
+}
+
+#[test]
+fn zstd() {
+    let directory = tempfile::tempdir().unwrap();
+    let plain = compile(directory.path(), "plain", "cc", &["-O2", "-gdwarf-5"]);
+    let packed = directory.path().join("zstd");
+    let (from, to) = (plain.to_str().unwrap(), packed.to_str().unwrap());
+    native_programs::run("objcopy", &["--compress-debug-sections=zstd", from, to]);
+    let offsets: Vec<u64> = text(&plain, 1)
+        .into_iter()
+        .map(|(_, offset)| offset)
+        .collect();
+    let lines = names(&packed, &offsets);
+    assert!(lines.iter().flatten().any(|line| line.line != 0));
+    assert_eq!(lines, names(&plain, &offsets));
+}
+
+#[test]
+fn cpp_templates_lambdas_and_overloads() {
+    let directory = tempfile::tempdir().unwrap();
+    let four = compile(directory.path(), "four", "c++", &["-O2", "-gdwarf-4"]);
+    assert!(agree(&four, 1, true, true) > 20);
+    let five = compile(
+        directory.path(),
+        "five",
+        "c++",
+        &["-O1", "-gdwarf-5", "-gz"],
+    );
+    assert!(agree(&five, 1, false, true) > 20);
+    let offsets: Vec<u64> = text(&four, 1)
+        .into_iter()
+        .map(|(_, offset)| offset)
+        .collect();
+    let lines = names(&four, &offsets);
+    for name in [
+        "overload(int)",
+        "overload(double)",
+        "shapes::Derived::turn(int) const",
+        "float shapes::Box<double>::as<float>(float) const",
+        "operator()",
+    ] {
+        assert!(lines.iter().flatten().any(|l| l.function == name), "{name}");
+    }
+}
+
+#[test]
+fn rust_names_and_lines() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, version) in [("four", "-Cdwarf-version=4"), ("five", "-Cdwarf-version=5")] {
+        let args = ["-O", "-g", "--edition=2021", version];
+        let program = compile(directory.path(), name, "rustc", &args);
+        agree_with_crate(&program);
+        // The program's own functions; `.text` of the standard library is long.
+        let own = function_ranges(&program, |name| name.contains("program"));
+        let (address, offset, _) = section(&program, ".text").unwrap();
+        let offsets: Vec<u64> = own
+            .into_iter()
+            .flatten()
+            .map(|a| a - address + offset)
+            .collect();
+        let lines = names(&program, &offsets);
+        let has = |function: &str| {
+            lines
+                .iter()
+                .flatten()
+                .any(|l| l.function.ends_with(function))
+        };
+        assert!(
+            has("marker::outer::<u32>") || has("marker::outer"),
+            "{name}"
+        );
+        assert!(has("marker::inner"), "{name}");
+        assert!(
+            has("marker::Thing as program::marker::Turn>::turn"),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn without_inlines_the_outer_function_with_the_line_of_the_call() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = compile(directory.path(), "program", "cc", &["-O2", "-gdwarf-4"]);
+    let offsets: Vec<u64> = text(&program, 1)
+        .into_iter()
+        .map(|(_, offset)| offset)
+        .collect();
+    let all = names(&program, &offsets);
+    let options = Options {
+        inlines: false,
+        ..Options::default()
+    };
+    let outer = names_with(&program, &offsets, options).lines;
+    for (all, outer) in all.iter().zip(outer) {
+        assert_eq!(all.last(), outer.first());
+        assert!(outer.len() <= 1);
+    }
+}
+
+#[test]
+fn over_its_budget_debug_information_is_left_out_and_said_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = compile(
+        directory.path(),
+        "program",
+        "cc",
+        &["-O2", "-g", "-gz=zlib"],
+    );
+    let offsets: Vec<u64> = text(&program, 1)
+        .into_iter()
+        .map(|(_, offset)| offset)
+        .collect();
+    let options = Options {
+        budget: 2 << 20,
+        ..Options::default()
+    };
+    let names = names_with(&program, &offsets, options);
+    assert_eq!(names.left_out.len(), 1);
+    assert_eq!(names.left_out[0].kind(), ErrorKind::OverBudget);
+    let of = |function: &str| {
+        names
+            .lines
+            .iter()
+            .flatten()
+            .filter(|l| l.function == function)
+            .count()
+    };
+    assert!(of("worker") > 0 && of("deepest") == 0);
+    assert!(names.lines.iter().flatten().all(|l| l.line == 0));
+}

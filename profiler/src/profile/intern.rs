@@ -53,24 +53,34 @@ impl<T> Interner<T> {
         if len > u32::MAX as usize {
             return usize::MAX;
         }
-        let mut bytes = 0usize;
-        if len > self.items.capacity() {
-            let capacity = len.max(self.items.capacity() + step(self.items.capacity()));
-            bytes = capacity.saturating_mul(size_of::<T>());
-        }
-        if len > self.slots.capacity() {
-            // hashbrown keeps 7/8 of a power of two; a slot is 4 bytes and 1 of control
-            // (and one group of 16 of them more).
-            let least = len.max(self.slots.capacity() + 1) * 8 / 7;
-            let slots = least.max(16).next_power_of_two();
-            bytes = bytes.saturating_add(slots * (size_of::<u32>() + 1) + 32);
-        }
-        bytes
+        vec_growth(&self.items, extra).saturating_add(table_growth(&self.slots, len))
     }
 }
 
+/// Bytes that a vector which grows by [`step`] allocates for `extra` more values.
+pub(super) fn vec_growth<T>(items: &Vec<T>, extra: usize) -> usize {
+    let len = items.len() + extra;
+    if len <= items.capacity() {
+        return 0;
+    }
+    let capacity = len.max(items.capacity() + step(items.capacity()));
+    capacity.saturating_mul(size_of::<T>())
+}
+
+/// Bytes that a table allocates to hold `len` values.
+pub(super) fn table_growth<T>(slots: &HashTable<T>, len: usize) -> usize {
+    if len <= slots.capacity() {
+        return 0;
+    }
+    // hashbrown keeps 7/8 of a power of two, with a byte of control for each slot and one group of
+    // 16 of them more.
+    let least = len.max(slots.capacity() + 1).saturating_mul(8) / 7;
+    let count = least.max(16).next_power_of_two();
+    count.saturating_mul(size_of::<T>() + 1).saturating_add(32)
+}
+
 /// How much a full vector of this capacity grows by: half, so that the waste is bounded.
-fn step(capacity: usize) -> usize {
+pub(super) fn step(capacity: usize) -> usize {
     (capacity / 2).max(16)
 }
 

@@ -47,13 +47,12 @@ fn is_pprof(head: &[u8]) -> bool {
         return false;
     }
     while !rest.is_empty() {
-        let before = rest.len();
         match field(&mut rest) {
             // Numbers and kinds of `profile.proto`: messages and texts, then numbers.
             Some((1..=6 | 11 | 13, Some(_)) | (7..=10 | 12..=15, None)) => {}
             Some(_) => return false,
-            // A field that the head cuts.
-            None => return before > 0 && bytes.len() == HEAD,
+            // Nothing but a head that is too short may cut a field.
+            None => return bytes.len() == HEAD || head.len() == HEAD,
         }
     }
     true
@@ -95,8 +94,8 @@ fn is_svg(head: &[u8]) -> bool {
 fn is_folded(head: &[u8]) -> bool {
     // The last line may be cut, also within a character.
     let whole = match head.iter().rposition(|&b| b == b'\n') {
-        Some(end) => head.get(..end).unwrap_or_default(),
-        None => return false,
+        Some(end) if end > 0 => head.get(..end).unwrap_or_default(),
+        _ => return false,
     };
     let Ok(text) = str::from_utf8(whole) else {
         return false;
@@ -135,6 +134,17 @@ mod tests {
         let encoded = profile.encode_to_vec();
         assert!(judged(b""));
         assert!(judged(&gzip(&encoded)));
+        // Larger than what is looked at, and as dense as gzip can make it.
+        let mut state = 1u32;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from((state >> 24) as u8)
+        });
+        let long = pprof::protos::Profile {
+            string_table: noise.take(300_000).map(String::from).collect(),
+            ..profile.clone()
+        };
+        assert!(judged(&gzip(&long.encode_to_vec())));
         assert!(judged(b"sh;main;read 5\nsh;main 1\n"));
         for other in [
             b"fn main() {}\n".to_vec(),

@@ -14,15 +14,18 @@ fn hex(word: &str) -> u64 {
     u64::from_str_radix(word.trim_start_matches("0x"), 16).unwrap()
 }
 
-/// Threads of the first interpreter.
+/// Thread states of all interpreters.
 fn threads(memory: &mut Memory, layout: &PythonLayout, runtime: u64) -> Vec<u64> {
-    let interpreter = memory.word(runtime + u64::from(layout.runtime_interpreters));
-    assert_eq!(memory.word(interpreter + u64::from(layout.interp_next)), 0);
-    let mut thread = memory.word(interpreter + u64::from(layout.interp_threads));
+    let mut interpreter = memory.word(runtime + u64::from(layout.runtime_interpreters));
     let mut all = Vec::new();
-    while thread != 0 {
-        all.push(thread);
-        thread = memory.word(thread + u64::from(layout.thread_next));
+    while interpreter != 0 {
+        let mut thread = memory.word(interpreter + u64::from(layout.interp_threads));
+        while thread != 0 {
+            all.push(thread);
+            assert!(all.len() < 100, "states in a circle");
+            thread = memory.word(thread + u64::from(layout.thread_next));
+        }
+        interpreter = memory.word(interpreter + u64::from(layout.interp_next));
     }
     all
 }
@@ -53,11 +56,18 @@ fn frames_and_threads_are_the_interpreters_own() {
         let expected: BTreeSet<_> = said("thread ").iter().map(|w| hex(w[0])).collect();
         assert_eq!(expected.len(), 4);
         assert_eq!(found, expected);
+        // A sub-interpreter's state has the id of the thread that made it.
+        assert_eq!(threads.len(), 5);
 
         let main = hex(said("main ")[0][0]);
-        let is_main = |t: &&u64| m.word(at(**t, l.thread_id)) == main;
-        let main = *threads.iter().find(is_main).unwrap();
-        let mut marker = m.word(at(main, l.thread_cframe));
+        let is_main = |t: &u64| m.word(at(*t, l.thread_id)) == main;
+        let mains: Vec<_> = threads.iter().copied().filter(is_main).collect();
+        assert_eq!(mains.len(), 2);
+        // Of the two, the one that runs has its marker on the stack, not in its own state.
+        let markers = mains.iter().map(|&t| (t, m.word(at(t, l.thread_cframe))));
+        let running: Vec<_> = markers.filter(|(t, c)| c.abs_diff(*t) > 4096).collect();
+        assert_eq!(running.len(), 1);
+        let (_, mut marker) = running[0];
         let mut frame = m.word(at(marker, l.cframe_current));
         let frames = said("frame ");
         assert_eq!(frames.len(), 9);

@@ -4,7 +4,7 @@
 begins an activation of the C loop, 1 if a generator owns it, first traceable instruction.
 `thread` lines: `thread_id` of each thread, `main`: of the one that stops.
 """
-import dis, os, signal, sys, threading
+import _xxsubinterpreters, dis, os, signal, sys, threading
 
 ENTRY = {"<module>", "<lambda>", "generator", "__lt__"}
 
@@ -50,4 +50,6 @@ def nested():
 
 for _ in range(3):
     threading.Thread(target=threading.Event().wait, daemon=True).start()
+# Its thread state carries this thread's id too.
+sub = _xxsubinterpreters.create()
 nested()

@@ -12,8 +12,8 @@ use cpp_demangle::{DemangleOptions, ParseOptions, Symbol};
 
 /// Bytes of a name that is still demangled, and of what it may become. Substitutions make output
 /// exponential in input.
-const MAX_MANGLED: usize = 16 << 10;
-const MAX_DEMANGLED: usize = 64 << 10;
+const MAX_MANGLED: usize = 8 << 10;
+const MAX_DEMANGLED: usize = 16 << 10;
 /// Nesting at most. 96 is what cpp_demangle takes by default; its stack use is about 1 KiB a level.
 const RECURSION: u32 = 96;
 

@@ -66,7 +66,7 @@ pub(super) fn gather(
             Some(parent) if is_inlined => &parent.inside,
             _ => wanted,
         };
-        let mut inside = attributes.covered(dwarf, unit, around, search);
+        let mut inside = attributes.covered(dwarf, unit, around, search)?;
         let is_free = |index: &usize| {
             let chain = &search.gathered[*index].chain;
             chain.len() < MAX_CHAIN && (is_inlined || chain.is_empty())
@@ -138,18 +138,19 @@ impl Attributes {
         unit: &Unit,
         around: &[usize],
         search: &Search<'_>,
-    ) -> Vec<usize> {
+    ) -> gimli::Result<Vec<usize>> {
         let mut inside = Vec::new();
-        let mut cover = |begin: u64, end: u64| {
-            let range = search.within(begin, end);
+        let mut cover = |begin: u64, end: u64| -> gimli::Result<()> {
+            let range = search.within(begin, end)?;
             let first = around.partition_point(|&i| i < range.start);
             let upto = around.partition_point(|&i| i < range.end);
             inside.extend(around.get(first..upto).unwrap_or_default());
+            Ok(())
         };
         if let Some(ranges) = &self.ranges {
             if let Ok(Some(mut ranges)) = dwarf.attr_ranges(unit, ranges.clone()) {
                 while let Ok(Some(range)) = ranges.next() {
-                    cover(range.begin, range.end);
+                    cover(range.begin, range.end)?;
                 }
             }
             inside.sort_unstable();
@@ -159,8 +160,8 @@ impl Attributes {
                 AttributeValue::Udata(size) => low.checked_add(*size),
                 high => dwarf.attr_address(unit, high.clone()).ok().flatten(),
             };
-            cover(low, end.unwrap_or(low));
+            cover(low, end.unwrap_or(low))?;
         }
-        inside
+        Ok(inside)
     }
 }

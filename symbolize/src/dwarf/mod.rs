@@ -30,8 +30,8 @@ type Unit = gimli::Unit<Reader>;
 pub struct Options {
     /// Inlined callees as lines of their own.
     pub inlines: bool,
-    /// Bytes of memory that reading one module's debug information may take. Sections are read in
-    /// pages (2 MiB); compressed ones must be held whole.
+    /// Bytes of memory that reading one module's debug information may take, and that the names it
+    /// gives may take. Sections are read in pages (2 MiB); compressed ones must be held whole.
     pub budget: u64,
 }
 
@@ -65,20 +65,30 @@ struct Scope {
 /// The addresses of one module, sorted, and what is known of each.
 struct Search<'a> {
     addresses: &'a [u64],
-    /// Where code is: linkers leave entries of discarded functions, at address 0 or thereabouts.
+    /// Where code is, sorted: linkers leave entries of discarded functions, at address 0 or
+    /// thereabouts.
     text: Vec<Range<u64>>,
+    /// Pays for each address that is looked at: files can make each of their ranges cover all.
+    pager: Rc<Pager>,
     gathered: Vec<Gathered>,
 }
 
 impl Search<'_> {
     /// The indices of the addresses in a range that begins in code.
-    fn within(&self, begin: u64, end: u64) -> Range<usize> {
+    fn within(&self, begin: u64, end: u64) -> gimli::Result<Range<usize>> {
         let first = self.addresses.partition_point(|&a| a < begin);
-        let is_live = |a: &&u64| **a < end && self.text.iter().any(|t| t.contains(&begin));
-        if self.addresses.get(first).filter(is_live).is_none() {
-            return 0..0;
+        let upto = self.addresses.partition_point(|&a| a < end);
+        if first >= upto || !self.is_code(begin) {
+            return Ok(0..0);
         }
-        first..self.addresses.partition_point(|&a| a < end)
+        self.pager.spend((upto - first) as u64)?;
+        Ok(first..upto)
+    }
+
+    fn is_code(&self, address: u64) -> bool {
+        let after = self.text.partition_point(|text| text.start <= address);
+        let text = after.checked_sub(1).and_then(|at| self.text.get(at));
+        text.is_some_and(|text| text.contains(&address))
     }
 }
 
@@ -98,19 +108,15 @@ pub(crate) fn places(
     addresses: &[u64],
     options: Options,
 ) -> (Vec<Place>, Option<Error>) {
-    let mut search = Search {
-        addresses,
-        text: text.text().collect(),
-        gathered: addresses.iter().map(|_| Gathered::default()).collect(),
-    };
     let mut places = vec![Place::default(); addresses.len()];
-    let error = fill(debug, &mut search, options, &mut places).err();
+    let error = fill(debug, text, addresses, options, &mut places).err();
     (places, error)
 }
 
 fn fill(
     debug: &Elf,
-    search: &mut Search<'_>,
+    text: &Elf,
+    addresses: &[u64],
     options: Options,
     places: &mut [Place],
 ) -> Result<()> {
@@ -121,10 +127,17 @@ fn fill(
         .saturating_mul(4)
         .saturating_add(1 << 24);
     let pager = Pager::new(debug.image().clone(), fuel);
+    let mut search = Search {
+        addresses,
+        text: text.text().collect(),
+        pager: pager.clone(),
+        gathered: addresses.iter().map(|_| Gathered::default()).collect(),
+    };
+    search.text.sort_unstable_by_key(|text| text.start);
     let dwarf = sections::load(debug, &pager, options.budget)?;
     let mut units = units::Units::new(&dwarf, &pager);
     let mut first_error = None;
-    units.each(search, |unit, program, wanted, search| {
+    units.each(&mut search, |unit, program, wanted, search| {
         // One unit's error costs that unit's names only.
         let of_unit = rows::gather(&dwarf, &pager, unit, program, wanted, search)
             .and_then(|files| functions::gather(&dwarf, unit, files, wanted, search));
@@ -132,13 +145,10 @@ fn fill(
             first_error.get_or_insert(Error::from(error));
         }
     })?;
-    names::name_all(&mut units, search, options.inlines, places);
+    let named = names::name_all(&mut units, &search, options, places);
     if pager.is_exhausted() {
         let message = "debug information that refers to itself without end";
         return Err(Error::new(ErrorKind::OverBudget, message));
     }
-    match first_error {
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
+    first_error.map_or(named, Err)
 }

@@ -8,7 +8,8 @@ use gimli::{AttributeValue, DebugInfoOffset, UnitSectionOffset};
 use crate::Line;
 use crate::demangle::demangle;
 use crate::dwarf::units::{Units, text};
-use crate::dwarf::{Gathered, Place, Search};
+use crate::dwarf::{Gathered, Options, Place, Search};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Entries that a function's name may be away; concrete, abstract, declaration are three.
 const MAX_REFERENCES: usize = 16;
@@ -21,16 +22,27 @@ struct Name {
 }
 
 /// Turns what was gathered into lines.
+///
+/// # Errors
+/// [`ErrorKind::OverBudget`]: the names themselves are too long; the places left have none.
 pub(super) fn name_all(
     units: &mut Units<'_>,
-    search: &mut Search<'_>,
-    inlines: bool,
+    search: &Search<'_>,
+    options: Options,
     places: &mut [Place],
-) {
+) -> Result<()> {
     let mut names: HashMap<usize, Name> = HashMap::new();
+    let mut left = options.budget;
     for (gathered, place) in search.gathered.iter().zip(places) {
-        *place = name_one(units, &mut names, gathered, inlines);
+        let named = name_one(units, &mut names, gathered, options.inlines);
+        let bytes = |line: &Line| line.function.len() + line.file.len() + size_of::<Line>();
+        let bytes: usize = named.lines.iter().map(bytes).sum();
+        left = left
+            .checked_sub(bytes as u64)
+            .ok_or_else(|| Error::new(ErrorKind::OverBudget, "names that are long without end"))?;
+        *place = named;
     }
+    Ok(())
 }
 
 fn name_one(

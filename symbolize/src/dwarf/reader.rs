@@ -17,7 +17,7 @@ use crate::image::Image;
 const PAGE: usize = 16 << 10;
 const PAGES: usize = 128;
 /// A string, or a block, is at most this long.
-const MAX_SLICE: usize = 1 << 20;
+const MAX_SLICE: usize = 64 << 10;
 
 /// Memory that a [`Pager`]'s cache takes, in bytes.
 pub(super) const CACHE_BYTES: u64 = (PAGE * PAGES) as u64;
@@ -59,7 +59,8 @@ impl Pager {
         result
     }
 
-    fn spend(&self, reads: u64) -> Result<()> {
+    /// Pays for reads, or for work of about that size.
+    pub(super) fn spend(&self, reads: u64) -> Result<()> {
         let left = self.fuel.get().saturating_sub(reads);
         self.fuel.set(left);
         if left == 0 {

@@ -94,13 +94,14 @@ pub(super) fn gather<'a>(
                     if search.addresses[index] >= address {
                         break;
                     }
+                    pager.spend(1)?;
                     let row = &mut search.gathered[index].row;
                     if row.is_none() {
                         *row = Some((files.path(file), line));
                     }
                 }
             }
-            None => is_live = search.text.iter().any(|t| t.contains(&address)),
+            None => is_live = search.is_code(address),
             _ => {}
         }
         let line = row.line().map_or(0, |line| line.get());

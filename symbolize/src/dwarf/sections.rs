@@ -35,30 +35,44 @@ const NEEDED: [SectionId; 9] = [
 /// # Errors
 /// [`ErrorKind::OverBudget`]: they are compressed, and too large to be held in `budget` bytes.
 pub(super) fn load(elf: &Elf, pager: &Rc<Pager>, budget: u64) -> Result<Dwarf> {
-    let mut left = budget.saturating_sub(CACHE_BYTES);
+    let mut unpacked = CACHE_BYTES;
+    for id in NEEDED {
+        if let Some(section) = find(elf, id)
+            && let Some(compressed) = Compressed::of(elf.image(), section)?
+        {
+            unpacked = unpacked.saturating_add(compressed.size);
+        }
+    }
+    // Said before anything is unpacked.
+    if unpacked > budget {
+        let message = format!("is compressed and takes {unpacked} bytes, {budget} are allowed");
+        return Err(Error::new(ErrorKind::OverBudget, message));
+    }
     Dwarf::load(|id| {
-        let section = NEEDED.contains(&id).then(|| {
-            let old = id.name().replace(".debug", ".zdebug");
-            elf.section(id.name()).or_else(|| elf.section(&old))
-        });
-        let Some(section) = section.flatten().filter(|s| s.has_bytes()) else {
+        let section = if NEEDED.contains(&id) {
+            find(elf, id)
+        } else {
+            None
+        };
+        let Some(section) = section else {
             return Ok(Reader::in_memory(pager, []));
         };
         match Compressed::of(elf.image(), section)? {
             None => Ok(Reader::paged(pager, section.offset, section.size)),
             Some(compressed) => {
-                left = left.checked_sub(compressed.size).ok_or_else(|| {
-                    let message = format!(
-                        "debug information is compressed and needs more than {budget} bytes",
-                    );
-                    Error::new(ErrorKind::OverBudget, message)
-                })?;
                 let bytes = compressed.read(elf.image());
                 let bytes = bytes.map_err(|e| Error::from(e).context(&section.name))?;
                 Ok(Reader::in_memory(pager, bytes))
             }
         }
     })
+}
+
+fn find(elf: &Elf, id: SectionId) -> Option<&Section> {
+    let old = || id.name().replace(".debug", ".zdebug");
+    elf.section(id.name())
+        .or_else(|| elf.section(&old()))
+        .filter(|section| section.has_bytes())
 }
 
 /// A compressed section's data.
@@ -112,21 +126,16 @@ impl Compressed {
                 left: self.len,
             },
         );
-        let mut bytes = Vec::new();
         let size = usize::try_from(self.size).map_err(io::Error::other)?;
-        bytes.try_reserve_exact(size).map_err(io::Error::other)?;
+        let mut bytes: Rc<[u8]> = std::iter::repeat_n(0, size).collect();
+        let into = Rc::get_mut(&mut bytes).unwrap_or_default();
         if self.zstd {
-            let mut decoder =
-                ruzstd::decoding::StreamingDecoder::new(data).map_err(io::Error::other)?;
-            decoder.by_ref().take(self.size).read_to_end(&mut bytes)?;
+            let decoder = ruzstd::decoding::StreamingDecoder::new(data);
+            decoder.map_err(io::Error::other)?.read_exact(into)?;
         } else {
-            let mut decoder = flate2::bufread::ZlibDecoder::new(data);
-            decoder.by_ref().take(self.size).read_to_end(&mut bytes)?;
+            flate2::bufread::ZlibDecoder::new(data).read_exact(into)?;
         }
-        if bytes.len() != size {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(bytes.into())
+        Ok(bytes)
     }
 }
 

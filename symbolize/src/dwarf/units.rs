@@ -71,10 +71,13 @@ impl<'a> Units<'a> {
             let mut wanted = Vec::new();
             match ranges {
                 // What is not said may be anywhere.
-                None => wanted.extend(0..search.addresses.len()),
+                None => {
+                    self.pager.spend(search.addresses.len() as u64)?;
+                    wanted.extend(0..search.addresses.len());
+                }
                 Some(mut ranges) => {
                     while let Ok(Some(range)) = ranges.next() {
-                        wanted.extend(search.within(range.begin, range.end));
+                        wanted.extend(search.within(range.begin, range.end)?);
                     }
                 }
             }
@@ -188,8 +191,12 @@ impl<'a> Units<'a> {
     }
 }
 
-/// The text of a string attribute.
+/// Bytes of a name or a path at most.
+const MAX_TEXT: usize = 8 << 10;
+
+/// The text of a string attribute, if it is not too long for one.
 pub(super) fn text(dwarf: &Dwarf, unit: &Unit, value: AttributeValue<Reader>) -> Option<String> {
     let reader = dwarf.attr_string(unit, value).ok()?;
-    Some(reader.to_string_lossy().ok()?.into_owned())
+    let text = reader.to_string_lossy().ok()?;
+    (reader.len() <= MAX_TEXT).then(|| text.into_owned())
 }

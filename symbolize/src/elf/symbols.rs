@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 
 /// Bytes of a symbol's name at most; C++ names of several KiB are real.
-const MAX_NAME: usize = 16 << 10;
+const MAX_NAME: usize = 8 << 10;
 const SYMBOL: usize = 24;
 const SHN_LORESERVE: u16 = 0xff00;
 const SHN_XINDEX: u16 = 0xffff;

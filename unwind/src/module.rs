@@ -172,7 +172,15 @@ impl<'data, R: ReadRef<'data>> Module<'data, R> {
             })
         });
         let ends_at_zero = section.is_none();
-        let eh_frame = match section.or_else(|| self.eh_frame_by_header(&bases)) {
+        let place = match (section, self.eh_frame_hdr) {
+            (Some(section), _) => Some(section),
+            (None, Some(header)) => Some(
+                self.eh_frame_by_header(header, &bases)
+                    .ok_or(Error::Unreadable(".eh_frame_hdr"))?,
+            ),
+            (None, None) => None,
+        };
+        let eh_frame = match place {
             Some(place) => {
                 bases = bases.set_eh_frame(place.address);
                 self.bytes(place.offset, place.size, ".eh_frame")?
@@ -188,8 +196,7 @@ impl<'data, R: ReadRef<'data>> Module<'data, R> {
     }
 
     /// Where `.eh_frame` begins, as `.eh_frame_hdr` says, to the end of its segment.
-    fn eh_frame_by_header(&self, bases: &BaseAddresses) -> Option<Segment> {
-        let place = self.eh_frame_hdr?;
+    fn eh_frame_by_header(&self, place: Segment, bases: &BaseAddresses) -> Option<Segment> {
         // Version, encodings and pointer: at most 4 + 8 bytes; a count must follow.
         let bytes = self
             .bytes(place.offset, place.size.min(32), ".eh_frame_hdr")

@@ -11,6 +11,10 @@ use crate::error::Error;
 use crate::module::{Layout, Module, Segments};
 use crate::x86_64::frame::Frame;
 
+/// Bytes of CFI that one walk may run through: a hostile module could have it run megabytes for
+/// each frame. Functions of real programs have some tens of bytes, interpreters' loops kilobytes.
+const MAX_WORK: usize = 4 << 20;
+
 /// The CFI of one module, owned.
 pub struct FrameInfo {
     cfi: Cfi<'static>,
@@ -57,7 +61,7 @@ impl FrameInfo {
     }
 
     /// The caller of a frame whose row is that of a file offset, and whether the frame is a signal
-    /// trampoline. Adds the bytes of CFI that it ran through to `work`.
+    /// trampoline. `work` counts the bytes of CFI that a walk ran through.
     pub(super) fn caller(
         &self,
         offset: u64,
@@ -110,6 +114,9 @@ impl Lookup<'_> {
             return Err(End::NoRow);
         }
         *self.work += fde.entry_len() + fde.cie().entry_len();
+        if *self.work > MAX_WORK {
+            return Err(End::Time);
+        }
         let row = fde
             .unwind_info_for_address(section, self.bases, self.context, self.address)
             .map_err(|_| End::Unsupported)?;

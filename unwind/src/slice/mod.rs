@@ -20,10 +20,6 @@ pub use info::FrameInfo;
 use crate::cfi::Context;
 use crate::x86_64::frame::Frame as Known;
 
-/// Bytes of CFI that one walk may run through: a hostile module could have it run megabytes for
-/// each frame.
-const MAX_WORK: usize = 16 << 20;
-
 /// A copy of parts of a stack: addresses and bytes, sorted by address, not overlapping.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stack<'a>(pub &'a [(u64, &'a [u8])]);
@@ -144,9 +140,6 @@ impl Unwinder {
         let place = offset(mapping, pc).wrapping_sub(u64::from(!exact));
         let read = |address| stack.word(address);
         let (caller, signal) = info.caller(place, frame, &mut self.context, work, &read)?;
-        if *work > MAX_WORK {
-            return Err(End::Time);
-        }
         // A signal handler may have a stack of its own; else stacks grow down. Only at the leaf
         // may the return address be in a register already.
         if !signal {

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`module`] | segments and unwind sections of an ELF file |
 //! | [`rows`] | rows of a module: built from CFI, encoded as row space words |
-//! | [`slice`] | the user-space unwinder |
+//! | [`mod@slice`] | the user-space unwinder |
 //! | [`error`] | why a module has no rows |
 
 #[cfg(not(target_arch = "x86_64"))]

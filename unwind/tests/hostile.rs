@@ -98,7 +98,8 @@ fn changed_bytes() {
     let elf =
         object::read::elf::ElfFile64::<object::LittleEndian>::parse(data.as_slice()).expect("ELF");
     // Where changes matter: headers, CFI, section headers.
-    let mut places = vec![0..0x40 + 56 * 12];
+    let headers = 0..0x40 + 56 * 12;
+    let mut places = Vec::from([headers]);
     for name in [".eh_frame", ".eh_frame_hdr", ".debug_frame"] {
         use object::{Object, ObjectSection};
         if let Some((start, size)) = elf.section_by_name(name).and_then(|s| s.file_range()) {

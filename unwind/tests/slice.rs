@@ -383,3 +383,33 @@ fn a_stack_that_is_cut_is_not_complete() {
     };
     assert_eq!(few(&[anonymous], 7), (0, End::NoRow));
 }
+
+#[test]
+fn modules_are_kept_within_bounds() {
+    let program = build("cache", &["-O2"]);
+    let dump = run(&program, "20", "plain");
+    let pieces = dump.pieces();
+    let loads = |max_bytes| {
+        let mut unwinder = Unwinder::new(Cache::new(max_bytes));
+        let mut loads = 0;
+        for _ in 0..3 {
+            let load = |mapping: &Mapping| {
+                loads += 1;
+                let at = dump.mappings.iter().position(|m| m == mapping)?;
+                let data = std::fs::read(&dump.paths[at]).ok()?;
+                FrameInfo::from_elf(data.as_slice()).ok().map(Arc::new)
+            };
+            let walk = unwinder.walk(&dump.registers, &dump.mappings, Stack(&pieces), 1024, load);
+            assert_eq!(walk.end, End::Complete);
+        }
+        (loads, unwinder.cache().bytes())
+    };
+    // The program and libc; then room for neither, so that each of three walks reads the program,
+    // libc, and the program again for its outermost frame.
+    let (once, bytes) = loads(64 << 20);
+    assert_eq!(once, 2);
+    assert!(bytes > 10_000);
+    let (again, last) = loads(0);
+    assert_eq!(again, 7, "the last module used is kept from walk to walk");
+    assert!(last < bytes);
+}

@@ -79,6 +79,11 @@ impl Unwinder {
         }
     }
 
+    /// The modules it knows.
+    pub fn cache(&mut self) -> &mut Cache {
+        &mut self.cache
+    }
+
     /// Walks on from the frame whose registers these are; that frame itself is not repeated.
     ///
     /// `mappings` may stand in any order. `load` is asked for the CFI of a mapping's file (or of the
@@ -101,9 +106,12 @@ impl Unwinder {
                 Ok(caller) => caller,
                 Err(end) => break end,
             };
-            let Some(pc) = caller.pc().filter(|&pc| pc != 0) else {
-                break End::Complete;
+            let Some(pc) = caller.pc() else {
+                break End::LostRegister;
             };
+            if pc == 0 {
+                break End::Complete;
+            }
             let Some(mapping) = find(mappings, pc, caller_exact) else {
                 break End::NoMapping;
             };

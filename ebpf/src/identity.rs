@@ -46,7 +46,7 @@ pub struct Task {
     pub comm: [u8; COMM_LEN],
     /// The thread's own `comm`.
     pub thread: [u8; COMM_LEN],
-    /// User id of the task's effective credentials is not needed; flags of [`task_flags`].
+    /// Bits of [`task_flags`].
     pub flags: u32,
     /// Padding, zero.
     pub _pad: u32,
@@ -60,4 +60,14 @@ pub mod task_flags {
     pub const COMPAT: u32 = 2;
     /// The interrupt hit in the kernel.
     pub const IN_KERNEL: u32 = 4;
+}
+
+/// A row of the map of ticks lost inside the programs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LostKey {
+    /// Whose ticks.
+    pub process: ProcessKey,
+    /// A [`crate::ledger::Column`] number.
+    pub column: u64,
 }

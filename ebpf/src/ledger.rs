@@ -58,8 +58,10 @@ columns! {
     RuntimeBeingLearned = 14, "runtime being learned", true;
     /// A map of the program was full.
     MapFull = 15, "map full", true;
+    /// The profile's memory was used up, and its part file did not help.
+    MemoryFull = 16, "profile full", true;
     /// rprof itself could not make sense of the record: a defect.
-    Malformed = 16, "malformed", true;
+    Malformed = 17, "malformed", true;
 }
 
 /// How many columns there are.

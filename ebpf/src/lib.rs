@@ -41,3 +41,24 @@ pub static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../object/rprof.bp
 #[cfg(not(target_arch = "bpf"))]
 #[repr(C, align(32))]
 pub struct Aligned<T: ?Sized>(pub T);
+
+#[cfg(feature = "user")]
+mod pod {
+    use crate::{identity, kernel, module, plan, runtimes, select};
+
+    // SAFETY: all `#[repr(C)]`, `Copy`, without padding that is not a named field, and valid for
+    // every bit pattern.
+    unsafe impl aya::Pod for kernel::KernelLayout {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for select::Config {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for module::ModuleKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for module::ModuleInfo {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for plan::Plan {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for runtimes::python::PythonInterpreter {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for identity::LostKey {}
+}

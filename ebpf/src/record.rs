@@ -51,6 +51,10 @@ pub struct Sample {
     pub user_words: u32,
     /// Bits of [`sample_flags`].
     pub flags: u32,
+    /// Index of the interpreter whose frames are in it, in its runtime's map.
+    pub interpreter: u32,
+    /// Padding, zero.
+    pub _pad: u32,
     /// Registers of the last frame walked; what a slice is unwound from.
     pub registers: Registers,
 }
@@ -253,4 +257,41 @@ pub struct CodeObject {
     pub interpreter: u32,
     /// Bytes of fields that follow.
     pub len: u64,
+}
+
+/// Types that are read back from a record's words.
+///
+/// # Safety
+/// `#[repr(C)]`, aligned to 8 at most, without padding that is not a named field, and valid for
+/// every bit pattern.
+pub unsafe trait Shared: Copy {}
+
+// SAFETY: as the trait asks.
+unsafe impl Shared for RecordHeader {}
+// SAFETY: as the trait asks.
+unsafe impl Shared for Sample {}
+// SAFETY: as the trait asks.
+unsafe impl Shared for ModuleSeen {}
+// SAFETY: as the trait asks.
+unsafe impl Shared for Slice {}
+// SAFETY: as the trait asks.
+unsafe impl Shared for Mappings {}
+// SAFETY: as the trait asks.
+unsafe impl Shared for Mapping {}
+// SAFETY: as the trait asks.
+unsafe impl Shared for CodeObject {}
+
+/// Takes a `T` off the front of a record; `None` if the record is too short.
+pub fn take<T: Shared>(words: &[u64]) -> Option<(T, &[u64])> {
+    let rest = words.get(size_of::<T>().div_ceil(8)..)?;
+    // SAFETY: the words are at least as long and as aligned as `T`, which any bits are valid for.
+    Some((unsafe { words.as_ptr().cast::<T>().read() }, rest))
+}
+
+/// Writes a `T` over the front of a record; nothing, if the record is too short.
+pub fn put<T: Shared>(value: &T, words: &mut [u64]) {
+    if words.len() >= size_of::<T>().div_ceil(8) {
+        // SAFETY: the words are at least as long and as aligned as `T`.
+        unsafe { words.as_mut_ptr().cast::<T>().write(*value) };
+    }
 }

@@ -6,12 +6,8 @@
 pub struct Config {
     /// Which tasks are wanted: a [`Select`] number.
     pub select: u32,
-    /// rprof's own process id in the initial namespace.
-    pub own_tgid: u32,
-    /// rprof's pid namespace: its level below the initial one, and its inode number.
-    pub own_ns_level: u32,
-    /// See [`Config::own_ns_level`].
-    pub own_ns_inum: u32,
+    /// Inode number of rprof's pid namespace.
+    pub own_ns: u32,
     /// Kernel frames are wanted.
     pub kernel_frames: u32,
     /// A tick ends after this many nanoseconds.
@@ -28,9 +24,7 @@ impl Config {
     /// All zero.
     pub const ZERO: Self = Self {
         select: 0,
-        own_tgid: 0,
-        own_ns_level: 0,
-        own_ns_inum: 0,
+        own_ns: 0,
         kernel_frames: 0,
         tick_ns: 0,
         second_ns: 0,
@@ -58,3 +52,6 @@ pub mod target {
     /// Its descendants are.
     pub const DESCENDANTS: u32 = 2;
 }
+
+/// `PROC_PID_INIT_INO` (include/linux/proc_ns.h): inode number of the initial pid namespace.
+pub const INITIAL_PID_NS: u32 = 0xefff_fffc;

@@ -20,6 +20,13 @@ impl Counts {
         self.0[column as usize]
     }
 
+    /// Adds other counts.
+    pub fn merge(&mut self, other: &Counts) {
+        for (n, more) in self.0.iter_mut().zip(other.0) {
+            *n += more;
+        }
+    }
+
     /// Ticks in all columns.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
@@ -66,4 +73,23 @@ pub struct Ledger {
     pub truncated: BTreeMap<End, u64>,
     /// Interpreted frames that were left out because they were being pushed.
     pub left_out: u64,
+}
+
+impl Ledger {
+    /// Adds what another part of rprof counted.
+    pub fn merge(&mut self, other: &Ledger) {
+        self.expected += other.expected;
+        self.left_out += other.left_out;
+        self.machine.merge(&other.machine);
+        for (row, part) in &other.processes {
+            let process = self.processes.entry(row.clone()).or_default();
+            process.counts.merge(&part.counts);
+            if process.comm.is_empty() {
+                process.comm.clone_from(&part.comm);
+            }
+        }
+        for (&end, &n) in &other.truncated {
+            *self.truncated.entry(end).or_default() += n;
+        }
+    }
 }

@@ -1,18 +1,25 @@
 //! The `rprof` binary: glue. Words go in, an exit code leaves; the work is in the library.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 
 use rprof_profiler::cli::args::{Color, Record, Task};
+use rprof_profiler::cli::command::exit_code;
 use rprof_profiler::cli::failure::exit;
 use rprof_profiler::cli::parse::{Parsed, parse};
 use rprof_profiler::cli::retype::Retype;
-use rprof_profiler::cli::settings::colored;
+use rprof_profiler::cli::settings::{Verbosity, colored};
 use rprof_profiler::cli::{Failure, Settings, documents};
+use rprof_profiler::profile::About;
 use rprof_profiler::profile::output::Output;
 use rprof_profiler::report::check::{self, Machine};
+use rprof_profiler::report::comments::comments;
 use rprof_profiler::report::paint::Paint;
+use rprof_profiler::report::summary::{Ranked, SummaryData, summary};
+use rprof_profiler::sampling::{self, Recording};
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
@@ -52,13 +59,64 @@ fn record(typed: &Record, words: &[OsString]) -> Result<u8, Failure> {
     let settings = Settings::resolve(typed, &machine, &again)?;
     check::allowed(&check::checks(&machine, &again.as_root()))?;
     let output = output(&settings, &again)?;
-    // SAMPLING IS CALLED HERE: `sampling::run(&settings, &mut |progress| line.draw(progress))` with
-    // `line = ProgressLine::new(&settings)`, cleared after it. Then `output` writes the profile with
-    // `report::comments::comments`; what fails there is `Failure::not_written`. Unless
-    // `settings.verbosity` is `Quiet`, `report::summary::summary` is said. The exit code is a
-    // command's own, by `cli::command::exit_code`.
-    let _ = (settings, output);
-    Err(Failure::new("this build does not sample yet").next("rprof check"))
+    let recording = sampling::record(&settings, &machine)?;
+    finish(&settings, &machine, &output, &again, recording)
+}
+
+/// Writes the profile and says what is in it.
+fn finish(
+    settings: &Settings,
+    machine: &Machine,
+    output: &Output,
+    again: &Retype,
+    recording: Recording,
+) -> Result<u8, Failure> {
+    let symbols = recording.profile.symbols(&recording.names);
+    let totals = recording
+        .profile
+        .totals(&symbols)
+        .map_err(|error| Failure::new(format!("cannot read the part file: {error}")))?;
+    let mut programs: BTreeMap<&str, u64> = BTreeMap::new();
+    for process in &totals.processes {
+        *programs.entry(&process.comm).or_default() += process.samples;
+    }
+    let ranked = |name: &str, place: &str, samples| Ranked {
+        name: name.into(),
+        place: place.into(),
+        samples,
+    };
+    let data = SummaryData {
+        duration: recording.duration,
+        frequency: settings.frequency,
+        cpus: recording.cpus,
+        reads: recording.reads.into(),
+        programs: programs.iter().map(|(name, &samples)| ranked(name, "", samples)).collect(),
+        functions: totals
+            .functions
+            .iter()
+            .map(|function| ranked(&function.name, &function.place, function.self_samples))
+            .collect(),
+        ledger: recording.ledger,
+        output: output.path().map(Into::into),
+        format: output.format(),
+    };
+    let about = About {
+        frequency: NonZeroU32::new(settings.frequency).unwrap_or(NonZeroU32::MIN),
+        start: recording.start,
+        duration: recording.duration,
+        comments: comments(machine, &data),
+    };
+    let written = output.write(&recording.profile, &symbols, &about);
+    if settings.verbosity >= Verbosity::Verbose {
+        for line in &recording.names.left_out {
+            say(&format!("{line}\n"));
+        }
+    }
+    if settings.verbosity > Verbosity::Quiet {
+        say(&summary(&data, Paint { on: settings.color }));
+    }
+    written.map_err(|error| Failure::not_written(&error, again))?;
+    Ok(recording.ended.map_or(exit::DONE, exit_code))
 }
 
 /// Says what this machine allows: text for people to standard error, JSON to standard output.

@@ -14,7 +14,7 @@ use crate::build_id::BuildId;
 use crate::demangle::demangle;
 use crate::dwarf::{self, Place};
 use crate::elf::symbols::Collector;
-use crate::elf::{Elf, plt};
+use crate::elf::{Elf, mini_debug, plt};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::{Line, debug_files};
@@ -145,7 +145,22 @@ impl ModuleNames {
         left_out: &mut Vec<Error>,
     ) -> Vec<Option<Box<str>>> {
         let mut collector = Collector::new(addresses);
-        for elf in [Some(&self.elf), debug].into_iter().flatten() {
+        let has_all = [Some(&self.elf), debug]
+            .iter()
+            .flatten()
+            .any(|elf| elf.has_symtab());
+        let mini = if has_all {
+            None
+        } else {
+            mini_debug::unpack(&self.elf, self.options.budget).unwrap_or_else(|error| {
+                left_out.push(error.context("MiniDebugInfo"));
+                None
+            })
+        };
+        for elf in [Some(&self.elf), debug, mini.as_ref()]
+            .into_iter()
+            .flatten()
+        {
             if let Err(error) = collector.add(elf) {
                 left_out.push(error.context("symbols"));
             }

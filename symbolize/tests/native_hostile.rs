@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use native_programs::{compile, names_with, section, text};
+use native_programs::{compile, names_with, run, section, text};
 use rprof_symbolize::module_names::Options;
 use rprof_symbolize::{ErrorKind, ModuleNames};
 
@@ -96,6 +96,25 @@ fn damaged_compressed_sections() {
     let directory = tempfile::tempdir().unwrap();
     let program = compile(directory.path(), "program", "cc", &["-O2", "-g", "-gz"]);
     damage(&program, &parts(&program, &DEBUG), 100);
+}
+
+#[test]
+fn damaged_mini_debug_info() {
+    let directory = tempfile::tempdir().unwrap();
+    compile(directory.path(), "program", "cc", &["-O2"]);
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    run(
+        "objcopy",
+        &["--only-keep-debug", &path("program"), &path("mini")],
+    );
+    run("xz", &[&path("mini")]);
+    let section = format!("--add-section=.gnu_debugdata={}", path("mini.xz"));
+    run(
+        "objcopy",
+        &["--strip-all", &section, &path("program"), &path("stripped")],
+    );
+    let stripped = directory.path().join("stripped");
+    damage(&stripped, &parts(&stripped, &[".gnu_debugdata"]), 200);
 }
 
 #[test]

@@ -272,6 +272,31 @@ fn a_debug_file_by_link() {
 }
 
 #[test]
+fn mini_debug_info() {
+    let directory = tempfile::tempdir().unwrap();
+    let (program, debug, stripped) = split(directory.path(), &["-O2"]);
+    run("xz", &["-k", debug.to_str().unwrap()]);
+    let section = format!(
+        "--add-section=.gnu_debugdata={}.xz",
+        debug.to_str().unwrap()
+    );
+    run("objcopy", &[&section, stripped.to_str().unwrap()]);
+    let offsets = offsets(&program);
+    let lines = names(&stripped, &offsets);
+    assert!(
+        functions(&lines).contains(&Some("compare")),
+        "a static function"
+    );
+    assert_eq!(lines, names(&program, &offsets));
+    let small = Options {
+        budget: 4096,
+        ..Options::default()
+    };
+    let over = names_with(&stripped, &offsets, small);
+    assert_eq!(over.left_out[0].kind(), ErrorKind::OverBudget);
+}
+
+#[test]
 fn the_vdso_from_memory() {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let Some(line) = maps.lines().find(|line| line.ends_with("[vdso]")) else {

@@ -1,7 +1,8 @@
 //! Counting ticks that end inside the programs.
 
-use super::maps::{COUNTS, LOST, LostKey};
+use super::maps::{COUNTS, LOST};
 use super::state::State;
+use crate::identity::LostKey;
 use crate::ledger::Column;
 
 /// Counts a tick of this CPU.

@@ -6,7 +6,7 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 
 use super::state::State;
-use crate::identity::ProcessKey;
+use crate::identity::{LostKey, ProcessKey};
 use crate::ledger::COLUMNS;
 use crate::module::{ModuleInfo, ModuleKey};
 use crate::plan::Plan;
@@ -59,14 +59,6 @@ pub static THREADS: LruHashMap<u32, ThreadState> = LruHashMap::with_max_entries(
 /// Code objects whose names were sent, by a hash of process, address and key.
 #[map]
 pub static NAMED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(8192, 0);
-
-/// A row of [`LOST`].
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct LostKey {
-    pub process: ProcessKey,
-    pub column: u64,
-}
 
 /// Where a thread's state stands; true only as long as process and TLS base agree.
 #[repr(C)]

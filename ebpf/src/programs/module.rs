@@ -48,7 +48,9 @@ pub(crate) unsafe fn key(state: *mut State, file: u64) {
         (*key).size = inode_field!(bytes, inode, inode_size, u64, kernel_u64);
         (*key).generation = inode_field!(bytes, inode, inode_generation, u32, kernel_u32);
         (*key).ctime_sec = inode_field!(bytes, inode, inode_ctime_sec, i64, kernel_u64);
-        (*key).ctime_nsec = inode_field!(bytes, inode, inode_ctime_nsec, u32, kernel_u32);
+        // Since 6.13 the top bit says that somebody looked at the time (I_CTIME_QUERIED).
+        (*key).ctime_nsec =
+            inode_field!(bytes, inode, inode_ctime_nsec, u32, kernel_u32) & 0x3fff_ffff;
         (*key).dev = kernel_u32(sb + offset!(sb_dev));
         (*key)._pad = 0;
     }

@@ -66,6 +66,7 @@ pub(crate) unsafe fn sample(state: *mut State) {
         let kernel = (*state).sample.kernel_frames & MAX_KERNEL_FRAMES;
         (*state).sample.user_words = (words as u32).wrapping_sub(kernel);
         (*state).sample.header = header(state, RecordKind::Sample);
+        (*state).sample.interpreter = (*state).python.interpreter as u32;
         let len = size_of::<Sample>() as u64 + words * 8;
         if !send((&raw mut (*state).sample).cast(), len, false) {
             account::lose(state, Column::RingFull);

@@ -7,7 +7,7 @@ use super::maps::TARGETS;
 use super::memory::{at, kernel, kernel_u32, kernel_u64};
 use super::state::State;
 use crate::identity::{COMM_LEN, Ids, task_flags};
-use crate::select::{Select, target};
+use crate::select::{INITIAL_PID_NS, Select, target};
 
 /// `PF_IO_WORKER | PF_USER_WORKER | PF_KTHREAD` (include/linux/sched.h): no user side.
 const KERNEL_ONLY: u32 = 0x10 | 0x4000 | 0x20_0000;
@@ -42,7 +42,7 @@ pub(crate) unsafe fn identify(state: *mut State, task: *const u8) {
         let thread_pid: u64 = at(task, offset!(task_thread_pid));
         let level = kernel_u32(thread_pid + offset!(pid_level));
         if level == 0 {
-            let seen = config!(own_ns_level) == 0;
+            let seen = config!(own_ns) == INITIAL_PID_NS;
             (*out).own = if seen { (*out).host } else { Ids { tgid: 0, tid: 0 } };
             (*out).innermost = (*out).host;
         } else {
@@ -64,19 +64,27 @@ fn nr(pid: u64, level: u32) -> (u32, u64) {
     (kernel_u32(upid + offset!(upid_nr)), kernel_u64(upid + offset!(upid_ns)))
 }
 
+/// Namespaces within namespaces (`MAX_PID_NS_LEVEL`, include/linux/pid_namespace.h).
+const MAX_LEVELS: u32 = 32;
+
 /// The number of a `struct pid` in rprof's own namespace, 0 if it is not visible there.
 #[inline(always)]
 fn own_nr(pid: u64) -> u32 {
-    let level = config!(own_ns_level);
-    if kernel_u32(pid + offset!(pid_level)) < level {
-        return 0;
+    let own = config!(own_ns);
+    if own == INITIAL_PID_NS {
+        return nr(pid, 0).0;
     }
-    let (number, ns) = nr(pid, level);
-    if kernel_u32(ns + offset!(pidns_inum)) == config!(own_ns_inum) {
-        number
-    } else {
-        0
+    let level = kernel_u32(pid + offset!(pid_level));
+    for i in 0..=MAX_LEVELS {
+        if i > level {
+            break;
+        }
+        let (number, ns) = nr(pid, i);
+        if kernel_u32(ns + offset!(pidns_inum)) == own {
+            return number;
+        }
     }
+    0
 }
 
 /// Whether the tick's task is one that was asked for.

@@ -106,7 +106,7 @@ pub mod walk {
     use crate::programs::native::{advance, end, push};
     use crate::programs::state::{MAX_NAMED, Phase, State, Unnamed};
     use crate::record::{End, sample_flags};
-    use crate::runtimes::PYTHON;
+    use crate::runtimes::{PYTHON, named_key};
 
     /// Bytes of a thread state that are read at once.
     const THREAD_BYTES: u32 = 192;
@@ -448,10 +448,7 @@ pub mod walk {
             if config!(name_code) == 0 {
                 return;
             }
-            let process = (*state).sample.task.process;
-            let seen = (key ^ process.mm)
-                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-                .wrapping_add(address ^ process.start ^ (process.exec_id as u64) << 48);
+            let seen = named_key(&(*state).sample.task.process, address, key);
             if NAMED.get_ptr(&seen).is_some() {
                 return;
             }

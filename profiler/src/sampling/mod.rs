@@ -1,1 +1,31 @@
-//! (in work)
+//! From a tick to a merged stack.
+//!
+//! [`events`] tick; the programs (see `rprof_ebpf::programs`), loaded by [`programs`] for the kernel
+//! that [`kernel_layout`] describes, write samples into a ring; [`ring`] empties it and hands
+//! records out: to the [`stacks`] workers, each of which has some of the processes and merges their
+//! stacks into the profile, and to the [`learner`], which turns a [`modules`] file met for the
+//! first time into rows in [`row_space`] and finishes by [`slices`] what the programs could not
+//! walk. [`names`] are looked up at the end. [`session`] holds it all together.
+
+pub mod btf;
+pub mod cgroup;
+pub mod child;
+pub mod events;
+pub mod kernel_layout;
+pub mod labels;
+pub mod learner;
+pub mod losses;
+pub mod modules;
+pub mod names;
+pub mod programs;
+pub mod reading;
+pub mod ring;
+pub mod row_space;
+pub mod select;
+pub mod session;
+pub mod signals;
+pub mod slices;
+pub mod stacks;
+pub mod vdso;
+
+pub use session::{Recording, record};

@@ -7,6 +7,7 @@
 //! Layouts: System V ABI, ELF-64 Object File Format 1.5 (the numbers in the parsers are the field
 //! offsets of its structures).
 
+pub(crate) mod mini_debug;
 pub mod plt;
 pub mod symbols;
 

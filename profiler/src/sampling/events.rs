@@ -1,0 +1,188 @@
+//! The sampling clock: perf events on each CPU.
+//!
+//! A fixed period beats with programs that do something every 10, 50 or 100 ms, so each CPU has
+//! several slower events whose unequal periods add up to the rate: none of them stays in step with
+//! anything for long. (`PERF_EVENT_IOC_PERIOD` is no way to jitter: it restarts the timer.)
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use perf_event_open_sys as perf;
+use perf_event_open_sys::bindings as sys;
+
+/// What makes a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// The CPU's clock: ticks whatever the CPU does.
+    CpuClock,
+    /// The cycle counter, in frequency mode.
+    Cycles,
+}
+
+/// Periods of the first events of a CPU, relative to an equal share; the last one's makes the rate
+/// exact.
+const SHARES: [f64; 3] = [0.9655, 0.9935, 1.0095];
+/// Events a CPU.
+pub const EVENTS: usize = SHARES.len() + 1;
+
+/// Nanoseconds between the ticks of each event, for `frequency` ticks a second in sum.
+pub fn periods(frequency: u32) -> [u64; EVENTS] {
+    let rate = f64::from(frequency.max(1));
+    let equal = EVENTS as f64 / rate;
+    let rest = rate - SHARES.iter().map(|share| 1.0 / (equal * share)).sum::<f64>();
+    let mut periods = [0; EVENTS];
+    for (period, share) in periods.iter_mut().zip(SHARES) {
+        *period = (equal * share * 1e9).round() as u64;
+    }
+    periods[EVENTS - 1] = (1e9 / rest).round() as u64;
+    periods
+}
+
+struct Event {
+    fd: OwnedFd,
+    period: u64,
+}
+
+/// The events of all CPUs that are sampled.
+pub struct Events {
+    clock: Clock,
+    frequency: u32,
+    cpus: BTreeMap<u32, Vec<Event>>,
+    /// Ticks that events which are closed by now should have given.
+    past: u64,
+}
+
+impl Events {
+    /// No event yet.
+    pub fn new(clock: Clock, frequency: u32) -> Self {
+        Self { clock, frequency, cpus: BTreeMap::new(), past: 0 }
+    }
+
+    /// Opens the events of one CPU, disabled, and lets `program` run at their ticks.
+    ///
+    /// # Errors
+    /// Those of `perf_event_open` and of attaching.
+    pub fn open(&mut self, cpu: u32, program: BorrowedFd<'_>) -> io::Result<()> {
+        let mut events = Vec::with_capacity(EVENTS);
+        let periods = periods(self.frequency);
+        for period in periods {
+            let mut attr = sys::perf_event_attr {
+                size: size_of::<sys::perf_event_attr>() as u32,
+                ..Default::default()
+            };
+            match self.clock {
+                Clock::CpuClock => {
+                    attr.type_ = sys::PERF_TYPE_SOFTWARE;
+                    attr.config = sys::PERF_COUNT_SW_CPU_CLOCK as u64;
+                    attr.__bindgen_anon_1.sample_period = period;
+                }
+                Clock::Cycles => {
+                    attr.type_ = sys::PERF_TYPE_HARDWARE;
+                    attr.config = sys::PERF_COUNT_HW_CPU_CYCLES as u64;
+                    attr.__bindgen_anon_1.sample_freq = u64::from(self.frequency);
+                    attr.set_freq(1);
+                }
+            }
+            attr.read_format = u64::from(sys::PERF_FORMAT_TOTAL_TIME_ENABLED);
+            attr.set_disabled(1);
+            // SAFETY: `attr` outlives the call; the descriptor is new and ours.
+            let fd = unsafe {
+                let fd = perf::perf_event_open(
+                    &mut attr,
+                    -1,
+                    cpu as i32,
+                    -1,
+                    sys::PERF_FLAG_FD_CLOEXEC.into(),
+                );
+                if fd < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+                OwnedFd::from_raw_fd(fd)
+            };
+            // SAFETY: both descriptors are open.
+            if unsafe { perf::ioctls::SET_BPF(fd.as_raw_fd(), program.as_raw_fd() as u32) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            events.push(Event { fd, period });
+            if self.clock == Clock::Cycles {
+                break;
+            }
+        }
+        self.cpus.insert(cpu, events);
+        Ok(())
+    }
+
+    /// The CPUs that have events.
+    pub fn cpus(&self) -> impl Iterator<Item = u32> + '_ {
+        self.cpus.keys().copied()
+    }
+
+    /// Starts all events of a CPU.
+    ///
+    /// # Errors
+    /// Those of the ioctl.
+    pub fn enable(&self, cpu: u32) -> io::Result<()> {
+        for event in self.cpus.get(&cpu).into_iter().flatten() {
+            // SAFETY: an open event.
+            if unsafe { perf::ioctls::ENABLE(event.fd.as_raw_fd(), 0) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops all events; they can still be asked what they should have given.
+    pub fn disable(&self) {
+        for event in self.cpus.values().flatten() {
+            // SAFETY: an open event. An event of a CPU that is gone is stopped already.
+            unsafe { perf::ioctls::DISABLE(event.fd.as_raw_fd(), 0) };
+        }
+    }
+
+    /// Closes the events of a CPU that went away.
+    pub fn close(&mut self, cpu: u32) {
+        if let Some(events) = self.cpus.remove(&cpu) {
+            self.past += events.iter().map(|event| self.expected_of(event)).sum::<u64>();
+        }
+    }
+
+    /// Ticks that the events should have given: enabled time / period, never from deliveries.
+    /// Each event counts whole periods, as its timer does.
+    pub fn expected(&self) -> u64 {
+        self.past
+            + self.cpus.values().flatten().map(|event| self.expected_of(event)).sum::<u64>()
+    }
+
+    fn expected_of(&self, event: &Event) -> u64 {
+        // value, time enabled (include/uapi/linux/perf_event.h, read_format).
+        let mut read = [0u64; 2];
+        // SAFETY: 16 bytes into 16 bytes.
+        let n = unsafe { libc::read(event.fd.as_raw_fd(), read.as_mut_ptr().cast(), 16) };
+        if n != 16 {
+            return 0;
+        }
+        match self.clock {
+            Clock::CpuClock => read[1] / event.period,
+            // Cycles stand still while a CPU idles: time says nothing of how many ticks to expect.
+            Clock::Cycles => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::periods;
+
+    #[test]
+    fn unequal_periods_add_up_to_the_rate() {
+        for frequency in [1, 20, 99, 199, 1000, 4999] {
+            let periods = periods(frequency);
+            let rate: f64 = periods.iter().map(|&p| 1e9 / p as f64).sum();
+            assert!((rate / f64::from(frequency) - 1.0).abs() < 1e-5, "{frequency}: {rate}");
+            for (i, a) in periods.iter().enumerate() {
+                assert!(periods[..i].iter().all(|b| a.abs_diff(*b) * 200 > *a), "{periods:?}");
+            }
+        }
+    }
+}

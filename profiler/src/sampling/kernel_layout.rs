@@ -1,0 +1,37 @@
+//! Where the running kernel keeps the fields that the programs read, from its BTF.
+
+use rprof_ebpf::kernel::{ABSENT, KernelLayout};
+
+use super::btf::Btf;
+
+/// Where a kernel with BTF shows it.
+pub const BTF_FILE: &str = "/sys/kernel/btf/vmlinux";
+
+/// Why there is no layout.
+#[derive(Debug)]
+pub enum Error {
+    /// The file is missing or cannot be read.
+    Unreadable(std::io::Error),
+    /// It is not BTF.
+    Malformed,
+    /// The kernel has no such field: struct and member.
+    MissingField(&'static str, &'static str),
+}
+
+/// Fields that not every kernel has, and that rprof can do without.
+const OPTIONAL: [&str; 1] = ["mm_lock_seq.sequence"];
+
+/// Reads the layout of the running kernel.
+pub fn read() -> Result<KernelLayout, Error> {
+    let btf = Btf::parse(std::fs::read(BTF_FILE).map_err(Error::Unreadable)?).ok_or(Error::Malformed)?;
+    let mut layout = KernelLayout::default();
+    for &(struct_, paths, field) in KernelLayout::FIELDS {
+        let found = paths.iter().find_map(|path| btf.offset(struct_, path));
+        *field(&mut layout) = match found {
+            Some(offset) => offset,
+            None if OPTIONAL.contains(&paths[0]) => ABSENT,
+            None => return Err(Error::MissingField(struct_, paths[0])),
+        };
+    }
+    Ok(layout)
+}

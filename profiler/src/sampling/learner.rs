@@ -1,0 +1,183 @@
+//! Learning modules: from a file met for the first time to unwind rows in the programs' maps. A
+//! thread of its own, that no sample waits for: reading a file may take long.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aya::maps::{Array, HashMap, MapData};
+use object::read::ReadCache;
+use rprof_ebpf::module::{ModuleId, ModuleInfo, ModuleKey};
+use rprof_ebpf::plan::Plan;
+use rprof_ebpf::runtimes::{MAX_INTERPRETERS, MAX_PLANS};
+use rprof_ebpf::runtimes::python::PythonInterpreter;
+use rprof_symbolize::module_file::{self, Sampled};
+use rprof_symbolize::runtimes::{self, Detected, Interpreter as Layout};
+use rprof_unwind::rows::Table;
+
+use super::modules::{Content, Interpreter, Module, Modules};
+use super::row_space::RowSpace;
+use super::vdso;
+
+/// Words that one module may take: a bad binary must never cost the others.
+const MAX_MODULE_WORDS: u32 = 2 << 20;
+
+/// The programs' maps that say what a module is.
+pub struct ModuleMaps {
+    /// Modules by key.
+    pub modules: HashMap<MapData, ModuleKey, ModuleInfo>,
+    /// Moves with each change of the modules.
+    pub generation: Array<MapData, u64>,
+    /// Python interpreters by index.
+    pub pythons: Array<MapData, PythonInterpreter>,
+    /// Plans by index.
+    pub plans: Array<MapData, Plan>,
+}
+
+/// Learns modules.
+pub struct Learner {
+    maps: ModuleMaps,
+    space: RowSpace,
+    modules: Arc<Modules>,
+    plans: Vec<Plan>,
+    generation: u64,
+}
+
+impl Learner {
+    /// A learner that fills these maps and this table.
+    pub fn new(maps: ModuleMaps, space: RowSpace, modules: Arc<Modules>) -> Self {
+        Self { maps, space, modules, plans: Vec::new(), generation: 0 }
+    }
+
+    /// Learns the vDSO.
+    pub fn vdso(&mut self) {
+        if let Some(image) = vdso::image() {
+            let table = Table::from_image(&image, MAX_MODULE_WORDS).ok();
+            let module = Module {
+                key: ModuleKey::VDSO,
+                path: "[vdso]".into(),
+                content: Ok(Content::Image(image)),
+                interpreter: Interpreter::None,
+            };
+            self.add(module, table);
+        }
+    }
+
+    /// Learns the module of a sample, if it is not known.
+    pub fn learn(&mut self, sampled: &Sampled<'_>) -> Option<ModuleId> {
+        if let Some(id) = self.modules.find(&sampled.key) {
+            return Some(id);
+        }
+        let path = module_file::path(sampled.components);
+        match module_file::find(sampled) {
+            Ok((file, _)) => {
+                let path = if sampled.components.is_empty() { path_of(&file) } else { path };
+                self.file(sampled.key, &path, file)
+            }
+            Err(error) => {
+                let module = Module {
+                    key: sampled.key,
+                    path: path.to_string_lossy().into_owned(),
+                    content: Err(error.to_string()),
+                    interpreter: Interpreter::None,
+                };
+                self.add(module, None)
+            }
+        }
+    }
+
+    /// Learns a file that was opened already.
+    pub fn file(&mut self, key: ModuleKey, path: &Path, file: File) -> Option<ModuleId> {
+        if let Some(id) = self.modules.find(&key) {
+            return Some(id);
+        }
+        let (table, interpreter) = {
+            let cache = ReadCache::new(&file);
+            let table = Table::from_elf(&cache, MAX_MODULE_WORDS).ok();
+            let interpreter = match runtimes::detect(&cache, Some(path)) {
+                Ok(None) => Interpreter::None,
+                Ok(Some(detected)) => Interpreter::Known(Arc::new(detected)),
+                Err(unknown) => Interpreter::Unknown(unknown.to_string()),
+            };
+            (table, interpreter)
+        };
+        let path = path.to_string_lossy().into_owned();
+        self.add(Module { key, path, content: Ok(Content::File(file)), interpreter }, table)
+    }
+
+    /// Gives a module its number, writes its rows, and tells the programs. Without a table they know
+    /// the module, but no row of it.
+    fn add(&mut self, module: Module, table: Option<Table>) -> Option<ModuleId> {
+        let key = module.key;
+        let mut info = table.and_then(|table| self.rows(&table).ok()?).unwrap_or_default();
+        if let Interpreter::Known(detected) = &module.interpreter
+            && let Some(index) = self.interpreter(detected)
+        {
+            info.runtime = u32::from(detected.interpreter.runtime());
+            info.interpreter = index;
+        }
+        let id = self.modules.add(module)?;
+        info.id = u32::from(id);
+        // A full map leaves the module unlearned: its stacks go by slices, and are complete.
+        self.maps.modules.insert(key, info, 0).ok()?;
+        self.generation += 1;
+        self.maps.generation.set(0, self.generation, 0).ok()?;
+        Some(id)
+    }
+
+    /// Writes rows into row space; `None` if they do not fit.
+    fn rows(&mut self, table: &Table) -> io::Result<Option<ModuleInfo>> {
+        let Ok(words) = u32::try_from(table.words()) else { return Ok(None) };
+        let Some(base) = self.space.allocate(words)? else { return Ok(None) };
+        let image = table.encode(base);
+        self.space.write(base, &image.words);
+        let used = image.words.len() as u32;
+        if used < words {
+            self.space.release(base + used, words - used);
+        }
+        Ok(Some(image.info))
+    }
+
+    /// Puts an interpreter and its plan into the programs' maps.
+    fn interpreter(&mut self, detected: &Arc<Detected>) -> Option<u32> {
+        let plan = match self.plans.iter().position(|plan| *plan == detected.plan) {
+            Some(index) => index as u32,
+            None => {
+                let index = u32::try_from(self.plans.len()).ok().filter(|&i| i < MAX_PLANS)?;
+                self.maps.plans.set(index, detected.plan, 0).ok()?;
+                self.plans.push(detected.plan);
+                index
+            }
+        };
+        let index = self.modules.add_interpreter(detected.clone())?;
+        if index >= MAX_INTERPRETERS {
+            return None;
+        }
+        let mut layout = detected.interpreter;
+        layout.set_plan(plan);
+        match layout {
+            Layout::Python(python) => self.maps.pythons.set(index, python, 0).ok()?,
+        }
+        Some(index)
+    }
+
+    /// Bytes of row space in use.
+    pub fn row_bytes(&self) -> u64 {
+        self.space.bytes()
+    }
+}
+
+/// Opens a file that we name ourselves, and its key.
+pub(super) fn open(path: &Path) -> Option<(ModuleKey, File)> {
+    let file = File::open(path).ok()?;
+    let identity = module_file::Identity::of(file.as_fd()).ok()?;
+    Some((identity.key, file))
+}
+
+/// What an open file is called now.
+fn path_of(file: &File) -> PathBuf {
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    std::fs::read_link(link).unwrap_or_default()
+}

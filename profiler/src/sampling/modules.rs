@@ -1,0 +1,88 @@
+//! The modules of a run: which file each number stands for. Filled by the learner, read by whoever
+//! names frames.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::{Arc, RwLock};
+
+use rprof_ebpf::module::{ModuleId, ModuleKey};
+use rprof_symbolize::runtimes::Detected;
+
+/// A module that was met.
+#[derive(Debug)]
+pub struct Module {
+    /// What it is.
+    pub key: ModuleKey,
+    /// Its path as the process that was met first sees it; `[vdso]` for the vDSO.
+    pub path: String,
+    /// Where its bytes are; `Err`: why they could not be had.
+    pub content: Result<Content, String>,
+    /// The interpreter it holds.
+    pub interpreter: Interpreter,
+}
+
+/// A module's bytes.
+#[derive(Debug)]
+pub enum Content {
+    /// An open file, which is the one that was sampled.
+    File(File),
+    /// The vDSO, copied from our own memory: all 64-bit processes have the same.
+    Image(Arc<[u8]>),
+}
+
+/// Whether a module holds an interpreter.
+#[derive(Debug)]
+pub enum Interpreter {
+    /// No.
+    None,
+    /// One that is walked.
+    Known(Arc<Detected>),
+    /// One that is not, and its version for people.
+    Unknown(String),
+}
+
+/// All modules, by number and by key.
+#[derive(Debug, Default)]
+pub struct Modules(RwLock<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    by_key: HashMap<ModuleKey, ModuleId>,
+    modules: Vec<Arc<Module>>,
+    /// By index in the programs' map of interpreters.
+    interpreters: Vec<Arc<Detected>>,
+}
+
+impl Modules {
+    /// The module with a number.
+    pub fn get(&self, id: ModuleId) -> Option<Arc<Module>> {
+        let table = self.0.read().ok()?;
+        table.modules.get(usize::from(id).checked_sub(1)?).cloned()
+    }
+
+    /// The number of a module.
+    pub fn find(&self, key: &ModuleKey) -> Option<ModuleId> {
+        self.0.read().ok()?.by_key.get(key).copied()
+    }
+
+    /// The interpreter with an index in the programs' map.
+    pub fn interpreter(&self, index: u32) -> Option<Arc<Detected>> {
+        self.0.read().ok()?.interpreters.get(index as usize).cloned()
+    }
+
+    /// Adds a module, and gives its number, or `None` if there are 65,535 already.
+    pub(super) fn add(&self, module: Module) -> Option<ModuleId> {
+        let mut table = self.0.write().ok()?;
+        let id = ModuleId::try_from(table.modules.len() + 1).ok()?;
+        table.by_key.insert(module.key, id);
+        table.modules.push(Arc::new(module));
+        Some(id)
+    }
+
+    /// Adds an interpreter under the next index.
+    pub(super) fn add_interpreter(&self, detected: Arc<Detected>) -> Option<u32> {
+        let mut table = self.0.write().ok()?;
+        table.interpreters.push(detected);
+        u32::try_from(table.interpreters.len() - 1).ok()
+    }
+}

@@ -1,0 +1,107 @@
+//! The eBPF programs, loaded: settings in, maps and the program's descriptor out.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use aya::maps::Map;
+use aya::programs::{PerfEvent, ProgramError};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use rprof_ebpf::kernel::KernelLayout;
+use rprof_ebpf::select::Config;
+
+/// Lines of the verifier's log that are shown: its end says what is wrong.
+const LOG_LINES: usize = 20;
+
+/// The loaded programs.
+pub struct Programs {
+    ebpf: Ebpf,
+}
+
+/// What the loaded programs are given.
+pub struct Setup<'a> {
+    /// Where this kernel keeps its fields.
+    pub kernel: &'a KernelLayout,
+    /// What to sample.
+    pub config: &'a Config,
+    /// Possible CPUs: each has a state slot.
+    pub cpus: u32,
+    /// Bytes of the ring: a power of two, a multiple of the page size.
+    pub ring_bytes: u32,
+}
+
+/// Why the programs cannot run.
+#[derive(Debug)]
+pub enum Error {
+    /// The object or a map was refused.
+    Load(EbpfError),
+    /// The verifier refused the program: the end of what it said.
+    Verifier(String),
+    /// Another call failed.
+    Program(ProgramError),
+    /// The object lacks a map or program: a defect of the build.
+    Missing(&'static str),
+    /// A map call failed.
+    Map(aya::maps::MapError),
+}
+
+impl From<aya::maps::MapError> for Error {
+    fn from(error: aya::maps::MapError) -> Self {
+        Self::Map(error)
+    }
+}
+
+impl Programs {
+    /// Loads and verifies the programs; nothing runs yet.
+    pub fn load(setup: &Setup<'_>) -> Result<Self, Error> {
+        let mut ebpf = EbpfLoader::new()
+            .btf(None)
+            .override_global("KERNEL", setup.kernel, true)
+            .override_global("CONFIG", setup.config, true)
+            .map_max_entries("STATES", setup.cpus)
+            .map_max_entries("RING", setup.ring_bytes)
+            .load(&rprof_ebpf::OBJECT.0)
+            .map_err(Error::Load)?;
+        let program: &mut PerfEvent = ebpf
+            .program_mut("sample")
+            .ok_or(Error::Missing("sample"))?
+            .try_into()
+            .map_err(Error::Program)?;
+        program.load().map_err(|error| match error {
+            ProgramError::LoadError { io_error, verifier_log } => {
+                let log = verifier_log.to_string();
+                let lines: Vec<&str> = log.lines().collect();
+                let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+                Error::Verifier(format!("{io_error}\n{end}"))
+            }
+            other => Error::Program(other),
+        })?;
+        Ok(Self { ebpf })
+    }
+
+    /// Takes a map out of the object.
+    pub fn map(&mut self, name: &'static str) -> Result<Map, Error> {
+        self.ebpf.take_map(name).ok_or(Error::Missing(name))
+    }
+
+    /// The program's descriptor, for events to run.
+    pub fn sample(&self) -> Result<BorrowedFd<'_>, Error> {
+        let program: &PerfEvent = self
+            .ebpf
+            .program("sample")
+            .ok_or(Error::Missing("sample"))?
+            .try_into()
+            .map_err(Error::Program)?;
+        program.fd().map(|fd| fd.as_fd()).map_err(Error::Program)
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Load(error) => write!(f, "{error}"),
+            Self::Verifier(log) => write!(f, "{log}"),
+            Self::Program(error) => write!(f, "{error}"),
+            Self::Missing(name) => write!(f, "the eBPF object has no {name}"),
+            Self::Map(error) => write!(f, "{error}"),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The reader: empties the ring a few times a second, and hands records out by process. It never
+//! waits for a worker: what does not fit into a queue is lost, and counted.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use aya::maps::{HashMap as BpfHashMap, MapData, RingBuf};
+use crossbeam_channel::{Sender, TrySendError};
+use rprof_ebpf::identity::ProcessKey;
+use rprof_ebpf::ledger::Column;
+use rprof_ebpf::record::{
+    CodeObject, ModuleSeen, RecordHeader, RecordKind, Sample, sample_flags, take,
+};
+use rprof_ebpf::runtimes::named_key;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::losses::Losses;
+use crate::ledger::Ledger;
+
+/// How long records may lie in the ring.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// Batches that wait for one worker at most.
+pub const QUEUE: usize = 64;
+/// Words of one batch at most.
+const BATCH_WORDS: usize = 64 << 10;
+
+/// Records for a worker, one after the other: a word that says how many words follow, then those.
+pub type Batch = Vec<u64>;
+
+/// What the learner is asked.
+pub enum Lesson {
+    /// A module was met for the first time: a [`ModuleSeen`] record.
+    Module(Vec<u64>),
+    /// A sample is to be unwound on.
+    Unwind(Unfinished),
+}
+
+/// A sample that the programs could not walk to its end, and what they sent for that.
+#[derive(Default)]
+pub struct Unfinished {
+    /// The sample's record.
+    pub sample: Vec<u64>,
+    /// Records of stack slices.
+    pub slices: Vec<Vec<u64>>,
+    /// The record of mappings.
+    pub mappings: Vec<u64>,
+}
+
+/// Where records go.
+pub struct Outlets {
+    /// Workers; a process's records always go to the same one.
+    pub workers: Vec<Sender<Batch>>,
+    /// The learner.
+    pub learner: Sender<Lesson>,
+}
+
+/// Empties the ring.
+pub struct Reader {
+    ring: RingBuf<MapData>,
+    named: BpfHashMap<MapData, u64, u32>,
+    outlets: Outlets,
+    batches: Vec<Batch>,
+    /// By CPU: what came for a sample that has not come yet.
+    unfinished: HashMap<u32, Unfinished>,
+    losses: Losses,
+    samples: u64,
+}
+
+impl Reader {
+    /// A reader of `ring`; `named` is the programs' map of code objects whose names they have sent.
+    pub fn new(
+        ring: RingBuf<MapData>,
+        named: BpfHashMap<MapData, u64, u32>,
+        outlets: Outlets,
+    ) -> Self {
+        let batches = vec![Batch::new(); outlets.workers.len()];
+        Self {
+            ring,
+            named,
+            outlets,
+            batches,
+            unfinished: HashMap::new(),
+            losses: Losses::default(),
+            samples: 0,
+        }
+    }
+
+    /// Reads until `stop` becomes readable, then what is left; `progress` is told of each round how
+    /// many samples came so far. Returns the account of what was lost here, and how many samples
+    /// the ring gave.
+    ///
+    /// # Errors
+    /// Those of `poll`.
+    pub fn run(
+        mut self,
+        stop: OwnedFd,
+        mut progress: impl FnMut(u64),
+    ) -> io::Result<(Ledger, u64)> {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: INTERVAL.as_nanos() as i64 };
+        loop {
+            let ring = self.ring.as_fd().try_clone_to_owned()?;
+            let mut fds = [
+                PollFd::new(&ring, PollFlags::IN),
+                PollFd::new(&stop, PollFlags::IN),
+            ];
+            match poll(&mut fds, Some(&timeout)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let last = !fds[1].revents().is_empty();
+            self.drain();
+            progress(self.samples);
+            if last {
+                return Ok((self.losses.into_ledger(), self.samples));
+            }
+        }
+    }
+
+    /// Hands out what the ring holds.
+    fn drain(&mut self) {
+        while let Some(record) = self.next() {
+            let Some((header, _)) = take::<RecordHeader>(&record) else { continue };
+            let (kind, cpu) = (header.kind, header.cpu);
+            if kind == RecordKind::ModuleSeen as u32 {
+                // Lost: announced again within a second.
+                let _ = self.outlets.learner.try_send(Lesson::Module(record));
+            } else if kind == RecordKind::Slice as u32 {
+                self.unfinished.entry(cpu).or_default().slices.push(record);
+            } else if kind == RecordKind::Mappings as u32 {
+                self.unfinished.entry(cpu).or_default().mappings = record;
+            } else {
+                self.deliver(kind, cpu, record);
+            }
+        }
+        for worker in 0..self.batches.len() {
+            self.flush(worker);
+        }
+    }
+
+    /// The next record, as words.
+    fn next(&mut self) -> Option<Vec<u64>> {
+        let item = self.ring.next()?;
+        let words = item.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word));
+        Some(words.collect())
+    }
+
+    fn deliver(&mut self, kind: u32, cpu: u32, record: Vec<u64>) {
+        if kind == RecordKind::Sample as u32 {
+            self.samples += 1;
+            let unfinished = self.unfinished.remove(&cpu);
+            let Some((sample, _)) = take::<Sample>(&record) else { return };
+            if sample.flags & sample_flags::HAS_SLICE != 0
+                && let Some(mut unfinished) = unfinished
+            {
+                let sequence = sample.header.sequence;
+                unfinished.slices.retain(|slice| sequence_of(slice) == Some(sequence));
+                unfinished.sample = record;
+                let lesson = Lesson::Unwind(unfinished);
+                if self.outlets.learner.try_send(lesson).is_err() {
+                    self.losses.add(&sample, Column::QueueFull);
+                }
+                return;
+            }
+        }
+        let Some(process) = process_of(&record) else { return };
+        let worker = worker_of(&process, self.batches.len());
+        let batch = &mut self.batches[worker];
+        batch.push(record.len() as u64);
+        batch.extend_from_slice(&record);
+        if batch.len() > BATCH_WORDS {
+            self.flush(worker);
+        }
+    }
+
+    /// Sends a worker its batch, or counts what is in it as lost.
+    fn flush(&mut self, worker: usize) {
+        let batch = std::mem::take(&mut self.batches[worker]);
+        if batch.is_empty() {
+            return;
+        }
+        let (batch, column) = match self.outlets.workers[worker].try_send(batch) {
+            Ok(()) => return,
+            Err(TrySendError::Full(batch)) => (batch, Column::QueueFull),
+            Err(TrySendError::Disconnected(batch)) => (batch, Column::WorkerLost),
+        };
+        for record in records(&batch) {
+            if kind_of(record) == Some(RecordKind::Sample as u32) {
+                if let Some((sample, _)) = take::<Sample>(record) {
+                    self.losses.add(&sample, column);
+                }
+            } else if let Some((object, _)) = take::<CodeObject>(record) {
+                // The next sample that meets it copies its names again.
+                let key = named_key(&object.process, object.address, object.key);
+                let _ = self.named.remove(&key);
+            }
+        }
+    }
+}
+
+/// The worker of a process.
+pub fn worker_of(process: &ProcessKey, workers: usize) -> usize {
+    let mixed = (process.start ^ u64::from(process.tgid)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 32) as usize % workers.max(1)
+}
+
+/// The records of a batch.
+pub fn records(batch: &[u64]) -> impl Iterator<Item = &[u64]> {
+    let mut rest = batch;
+    std::iter::from_fn(move || {
+        let (&len, after) = rest.split_first()?;
+        let (record, after) = after.split_at_checked(usize::try_from(len).ok()?)?;
+        rest = after;
+        Some(record)
+    })
+}
+
+fn kind_of(record: &[u64]) -> Option<u32> {
+    take::<RecordHeader>(record).map(|(header, _)| header.kind)
+}
+
+fn sequence_of(record: &[u64]) -> Option<u64> {
+    take::<RecordHeader>(record).map(|(header, _)| header.sequence)
+}
+
+fn process_of(record: &[u64]) -> Option<ProcessKey> {
+    if kind_of(record)? == RecordKind::Sample as u32 {
+        take::<Sample>(record).map(|(sample, _)| sample.task.process)
+    } else {
+        take::<CodeObject>(record).map(|(object, _)| object.process)
+    }
+}
+
+/// The parts of a [`ModuleSeen`] record.
+pub fn module_seen(record: &[u64]) -> Option<(ModuleSeen, Vec<u8>)> {
+    let (seen, rest) = take::<ModuleSeen>(record)?;
+    let path: Vec<u8> = rest
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .take(seen.path_len as usize)
+        .collect();
+    Some((seen, path))
+}

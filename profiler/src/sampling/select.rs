@@ -1,0 +1,89 @@
+//! What of `--all` is wanted: a cgroup and what is below it, programs by name.
+
+/// A narrowing of all processes.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Path of a cgroup below the hierarchy's root.
+    pub cgroup: Option<String>,
+    /// Glob that the process's name matches.
+    pub comm: Option<String>,
+}
+
+impl Selection {
+    /// Nothing is left out.
+    pub fn is_all(&self) -> bool {
+        self.cgroup.is_none() && self.comm.is_none()
+    }
+
+    /// Whether a process of this name and cgroup is wanted.
+    pub fn wants(&self, comm: &str, cgroup: Option<&str>) -> bool {
+        let in_cgroup = self.cgroup.as_deref().is_none_or(|wanted| {
+            let cgroup = cgroup.unwrap_or("");
+            cgroup
+                .strip_prefix(wanted)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
+        in_cgroup && self.comm.as_deref().is_none_or(|glob| matches(glob, comm))
+    }
+}
+
+/// Whether a name matches a glob of `*` and `?`. A kernel name is cut at 15 bytes, so a glob without
+/// a star also matches by its first 15.
+fn matches(glob: &str, name: &str) -> bool {
+    const CUT: usize = rprof_ebpf::identity::COMM_LEN - 1;
+    let glob: Vec<char> = glob.chars().collect();
+    let name: Vec<char> = name.chars().collect();
+    let plain = !glob.contains(&'*');
+    let glob = if plain && glob.len() > CUT { &glob[..CUT] } else { &glob[..] };
+    // Greedy with one step back to the last star.
+    let (mut g, mut n) = (0, 0);
+    let mut star = None;
+    while n < name.len() {
+        match glob.get(g) {
+            Some('*') => {
+                star = Some((g, n));
+                g += 1;
+            }
+            Some(&c) if c == '?' || c == name[n] => {
+                g += 1;
+                n += 1;
+            }
+            _ => {
+                let Some((at, from)) = star else { return false };
+                star = Some((at, from + 1));
+                g = at + 1;
+                n = from + 1;
+            }
+        }
+    }
+    glob[g..].iter().all(|&c| c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Selection, matches};
+
+    #[test]
+    fn globs() {
+        for (glob, name, expected) in [
+            ("python*", "python3.11", true),
+            ("*on3.1?", "python3.11", true),
+            ("python", "python3", false),
+            ("a*b*c", "aXbYbZc", true),
+            ("a*b*c", "aXbYbZ", false),
+            ("a-very-long-command-name", "a-very-long-com", true),
+            ("", "", true),
+        ] {
+            assert_eq!(matches(glob, name), expected, "{glob} {name}");
+        }
+    }
+
+    #[test]
+    fn a_cgroup_holds_what_is_below_it_only() {
+        let selection = Selection { cgroup: Some("/a/b".into()), comm: None };
+        assert!(selection.wants("x", Some("/a/b")));
+        assert!(selection.wants("x", Some("/a/b/c")));
+        assert!(!selection.wants("x", Some("/a/bc")));
+        assert!(!selection.wants("x", None));
+    }
+}

@@ -1,0 +1,72 @@
+//! Signals, as readable events: Ctrl-C, termination, ended children.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// What was signalled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Ctrl-C, or `kill`: the number.
+    Stop(i32),
+    /// A child ended.
+    Child,
+}
+
+/// A descriptor that becomes readable when one of the signals came.
+pub struct Signals(OwnedFd);
+
+impl Signals {
+    /// Blocks the signals in this thread, and so in those it starts later; `std::process::Command`
+    /// gives a child an empty mask again.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: the set is initialised by `sigemptyset`; the descriptor is new and ours.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGCHLD] {
+                libc::sigaddset(&mut set, signal);
+            }
+            let error = libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+            if error != 0 {
+                return Err(io::Error::from_raw_os_error(error));
+            }
+            let fd = libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(Self(OwnedFd::from_raw_fd(fd)))
+        }
+    }
+
+    /// The next signal, waiting up to `timeout` for one (`None`: as long as it takes).
+    ///
+    /// # Errors
+    /// Those of `poll` and `read`.
+    pub fn next(&self, timeout: Option<std::time::Duration>) -> io::Result<Option<Signal>> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(None),
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut info = std::mem::MaybeUninit::<libc::signalfd_siginfo>::zeroed();
+        let len = size_of::<libc::signalfd_siginfo>();
+        // SAFETY: the kernel writes one whole record or none; all zeros are a valid one.
+        let (read, info) = unsafe {
+            let read = libc::read(self.0.as_raw_fd(), info.as_mut_ptr().cast(), len);
+            (read, info.assume_init())
+        };
+        if read != len as isize {
+            return Ok(None);
+        }
+        Ok(Some(match info.ssi_signo as i32 {
+            libc::SIGCHLD => Signal::Child,
+            number => Signal::Stop(number),
+        }))
+    }
+}

@@ -1,0 +1,160 @@
+//! Unwinding on in user space: what a sample of the programs lacks towards its root, from the slice
+//! of the stack and the mappings that came with it.
+
+use std::sync::Arc;
+
+use object::read::ReadCache;
+use rprof_ebpf::frame::{Frame as Raw, Frames, Tag, native};
+use rprof_ebpf::record::{End, Mapping, Mappings, Sample, Slice, take};
+use rprof_symbolize::module_file::Sampled;
+use rprof_unwind::slice::{Cache, FrameInfo, Stack, Unwinder};
+
+use super::learner::Learner;
+use super::modules::{Content, Interpreter, Modules};
+use super::ring::Unfinished;
+
+/// Bytes of CFI that are kept for the next slice.
+const CACHE_BYTES: usize = 4 << 20;
+/// Frames that a sample has at most.
+const MAX_FRAMES: usize = 1024;
+
+/// Finishes samples.
+pub struct Slices {
+    unwinder: Unwinder,
+    modules: Arc<Modules>,
+}
+
+/// A sample that was unwound on.
+pub struct Finished {
+    /// Its record, complete as far as it could be made.
+    pub record: Vec<u64>,
+    /// Its frames are those of an interpreter that was not known when it was taken.
+    pub interpreter_unwalked: bool,
+}
+
+impl Slices {
+    /// Nothing is cached yet.
+    pub fn new(modules: Arc<Modules>) -> Self {
+        Self { unwinder: Unwinder::new(Cache::new(CACHE_BYTES)), modules }
+    }
+
+    /// Unwinds a sample on; learns the modules that its stack leads through.
+    pub fn finish(&mut self, unfinished: &Unfinished, learner: &mut Learner) -> Option<Finished> {
+        let (mut sample, words) = take::<Sample>(&unfinished.sample)?;
+        let (kernel, user) = words.split_at_checked(sample.kernel_frames as usize)?;
+        let user = user.get(..sample.user_words as usize)?;
+        let mappings = mappings(&unfinished.mappings);
+        let pieces: Vec<(u64, Vec<u8>)> =
+            unfinished.slices.iter().filter_map(|slice| piece(slice)).collect();
+        let pieces: Vec<(u64, &[u8])> = pieces.iter().map(|(at, b)| (*at, b.as_slice())).collect();
+        let pid = sample.task.own.tgid;
+        let modules = &self.modules;
+        let walk = self.unwinder.walk(
+            &sample.registers,
+            &mappings,
+            Stack(&pieces),
+            MAX_FRAMES,
+            |mapping| {
+                let id = learn(learner, pid, mapping)?;
+                let module = modules.get(id)?;
+                let info = match module.content.as_ref().ok()? {
+                    Content::File(file) => FrameInfo::from_elf(&ReadCache::new(file)),
+                    Content::Image(bytes) => FrameInfo::from_image(bytes),
+                };
+                info.ok().map(Arc::new)
+            },
+        );
+        let mut out: Vec<u64> = Vec::with_capacity(user.len() + walk.frames.len());
+        let mut interpreter = false;
+        let mut walked = false;
+        let mut rest = Frames(user);
+        loop {
+            let before = rest.0;
+            let Some(frame) = rest.next() else { break };
+            match frame {
+                Raw::Unlearned { pc } => {
+                    let found = mappings.iter().find(|m| m.start <= pc && pc < m.end);
+                    let id = found.and_then(|mapping| learn(learner, pid, mapping));
+                    match (found, id) {
+                        (Some(mapping), Some(id)) => {
+                            interpreter |= self.is_interpreter(id);
+                            out.push(native(Tag::Native, id, pc - mapping.start + mapping.offset));
+                        }
+                        _ => out.extend(&before[..before.len() - rest.0.len()]),
+                    }
+                }
+                other => {
+                    walked |= matches!(other, Raw::Interpreted { .. });
+                    out.extend(&before[..before.len() - rest.0.len()]);
+                }
+            }
+        }
+        for frame in &walk.frames {
+            let mapping = mappings.get(frame.mapping)?;
+            match learn(learner, pid, mapping) {
+                Some(id) => {
+                    interpreter |= self.is_interpreter(id);
+                    let offset = frame.offset - u64::from(!frame.exact);
+                    out.push(native(Tag::Native, id, offset));
+                }
+                None => {
+                    let pc = frame.offset - mapping.offset + mapping.start;
+                    out.push(rprof_ebpf::frame::address(Tag::Anonymous, pc));
+                }
+            }
+        }
+        sample.end = walk.end as u32;
+        sample.user_words = out.len() as u32;
+        let mut record = words_of(&sample, &unfinished.sample);
+        record.extend_from_slice(kernel);
+        record.extend_from_slice(&out);
+        let complete = walk.end == End::Complete;
+        Some(Finished { record, interpreter_unwalked: complete && interpreter && !walked })
+    }
+
+    fn is_interpreter(&self, id: u16) -> bool {
+        self.modules
+            .get(id)
+            .is_some_and(|module| matches!(module.interpreter, Interpreter::Known(_)))
+    }
+}
+
+/// The module of a mapping.
+fn learn(learner: &mut Learner, pid: u32, mapping: &Mapping) -> Option<u16> {
+    if mapping.key == rprof_ebpf::module::ModuleKey::VDSO && mapping.vdso == 0 {
+        return None;
+    }
+    learner.learn(&Sampled {
+        key: mapping.key,
+        pid,
+        mapping: (mapping.start, mapping.end),
+        components: &[],
+    })
+}
+
+/// The mappings of their record.
+fn mappings(record: &[u64]) -> Vec<Mapping> {
+    let Some((header, mut rest)) = take::<Mappings>(record) else { return Vec::new() };
+    let mut mappings = Vec::new();
+    for _ in 0..header.count {
+        let Some((mapping, after)) = take::<Mapping>(rest) else { break };
+        mappings.push(mapping);
+        rest = after;
+    }
+    mappings
+}
+
+/// Address and bytes of a slice's record.
+fn piece(record: &[u64]) -> Option<(u64, Vec<u8>)> {
+    let (slice, rest) = take::<Slice>(record)?;
+    let len = usize::try_from(slice.len).ok()?;
+    Some((slice.address, rest.iter().flat_map(|word| word.to_ne_bytes()).take(len).collect()))
+}
+
+/// The words of a sample's head: those of its record, with what was changed in `sample`.
+fn words_of(sample: &Sample, record: &[u64]) -> Vec<u64> {
+    let len = size_of::<Sample>() / 8;
+    let mut words = record[..len.min(record.len())].to_vec();
+    rprof_ebpf::record::put(sample, &mut words);
+    words
+}

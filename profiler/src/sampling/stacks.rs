@@ -1,0 +1,326 @@
+//! A worker: raw samples of some processes in, merged stacks and ledger entries out.
+//!
+//! A sample whose code objects are all named goes straight into the profile. One with an unnamed
+//! code object waits for its name: from another CPU's record, from the process's next sample, or by
+//! a read of our own; but not longer than [`PATIENCE`].
+
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rprof_ebpf::frame::{Frame as Raw, Frames};
+use rprof_ebpf::identity::ProcessKey;
+use rprof_ebpf::ledger::Column;
+use rprof_ebpf::record::{CodeObject, End, RecordHeader, RecordKind, Sample, sample_flags, take};
+use rprof_symbolize::reads::ReadError;
+use rprof_symbolize::runtimes::Code;
+
+use super::cgroup::Cgroups;
+use super::labels::{self, Names};
+use super::losses::Losses;
+use super::modules::Modules;
+use super::reading::Reader;
+use super::ring::{Batch, records};
+use super::select::Selection;
+use crate::ledger::Ledger;
+use crate::profile::{Added, Frame, Function, Labels, Profile};
+
+/// How long a sample waits for its names.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// Samples that wait in one worker at most.
+const MAX_WAITING: usize = 4096;
+/// Code objects kept for one process at most.
+const MAX_CODES: usize = 64 << 10;
+
+/// What all workers share.
+pub struct Shared {
+    /// Where stacks are merged.
+    pub profile: Mutex<Profile>,
+    /// Interpreters, for decoding names.
+    pub modules: Arc<Modules>,
+    /// `--on-fault mark`.
+    pub mark_faults: bool,
+    /// `--cgroup`, `--comm`.
+    pub selection: Selection,
+    /// Who reads names in user space, if anybody may.
+    pub reader: Option<Reader>,
+}
+
+/// A named code object.
+struct Named {
+    function: Arc<Function>,
+    code: Code,
+}
+
+#[derive(Default)]
+struct Process {
+    codes: HashMap<(u64, u64), Named>,
+    /// Code objects of which a read failed: why.
+    failed: HashMap<(u64, u64), ReadError>,
+}
+
+struct Waiting {
+    since: Instant,
+    sample: Sample,
+    words: Box<[u64]>,
+}
+
+/// A worker's state.
+pub struct Worker {
+    shared: Arc<Shared>,
+    processes: HashMap<ProcessKey, Process>,
+    waiting: Vec<Waiting>,
+    names: Names,
+    cgroups: Cgroups,
+    losses: Losses,
+    frames: Vec<Frame>,
+}
+
+impl Worker {
+    /// A worker without work.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            processes: HashMap::new(),
+            waiting: Vec::new(),
+            names: Names::default(),
+            cgroups: Cgroups::default(),
+            losses: Losses::default(),
+            frames: Vec::new(),
+        }
+    }
+
+    /// Takes a batch. A panic over one record costs that record only.
+    pub fn batch(&mut self, batch: &Batch) {
+        for record in records(batch) {
+            let worked = catch_unwind(AssertUnwindSafe(|| self.record(record)));
+            if worked.is_err() {
+                self.losses.add_record(record, Column::WorkerLost);
+            }
+        }
+    }
+
+    /// Takes one record of the ring.
+    fn record(&mut self, record: &[u64]) {
+        let kind = take::<RecordHeader>(record).map(|(header, _)| header.kind);
+        if kind == Some(RecordKind::CodeObject as u32) {
+            if let Some((object, fields)) = take::<CodeObject>(record) {
+                self.name(&object, fields);
+            }
+        } else if let Some((sample, words)) = take::<Sample>(record) {
+            self.sample(&sample, words, None);
+        }
+    }
+
+    /// Tries again what waits; `last`: what still has no name is given up.
+    pub fn settle(&mut self, last: bool) {
+        let now = Instant::now();
+        for waiting in std::mem::take(&mut self.waiting) {
+            let late = last || now.duration_since(waiting.since) >= PATIENCE;
+            let since = if late { None } else { Some(waiting.since) };
+            self.settle_one(waiting, since);
+        }
+    }
+
+    fn settle_one(&mut self, waiting: Waiting, since: Option<Instant>) {
+        match since {
+            Some(since) => self.sample(&waiting.sample, &waiting.words, Some(since)),
+            None => {
+                let why = self.why_unnamed(&waiting);
+                self.losses.add(&waiting.sample, why);
+            }
+        }
+    }
+
+    /// The account, at the end.
+    pub fn into_ledger(mut self) -> Ledger {
+        self.settle(true);
+        self.losses.into_ledger()
+    }
+
+    /// A code object's names came.
+    fn name(&mut self, object: &CodeObject, fields: &[u64]) {
+        let len = usize::try_from(object.len).unwrap_or(usize::MAX);
+        let bytes: Vec<u8> = fields.iter().flat_map(|word| word.to_le_bytes()).take(len).collect();
+        let Some(detected) = self.shared.modules.interpreter(object.interpreter) else { return };
+        let Ok(code) = detected.decode(&bytes) else { return };
+        if code.key != object.key {
+            return;
+        }
+        self.keep(object.process, object.address, code);
+    }
+
+    fn keep(&mut self, process: ProcessKey, address: u64, code: Code) {
+        let codes = &mut self.processes.entry(process).or_default().codes;
+        if codes.len() >= MAX_CODES {
+            codes.clear();
+        }
+        let function = Arc::new(Function {
+            name: code.name.clone(),
+            file: code.file.clone(),
+            first_line: code.first_line,
+        });
+        codes.insert((address, code.key), Named { function, code });
+    }
+
+    /// A sample: into the profile, among those that wait (`since` says from when on), or lost.
+    fn sample(&mut self, sample: &Sample, words: &[u64], since: Option<Instant>) {
+        let kernel = sample.kernel_frames as usize;
+        let user = sample.user_words as usize;
+        let (Some(kernel), Some(user)) =
+            (words.get(..kernel), kernel.checked_add(user).and_then(|end| words.get(kernel..end)))
+        else {
+            return self.losses.add(sample, Column::Malformed);
+        };
+        if !self.selected(sample) {
+            return self.losses.add(sample, Column::NotSelected);
+        }
+        let end = End::ALL.get(sample.end as usize).copied().unwrap_or(End::NoUser);
+        if end == End::WouldFault && !self.shared.mark_faults {
+            return self.losses.add(sample, Column::WouldFault);
+        }
+        let missing = self.build(sample, kernel, user);
+        if !missing.is_empty() {
+            if since.is_none() {
+                self.read(sample, &missing);
+                if !self.build(sample, kernel, user).is_empty() {
+                    return self.wait(sample, words, Instant::now());
+                }
+            } else if let Some(since) = since {
+                return self.wait(sample, words, since);
+            }
+        }
+        self.finish(sample, end, user);
+    }
+
+    /// Builds the frames of a sample into `self.frames`; the code objects that have no name yet.
+    fn build(&mut self, sample: &Sample, kernel: &[u64], user: &[u64]) -> Vec<(u64, u64)> {
+        let mut missing = HashSet::new();
+        let process = self.processes.get(&sample.task.process);
+        self.frames.clear();
+        for (i, &address) in kernel.iter().enumerate() {
+            // All but the leaf are return addresses.
+            self.frames.push(Frame::Kernel(address - u64::from(i > 0 && address > 0)));
+        }
+        for raw in Frames(user) {
+            match raw {
+                Raw::Native { module, offset, .. } => {
+                    self.frames.push(Frame::Native { module, offset });
+                }
+                Raw::Anonymous { pc } | Raw::Unlearned { pc } => {
+                    self.frames.push(Frame::Unknown(pc));
+                }
+                Raw::Interpreted { position, code, key, .. } => {
+                    match process.and_then(|process| process.codes.get(&(code, key))) {
+                        Some(named) => self.frames.push(Frame::Interpreted {
+                            function: named.function.clone(),
+                            line: named.code.line(position).unwrap_or(named.code.first_line),
+                        }),
+                        None => {
+                            missing.insert((code, key));
+                        }
+                    }
+                }
+                Raw::LeftOut | Raw::Marker { .. } => {}
+            }
+        }
+        missing.into_iter().collect()
+    }
+
+    /// Reads names in user space, where that is possible.
+    fn read(&mut self, sample: &Sample, missing: &[(u64, u64)]) {
+        let shared = self.shared.clone();
+        let Some(reader) = &shared.reader else { return };
+        let read = reader.read(sample, missing, &shared.modules);
+        let process = sample.task.process;
+        for ((address, key), result) in missing.iter().zip(read) {
+            match result {
+                Ok(code) if code.key == *key => self.keep(process, *address, code),
+                Ok(_) => self.failed(process, (*address, *key), ReadError::Changed),
+                Err(why) => self.failed(process, (*address, *key), why),
+            }
+        }
+    }
+
+    fn failed(&mut self, process: ProcessKey, object: (u64, u64), why: ReadError) {
+        self.processes.entry(process).or_default().failed.insert(object, why);
+    }
+
+    fn wait(&mut self, sample: &Sample, words: &[u64], since: Instant) {
+        if self.waiting.len() >= MAX_WAITING {
+            return self.losses.add(sample, Column::QueueFull);
+        }
+        self.waiting.push(Waiting { since, sample: *sample, words: words.into() });
+    }
+
+    /// Under which reason a sample is lost whose names never came.
+    fn why_unnamed(&self, waiting: &Waiting) -> Column {
+        let kernel = waiting.sample.kernel_frames as usize;
+        let process = self.processes.get(&waiting.sample.task.process);
+        let failed = Frames(waiting.words.get(kernel..).unwrap_or_default()).find_map(|raw| {
+            let Raw::Interpreted { code, key, .. } = raw else { return None };
+            process?.failed.get(&(code, key))
+        });
+        match failed {
+            Some(ReadError::SharedPage) => Column::SharedPage,
+            Some(ReadError::Changed) => Column::Changed,
+            Some(ReadError::Gone) => Column::TargetGone,
+            _ => Column::WouldFault,
+        }
+    }
+
+    /// Puts the sample whose frames are built into the profile.
+    fn finish(&mut self, sample: &Sample, end: End, user: &[u64]) {
+        let mut by_frame_pointer = sample.flags & sample_flags::BY_FRAME_POINTER != 0;
+        let left_out = Frames(user).filter(|raw| *raw == Raw::LeftOut).count() as u64;
+        by_frame_pointer |=
+            Frames(user).any(|raw| matches!(raw, Raw::Native { by_frame_pointer: true, .. }));
+        let column = match end {
+            End::Complete if by_frame_pointer => Column::ByFramePointer,
+            End::Complete => Column::Resolved,
+            _ => Column::Truncated,
+        };
+        if end == End::WouldFault {
+            self.frames.push(Frame::WouldFault);
+        } else if end != End::Complete {
+            self.frames.push(Frame::Truncated(end));
+        }
+        let labels = self.labels(sample);
+        let added = match self.shared.profile.lock() {
+            Ok(mut profile) => profile.add(&self.frames, &labels, 1),
+            Err(_) => Added::Full,
+        };
+        if added == Added::Full {
+            return self.losses.add(sample, Column::MemoryFull);
+        }
+        if column == Column::Truncated {
+            *self.losses.ledger().truncated.entry(end).or_default() += 1;
+        }
+        self.losses.ledger().left_out += left_out;
+        self.losses.add(sample, column);
+    }
+
+    fn labels(&mut self, sample: &Sample) -> Labels {
+        let (pid, tid, host_pid) = labels::ids(&sample.task);
+        Labels {
+            pid,
+            tid,
+            host_pid,
+            comm: self.names.get(&sample.task.comm),
+            thread: self.names.get(&sample.task.thread),
+            cgroup: self.cgroups.get(sample.task.cgroup),
+        }
+    }
+
+    fn selected(&mut self, sample: &Sample) -> bool {
+        let shared = self.shared.clone();
+        let selection = &shared.selection;
+        if selection.is_all() {
+            return true;
+        }
+        let cgroup = self.cgroups.get(sample.task.cgroup);
+        let comm = self.names.get(&sample.task.comm);
+        selection.wants(&comm, cgroup.as_deref())
+    }
+}

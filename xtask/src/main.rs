@@ -1,2 +1,72 @@
-//! Chores.
-fn main() {}
+//! The project's chores: one module each, started as `cargo xtask CHORE`.
+//!
+//! What enters is a chore's name and its options; what leaves is the chore's work below the
+//! workspace and the target directory, and an exit code: 0 done, 1 failed, 2 wrong usage. Nothing
+//! here is part of `rprof`, and nothing `rprof` is built from depends on it.
+
+mod ebpf;
+mod workspace;
+
+use std::process::ExitCode;
+
+/// What a chore ends with: `Err` holds the sentence that is printed.
+type Outcome = Result<(), String>;
+
+/// A chore as `--help` shows it.
+struct Chore {
+    name: &'static str,
+    options: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Result<Outcome, Usage>,
+}
+
+/// The options were not understood.
+struct Usage;
+
+const CHORES: &[Chore] = &[Chore {
+    name: "ebpf",
+    options: "[--check]",
+    about: "build ebpf/object/rprof.bpf.o from its sources, or prove that it is what they give",
+    run: ebpf::run,
+}];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let Some((name, options)) = words.split_first() else {
+        eprint!("{}", help());
+        return ExitCode::from(2);
+    };
+    if matches!(name.as_str(), "-h" | "--help" | "help") {
+        print!("{}", help());
+        return ExitCode::SUCCESS;
+    }
+    let Some(chore) = CHORES.iter().find(|chore| chore.name == name) else {
+        eprint!("error: there is no chore `{name}`\n\n{}", help());
+        return ExitCode::from(2);
+    };
+    match (chore.run)(options) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(sentence)) => {
+            eprintln!("error: {sentence}");
+            ExitCode::FAILURE
+        }
+        Err(Usage) => {
+            eprintln!("usage: cargo xtask {} {}", chore.name, chore.options);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn help() -> String {
+    let mut text = String::from("usage: cargo xtask CHORE\n\n");
+    for Chore {
+        name,
+        options,
+        about,
+        ..
+    } in CHORES
+    {
+        text.push_str(&format!("  {:<18} {about}\n", format!("{name} {options}")));
+    }
+    text
+}

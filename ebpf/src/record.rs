@@ -53,8 +53,8 @@ pub struct Sample {
     pub flags: u32,
     /// Index of the interpreter whose frames are in it, in its runtime's map.
     pub interpreter: u32,
-    /// Padding, zero.
-    pub _pad: u32,
+    /// Nanoseconds that the tick took until the sample was sent.
+    pub spent: u32,
     /// Registers of the last frame walked; what a slice is unwound from.
     pub registers: Registers,
 }
@@ -69,6 +69,8 @@ pub mod sample_flags {
     pub const BY_FRAME_POINTER: u32 = 4;
     /// The thread runs in a module of a runtime, but no thread state of it is this thread's.
     pub const NO_THREAD_STATE: u32 = 8;
+    /// The runtime of the process is known: its frames are in the sample, or the thread has none.
+    pub const RUNTIME_KNOWN: u32 = 16;
 }
 
 /// User registers at a frame.
@@ -89,6 +91,16 @@ pub struct Registers {
     pub low: [u64; 5],
     /// 1: this is the interrupted frame itself, pc is exact and all registers are true.
     pub leaf: u64,
+    /// Bits of [`lost`]: registers whose value is not known.
+    pub lost: u64,
+}
+
+/// Bits of [`Registers::lost`].
+pub mod lost {
+    /// rbp.
+    pub const BP: u64 = 1;
+    /// rbx.
+    pub const BX: u64 = 2;
 }
 
 /// Why a user stack ends.

@@ -49,24 +49,20 @@ pub(crate) unsafe fn entry(state: *mut State, address: u64) -> Option<Entry> {
             if !kernel(node.cast(), 256, entry & !0xff) {
                 return None;
             }
-            // arange_64: 9 pivots, 10 slots; range_64 and leaf_64: 15 and 16.
-            let (pivots, slots) = if kind == 3 { (9u32, 10u32) } else { (15, 16) };
-            let mut i = 0u32;
-            while i < 15 {
-                if i >= pivots {
-                    break;
-                }
-                let pivot = (*node)[(1 + i) as usize & 31];
-                if pivot == 0 && i > 0 {
-                    break;
-                }
-                if pivot >= address {
-                    last = pivot;
-                    break;
-                }
-                i += 1;
+            // The slot is the number of pivots below the address. Unused pivots are 0; and where an
+            // arange_64 node's 9 pivots end, its slots begin: pointers, above any address. Counted
+            // without a branch, so that the verifier has one path through a node, not 16.
+            let mut slot = 0;
+            for i in 0..15 {
+                slot += below((*node)[1 + i].wrapping_sub(1), address.wrapping_sub(1));
             }
-            entry = (*node)[(slots + i) as usize & 31];
+            let pivot = (*node)[(1 + slot) as usize & 31];
+            // arange_64: 9 pivots, 10 slots; range_64 and leaf_64: 15 and 16.
+            let (pivots, slots) = if kind == 3 { (9, 10) } else { (15, 16) };
+            if slot < pivots && pivot != 0 {
+                last = pivot;
+            }
+            entry = (*node)[(slots + slot) as usize & 31];
             if kind == 1 {
                 return Some(Entry { vma: entry, last });
             }
@@ -76,6 +72,12 @@ pub(crate) unsafe fn entry(state: *mut State, address: u64) -> Option<Entry> {
         }
         None
     }
+}
+
+/// 1 if a < b, else 0, without a branch: the borrow of a − b.
+#[inline(always)]
+fn below(a: u64, b: u64) -> u64 {
+    ((!a & b) | ((!a | b) & a.wrapping_sub(b))) >> 63
 }
 
 /// Reads the `vm_area_struct` at `vma` and what is behind it into `state.mapped`. False if it is
@@ -156,7 +158,8 @@ unsafe fn find_module(state: *mut State) {
     }
 }
 
-/// Makes `state.mapped` the mapping that holds `pc`. False: none does, or none could be found.
+/// Makes `state.mapped` the mapping that holds `pc`. False: none does, or the tree changed under the
+/// walk: the caller tries again.
 ///
 /// # Safety
 /// `state` is this CPU's slot.
@@ -168,29 +171,32 @@ pub(crate) unsafe fn find(state: *mut State, pc: u64) -> bool {
             return true;
         }
         let kept = &raw mut (*state).kept;
-        for i in 0..KEPT {
-            if pc >= (*kept)[i].start && pc < (*kept)[i].end {
-                (*state).mapped = (*kept)[i];
+        // One more than the number of the one that holds the pc, 0 for none; without a branch.
+        let mut hit = 0;
+        for i in 0..KEPT as u64 {
+            let entry = &raw const (*kept)[i as usize];
+            hit |= (1 - below(pc, (*entry).start)) * below(pc, (*entry).end) * (i + 1);
+        }
+        if hit != 0 {
+            (*state).mapped = (*kept)[(hit - 1) as usize & (KEPT - 1)];
+            // Two of them overlap if mappings changed within this tick.
+            if pc >= (*state).mapped.start && pc < (*state).mapped.end {
                 return true;
             }
         }
-        // On old kernels a walk can meet a node replaced under it: again, twice at most.
-        for _ in 0..3 {
-            let Some(found) = entry(state, pc) else { continue };
-            if found.vma == 0 || !inspect(state, found.vma, pc) {
-                continue;
-            }
-            if (*state).mapped.backing == Backing::Unlearned as u64 {
-                // Not kept: it may be learned by the next frame.
-                module::announce(state);
-                return true;
-            }
-            let slot = (*state).kept_next as usize & (KEPT - 1);
-            (*state).kept_next += 1;
-            (*kept)[slot] = (*state).mapped;
+        let Some(found) = entry(state, pc) else { return false };
+        if found.vma == 0 || !inspect(state, found.vma, pc) {
+            return false;
+        }
+        if (*state).mapped.backing == Backing::Unlearned as u64 {
+            // Not kept: it may be learned by the next frame.
+            module::announce(state);
             return true;
         }
-        false
+        let slot = (*state).kept_next as usize & (KEPT - 1);
+        (*state).kept_next += 1;
+        (*kept)[slot] = (*state).mapped;
+        true
     }
 }
 

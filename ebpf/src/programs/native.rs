@@ -8,9 +8,9 @@ use super::maps::state;
 use super::memory::{at, now, user};
 use super::rows;
 use super::stack;
-use super::state::{Backing, MAX_FRAMES, MAX_WORDS, Phase, State, lost};
+use super::state::{Backing, MAX_FRAMES, MAX_WORDS, Phase, State};
 use crate::frame::{self, Tag};
-use crate::record::{End, sample_flags};
+use crate::record::{End, lost, sample_flags};
 use crate::rows::{LOST, Rule, RuleKind};
 use crate::runtimes::{self, python};
 
@@ -98,8 +98,14 @@ unsafe fn native(state: *mut State) -> c_long {
         let guessed = (*state).guessed;
         let pc = (*state).pc.wrapping_sub(1 - (exact & 1));
         if !mapping::find(state, pc) {
+            // On old kernels a walk can meet a node replaced under it: again, twice at most.
+            if (*state).attempts < 2 {
+                (*state).attempts += 1;
+                return 0;
+            }
             return give_up(state, if guessed != 0 { End::NoRow } else { End::NoMapping });
         }
+        (*state).attempts = 0;
         let backing = (*state).mapped.backing;
         let offset = (*state).mapped.offset(pc);
         if backing == Backing::Unlearned as u64 {

@@ -33,9 +33,7 @@ pub(crate) fn find(module: &ModuleInfo, offset: u64) -> Option<Rule> {
         let low = offset & 0xffff;
         // The last row that begins at or before the offset; the first one always does.
         for _ in 0..HALVINGS {
-            if len <= 1 {
-                break;
-            }
+            // Of one row the half is none: the rest of the rounds change nothing.
             let half = len >> 1;
             let row = *words.add(((base + half) & WORD_MASK) as usize) as u64 & 0xffff;
             // Without a branch, so that the verifier does not follow 2^n paths.

@@ -14,6 +14,7 @@ use crate::module::ModuleKey;
 use crate::record::{
     MAX_MAPPINGS, MAX_SLICES, Mapping, Mappings, RecordKind, SLICE_BYTES, Slice, sample_flags,
 };
+use crate::runtimes::{PYTHON, python};
 
 /// Entries of the tree looked at: mappings and the gaps between them.
 const MAX_ENTRIES: u32 = 4096;
@@ -98,6 +99,9 @@ unsafe extern "C" fn executable(_: u64, _: *mut c_void) -> c_long {
                 (*to).vdso = ((*state).file == 0 && !anonymous) as u64;
             }
             (*state).count = count + 1;
+            if (*mapped).module.runtime == PYTHON as u32 {
+                python::walk::found_mapping(state);
+            }
         }
         if entry.last >= 1 << 47 {
             return 1;

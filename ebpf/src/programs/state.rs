@@ -92,12 +92,14 @@ pub struct State {
     pub exact: u64,
     /// The frame was found by frame pointer.
     pub guessed: u64,
-    /// Bits of [`lost`]: registers whose value is not known.
+    /// Bits of [`crate::record::lost`]: registers whose value is not known.
     pub lost: u64,
     /// Frames so far, words so far, steps so far.
     pub frames: u64,
     pub words: u64,
     pub steps: u64,
+    /// Walks of the tree that did not find the current pc.
+    pub attempts: u64,
     // The native frame that waits until the runtime's frames before it are written.
     pub pending: u64,
     pub next_pc: u64,
@@ -150,10 +152,4 @@ pub struct State {
     pub sequence: u64,
     pub sample: Sample,
     pub out: [u64; MAX_WORDS],
-}
-
-/// Bits of [`State::lost`].
-pub mod lost {
-    pub const BP: u64 = 1;
-    pub const BX: u64 = 2;
 }

@@ -14,6 +14,7 @@ use super::{account, mapping, naming, native, output, slice, task};
 use crate::identity::task_flags;
 use crate::ledger::Column;
 use crate::record::End;
+use crate::runtimes::python;
 use crate::runtimes::python::walk::Status;
 
 /// Offsets in `struct pt_regs` (arch/x86/include/uapi/asm/ptrace.h).
@@ -69,8 +70,10 @@ pub fn tick(context: &PerfEventContext) {
         kernel_side(state, context);
         user_side(state, current);
         naming::name(state);
+        let spent = now().wrapping_sub(started);
+        (*state).sample.spent = spent as u32;
         output::sample(state);
-        (*state).second_used += now().wrapping_sub(started);
+        (*state).second_used += spent;
     }
 }
 
@@ -152,10 +155,13 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
         (*state).lost = 0;
         (*state).frames = 0;
         (*state).steps = 0;
+        (*state).attempts = 0;
         (*state).phase = Phase::Native as u64;
         (*state).chunk_base = u64::MAX;
         (*state).python.status = Status::NotLooked as u64;
         (*state).python.marker = 0;
+        (*state).python.after_native = 0;
+        (*state).python.mapped = 0;
         let generation = GENERATION.get_ptr(0).map_or(0, |g| *g);
         mapping::keep_or_forget(state, generation);
         let mut nothing = 0u64;
@@ -167,7 +173,17 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
             (*registers).bp = (*state).bp;
             (*registers).bx = (*state).bx;
             (*registers).leaf = (*state).exact;
+            (*registers).lost = (*state).lost;
             slice::send(state);
+            if python::walk::begin_after_native(state) {
+                helpers::bpf_loop(
+                    MAX_STEPS,
+                    native::step as *mut c_void,
+                    (&raw mut nothing).cast(),
+                    0,
+                );
+                (*state).sample.end = end;
+            }
         }
     }
 }

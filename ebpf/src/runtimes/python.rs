@@ -147,6 +147,10 @@ pub mod walk {
         pub best: u64,
         pub best_thread: u64,
         pub searched: u64,
+        /// 1: native frames have ended, user space will merge what the walk finds now.
+        pub after_native: u64,
+        /// 1: the interpreter's mapping was met, `interpreter` and `bias` are its.
+        pub mapped: u64,
     }
 
     /// A 64-bit field of a struct whose first `len` bytes were read.
@@ -173,12 +177,67 @@ pub mod walk {
     pub(crate) unsafe fn begin(state: *mut State) -> c_long {
         // SAFETY: as said.
         unsafe {
+            found_mapping(state);
+            look(state);
+            0
+        }
+    }
+
+    /// `state.mapped` is a mapping of an interpreter's file.
+    ///
+    /// # Safety
+    /// `state` is this CPU's slot.
+    #[inline(always)]
+    pub(crate) unsafe fn found_mapping(state: *mut State) {
+        // SAFETY: as said.
+        unsafe {
+            let python = &raw mut (*state).python;
+            if (*python).status != Status::NotLooked as u64 {
+                return;
+            }
+            (*python).interpreter = (*state).mapped.module.interpreter as u64;
+            let Some(known) = interpreter(state) else { return };
+            (*python).bias = (*state).mapped.bias.wrapping_sub((*known).text_delta as u64);
+            (*python).mapped = 1;
+        }
+    }
+
+    /// Native frames have ended where the programs cannot follow them, maybe before the first frame
+    /// of an interpreter that the process maps. Its frames are walked all the same, for user space
+    /// to merge. True if there is something to walk.
+    ///
+    /// # Safety
+    /// `state` is this CPU's slot.
+    #[inline(always)]
+    pub(crate) unsafe fn begin_after_native(state: *mut State) -> bool {
+        // SAFETY: as said.
+        unsafe {
+            let python = &raw mut (*state).python;
+            if (*python).mapped == 0 {
+                return false;
+            }
+            (*state).sample.flags |= sample_flags::RUNTIME_KNOWN;
+            if (*python).status != Status::NotLooked as u64 {
+                return false;
+            }
+            (*python).after_native = 1;
+            look(state);
+            if (*python).status == Status::Found as u64 {
+                rest(state);
+            }
+            true
+        }
+    }
+
+    /// Looks for the thread state where it was last time, or prepares the search.
+    #[inline(always)]
+    unsafe fn look(state: *mut State) {
+        // SAFETY: this CPU's slot.
+        unsafe {
             let python = &raw mut (*state).python;
             (*python).status = Status::NotFound as u64;
-            (*python).interpreter = (*state).mapped.module.interpreter as u64;
-            let Some(known) = interpreter(state) else { return 0 };
+            let Some(known) = interpreter(state) else { return };
             let layout = &raw const (*known).layout;
-            (*python).bias = (*state).mapped.bias.wrapping_sub((*known).text_delta as u64);
             let tid = (*state).sample.task.host.tid;
             if let Some(thread) = THREADS.get_ptr(&tid) {
                 let process = (*state).sample.task.process;
@@ -190,7 +249,7 @@ pub mod walk {
                 {
                     (*python).marker = marker;
                     (*python).status = Status::Found as u64;
-                    return 0;
+                    return;
                 }
             }
             let runtime = (*python).bias.wrapping_add((*known).symbols[symbols::RUNTIME]);
@@ -200,7 +259,6 @@ pub mod walk {
             (*python).best = 0;
             (*python).searched = 0;
             (*state).phase = Phase::FindThread as u64;
-            0
         }
     }
 
@@ -263,10 +321,11 @@ pub mod walk {
                         return 0;
                     }
                 }
+                let after_native = (*python).after_native != 0;
                 (*state).phase = Phase::Native as u64;
                 if (*python).best == 0 {
                     (*state).sample.flags |= sample_flags::NO_THREAD_STATE;
-                    return 0;
+                    return after_native as c_long;
                 }
                 (*python).marker = (*python).best;
                 (*python).status = Status::Found as u64;
@@ -275,6 +334,9 @@ pub mod walk {
                     address: (*python).best_thread,
                 };
                 let _ = THREADS.insert(&(*state).sample.task.host.tid, &found, 0);
+                if after_native {
+                    rest(state);
+                }
                 return 0;
             }
             if let Some(marker) = own_marker(state, layout, thread)

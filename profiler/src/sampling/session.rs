@@ -140,7 +140,6 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
 
     let mut progress = ProgressLine::new(settings);
     let deadline = settings.duration.map(|duration| began + duration);
-    let follow = settings.cpus == machine.online;
     let mut ended = None;
     let mut stops = 0;
     loop {
@@ -175,7 +174,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
             }
             _ => {}
         }
-        if follow {
+        if settings.new_cpus {
             follow_cpus(&mut events, sample);
         }
         if let Target::Pids { pids, .. } = &settings.target

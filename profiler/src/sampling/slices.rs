@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use object::read::ReadCache;
 use rprof_ebpf::frame::{Frame as Raw, Frames, Tag, native};
-use rprof_ebpf::record::{End, Mapping, Mappings, Sample, Slice, take};
+use rprof_ebpf::record::{Mapping, Mappings, Sample, Slice, sample_flags, take};
 use rprof_symbolize::module_file::Sampled;
 use rprof_unwind::slice::{Cache, FrameInfo, Stack, Unwinder};
 
@@ -66,11 +66,13 @@ impl Slices {
         );
         let mut out: Vec<u64> = Vec::with_capacity(user.len() + walk.frames.len());
         let mut interpreter = false;
-        let mut walked = false;
+        // Native frames come first, then the runtime's by marker.
         let mut rest = Frames(user);
+        let mut groups: Vec<(u64, Vec<u64>)> = Vec::new();
         loop {
             let before = rest.0;
             let Some(frame) = rest.next() else { break };
+            let words = &before[..before.len() - rest.0.len()];
             match frame {
                 Raw::Unlearned { pc } => {
                     let found = mappings.iter().find(|m| m.start <= pc && pc < m.end);
@@ -80,36 +82,45 @@ impl Slices {
                             interpreter |= self.is_interpreter(id);
                             out.push(native(Tag::Native, id, pc - mapping.start + mapping.offset));
                         }
-                        _ => out.extend(&before[..before.len() - rest.0.len()]),
+                        _ => out.extend(words),
                     }
                 }
-                other => {
-                    walked |= matches!(other, Raw::Interpreted { .. });
-                    out.extend(&before[..before.len() - rest.0.len()]);
-                }
+                Raw::Marker { address } => groups.push((address, Vec::new())),
+                _ => groups.last_mut().map_or(&mut out, |group| &mut group.1).extend(words),
             }
         }
+        // The last native word is the frame that the walk went on from.
+        let mut groups = groups.into_iter().peekable();
+        let mut sp = sample.registers.sp;
+        let mut last = out.pop();
         for frame in &walk.frames {
+            while let Some((_, words)) = groups.next_if(|g| g.0 >= sp && g.0 < frame.sp) {
+                out.extend(words);
+            }
+            out.extend(last);
+            sp = frame.sp;
             let mapping = mappings.get(frame.mapping)?;
-            match learn(learner, pid, mapping) {
+            last = Some(match learn(learner, pid, mapping) {
                 Some(id) => {
                     interpreter |= self.is_interpreter(id);
-                    let offset = frame.offset - u64::from(!frame.exact);
-                    out.push(native(Tag::Native, id, offset));
+                    native(Tag::Native, id, frame.offset - u64::from(!frame.exact))
                 }
                 None => {
                     let pc = frame.offset - mapping.offset + mapping.start;
-                    out.push(rprof_ebpf::frame::address(Tag::Anonymous, pc));
+                    rprof_ebpf::frame::address(Tag::Anonymous, pc)
                 }
-            }
+            });
         }
+        // In the outermost frame, or beyond where native frames could be followed.
+        out.extend(groups.flat_map(|group| group.1));
+        out.extend(last);
         sample.end = walk.end as u32;
         sample.user_words = out.len() as u32;
         let mut record = words_of(&sample, &unfinished.sample);
         record.extend_from_slice(kernel);
         record.extend_from_slice(&out);
-        let complete = walk.end == End::Complete;
-        Some(Finished { record, interpreter_unwalked: complete && interpreter && !walked })
+        let known = sample.flags & sample_flags::RUNTIME_KNOWN != 0;
+        Some(Finished { record, interpreter_unwalked: interpreter && !known })
     }
 
     fn is_interpreter(&self, id: u16) -> bool {

@@ -53,6 +53,8 @@ pub struct Frame {
     pub offset: u64,
     /// The pc itself was interrupted (by a signal); else it is a return address.
     pub exact: bool,
+    /// Its stack pointer: the CFA of the frame before it.
+    pub sp: u64,
 }
 
 /// What a walk found.
@@ -125,6 +127,7 @@ impl Unwinder {
                 mapping,
                 offset,
                 exact: caller_exact,
+                sp: caller.sp().unwrap_or(0),
             });
             (frame, exact) = (caller, caller_exact);
         };

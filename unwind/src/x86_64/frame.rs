@@ -8,7 +8,7 @@ use gimli::{
     CfaRule, Encoding, Evaluation, EvaluationResult, Location, Register, RegisterRule,
     UnwindExpression, UnwindSection, Value, X86_64,
 };
-use rprof_ebpf::record::{End, Registers};
+use rprof_ebpf::record::{End, Registers, lost};
 
 use crate::cfi::{Bytes, CfiRow};
 
@@ -29,12 +29,11 @@ impl Frame {
         let mut frame = Self {
             registers: [None; 17],
         };
-        let known = [
-            (X86_64::RA, registers.pc),
-            (X86_64::RSP, registers.sp),
-            (X86_64::RBP, registers.bp),
-            (X86_64::RBX, registers.bx),
-        ];
+        let unless = |bit, value| (registers.lost & bit == 0).then_some(value);
+        frame.set(X86_64::RA, Some(registers.pc));
+        frame.set(X86_64::RSP, Some(registers.sp));
+        frame.set(X86_64::RBP, unless(lost::BP, registers.bp));
+        frame.set(X86_64::RBX, unless(lost::BX, registers.bx));
         let low = [
             X86_64::RAX,
             X86_64::RDX,
@@ -45,7 +44,7 @@ impl Frame {
         let leaf_only = low.into_iter().zip([rax, rdx, rcx, rsi, rdi]);
         let high = (X86_64::R8.0..).map(Register).zip(registers.r8);
         let leaf_only = leaf_only.chain(high).filter(|_| registers.leaf == 1);
-        for (register, value) in known.into_iter().chain(leaf_only) {
+        for (register, value) in leaf_only {
             frame.set(register, Some(value));
         }
         frame

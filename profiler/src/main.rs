@@ -90,7 +90,10 @@ fn finish(
         frequency: settings.frequency,
         cpus: recording.cpus,
         reads: recording.reads.into(),
-        programs: programs.iter().map(|(name, &samples)| ranked(name, "", samples)).collect(),
+        programs: programs
+            .iter()
+            .map(|(name, &samples)| ranked(name, "", samples))
+            .collect(),
         functions: totals
             .functions
             .iter()

@@ -4,6 +4,8 @@
 //! ELF header, the header tables and the unwind sections are read. Section headers are a help, not
 //! a need: `.eh_frame` is also found through `PT_GNU_EH_FRAME`.
 
+use std::ops::Range;
+
 use std::borrow::Cow;
 
 use gimli::{BaseAddresses, EhFrameHdr, LittleEndian, Pointer};
@@ -90,9 +92,14 @@ pub(crate) struct Module<'data, R> {
     /// All loaded segments: (segment, executable).
     loads: Vec<(Segment, bool)>,
     eh_frame_hdr: Option<Segment>,
+    entry: u64,
     sections: &'data [SectionHeader64<object::LittleEndian>],
     names: &'data [u8],
 }
+
+/// Bytes of code that begin at an entry point and have no CFI, at most: ld.so's `_start` and
+/// `_dl_start_user` have about 60.
+const ENTRY_BYTES: u64 = 96;
 
 impl<'data, R: ReadRef<'data>> Module<'data, R> {
     /// Reads the headers.
@@ -139,9 +146,21 @@ impl<'data, R: ReadRef<'data>> Module<'data, R> {
             data,
             loads,
             eh_frame_hdr: of_type(elf::PT_GNU_EH_FRAME).next().map(segment),
+            entry: header.e_entry(ENDIAN),
             sections,
             names,
         })
+    }
+
+    /// Addresses of the code at the entry point: nobody called it, whether CFI says so or, as that
+    /// of ld.so, nothing. Where there is none (a library) the range is empty.
+    pub(crate) fn entry(&self) -> Range<u64> {
+        let end = if self.entry == 0 {
+            0
+        } else {
+            self.entry.saturating_add(ENTRY_BYTES)
+        };
+        self.entry..end
     }
 
     /// The executable segments.

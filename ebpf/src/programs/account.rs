@@ -19,7 +19,10 @@ pub(crate) fn count(column: Column) {
 pub(crate) fn lose(state: *mut State, column: Column) {
     count(column);
     // SAFETY: the slot of this CPU.
-    let key = LostKey { process: unsafe { (*state).sample.task.process }, column: column as u64 };
+    let key = LostKey {
+        process: unsafe { (*state).sample.task.process },
+        column: column as u64,
+    };
     match LOST.get_ptr_mut(&key) {
         // SAFETY: a race with another CPU loses one count of one process; the machine's is exact.
         Some(n) => unsafe { *n += 1 },

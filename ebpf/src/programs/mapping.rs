@@ -29,7 +29,7 @@ pub(crate) struct Entry {
     pub(crate) last: u64,
 }
 
-/// Finds the tree's entry for an address. `None`: the tree changed under the walk.
+/// Finds the tree's entry for an address, not 0. `None`: the tree changed under the walk.
 ///
 /// # Safety
 /// `state` is this CPU's slot.
@@ -184,7 +184,9 @@ pub(crate) unsafe fn find(state: *mut State, pc: u64) -> bool {
                 return true;
             }
         }
-        let Some(found) = entry(state, pc) else { return false };
+        let Some(found) = entry(state, pc) else {
+            return false;
+        };
         if found.vma == 0 || !inspect(state, found.vma, pc) {
             return false;
         }

@@ -8,8 +8,8 @@
 
 pub mod account;
 pub mod config;
-pub mod maps;
 pub mod mapping;
+pub mod maps;
 pub mod memory;
 pub mod module;
 pub mod naming;

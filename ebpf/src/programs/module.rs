@@ -96,7 +96,11 @@ pub(crate) unsafe fn announce(state: *mut State) {
             len = PATH_BYTES;
         }
         (*seen).path_len = len as u32;
-        if output::send(seen.cast(), size_of::<ModuleSeen>() as u64 + (len + 7 & !7), true) {
+        if output::send(
+            seen.cast(),
+            size_of::<ModuleSeen>() as u64 + (len + 7 & !7),
+            true,
+        ) {
             let _ = ANNOUNCED.insert(&(*state).key, &now, 0);
         }
     }
@@ -132,7 +136,9 @@ unsafe extern "C" fn component(_: u64, _: *mut c_void) -> c_long {
         if cursor + len + 1 > PATH_BYTES {
             return 1;
         }
-        let path = (&raw mut (*state).buffer).cast::<u8>().add(size_of::<ModuleSeen>());
+        let path = (&raw mut (*state).buffer)
+            .cast::<u8>()
+            .add(size_of::<ModuleSeen>());
         *path.add(cursor as usize & (PATH_BYTES as usize - 1)) = b'/';
         let to = path.add(cursor as usize + 1 & (PATH_BYTES as usize - 1));
         if !kernel(to.cast(), len as u32 & 255, name[1]) {
@@ -143,4 +149,3 @@ unsafe extern "C" fn component(_: u64, _: *mut c_void) -> c_long {
         0
     }
 }
-

@@ -53,7 +53,9 @@ unsafe extern "C" fn step(_: u64, _: *mut c_void) -> c_long {
             (*state).slots[0] = (*object).address;
             (*state).cursor = 0;
         }
-        let Some(plan) = PLANS.get_ptr((*object).plan) else { return 1 };
+        let Some(plan) = PLANS.get_ptr((*object).plan) else {
+            return 1;
+        };
         let mut good = true;
         if number < (*plan).len as u64 && number < MAX_STEPS as u64 {
             let step = &raw const (*plan).steps[number as usize & (MAX_STEPS - 1)];
@@ -99,7 +101,9 @@ unsafe fn run(state: *mut State, step: *const Step, texts: *const TextForm) -> b
         let from = base.wrapping_add((*step).offset as u64);
         let op = (*step).op;
         if op == Op::Pointer as u8 {
-            let Some(pointer) = user_u64(from) else { return false };
+            let Some(pointer) = user_u64(from) else {
+                return false;
+            };
             (*state).slots[(*step).into as usize & (SLOTS - 1)] = pointer;
             return true;
         }
@@ -128,11 +132,21 @@ unsafe fn run(state: *mut State, step: *const Step, texts: *const TextForm) -> b
             if compact == 0 || (width != 1 && width != 2 && width != 4) {
                 return false;
             }
-            let at = if ascii != 0 { (*form).ascii_at } else { (*form).compact_at };
+            let at = if ascii != 0 {
+                (*form).ascii_at
+            } else {
+                (*form).compact_at
+            };
             let most = (*step).len as u64;
             let cut = len > most || len * width > most;
             let bytes = if cut { most } else { len * width };
-            return field(state, base.wrapping_add(at as u64), bytes, width as u8, cut as u8);
+            return field(
+                state,
+                base.wrapping_add(at as u64),
+                bytes,
+                width as u8,
+                cut as u8,
+            );
         }
         false
     }
@@ -150,7 +164,12 @@ unsafe fn field(state: *mut State, from: u64, len: u64, width: u8, cut: u8) -> b
         let at = (&raw mut (*state).buffer)
             .cast::<u8>()
             .add(size_of::<CodeObject>() + (cursor & CURSOR_MASK) as usize);
-        *at.cast::<FieldHeader>() = FieldHeader { len: len as u32, width, cut, _pad: 0 };
+        *at.cast::<FieldHeader>() = FieldHeader {
+            len: len as u32,
+            width,
+            cut,
+            _pad: 0,
+        };
         if len != 0 && !user(at.add(size_of::<FieldHeader>()).cast(), len as u32, from) {
             return false;
         }

@@ -103,7 +103,14 @@ unsafe fn native(state: *mut State) -> c_long {
                 (*state).attempts += 1;
                 return 0;
             }
-            return give_up(state, if guessed != 0 { End::NoRow } else { End::NoMapping });
+            return give_up(
+                state,
+                if guessed != 0 {
+                    End::NoRow
+                } else {
+                    End::NoMapping
+                },
+            );
         }
         (*state).attempts = 0;
         let backing = (*state).mapped.backing;
@@ -123,7 +130,11 @@ unsafe fn native(state: *mut State) -> c_long {
             {
                 return python::walk::begin(state);
             }
-            let tag = if guessed != 0 { Tag::NativeByFramePointer } else { Tag::Native };
+            let tag = if guessed != 0 {
+                Tag::NativeByFramePointer
+            } else {
+                Tag::Native
+            };
             word = frame::native(tag, (*state).mapped.module.id as u16, offset);
             if let Some(found) = rows::find(&(*state).mapped.module, offset) {
                 rule = found;
@@ -192,7 +203,9 @@ unsafe fn caller(state: *mut State, rule: Rule) -> End {
             if kind == RuleKind::Register as u8 {
                 cfa = address;
             } else {
-                let Some(value) = stack::word(state, address) else { return End::WouldFault };
+                let Some(value) = stack::word(state, address) else {
+                    return End::WouldFault;
+                };
                 cfa = value.wrapping_add(rule.offset2 as i64 as u64);
             }
         } else if kind == RuleKind::Plt as u8 {
@@ -210,7 +223,9 @@ unsafe fn caller(state: *mut State, rule: Rule) -> End {
         if cfa <= sp {
             return End::NoProgress;
         }
-        let Some(pc) = stack::word(state, slot(cfa, rule.ra)) else { return End::WouldFault };
+        let Some(pc) = stack::word(state, slot(cfa, rule.ra)) else {
+            return End::WouldFault;
+        };
         let mut lost = (*state).lost;
         let mut bp = (*state).bp;
         if rule.rbp == LOST {
@@ -257,23 +272,39 @@ unsafe fn register(state: *mut State, number: u8) -> Option<u64> {
             return Some((*state).sp);
         }
         if number == RBP {
-            return if known & lost::BP == 0 { Some((*state).bp) } else { None };
+            return if known & lost::BP == 0 {
+                Some((*state).bp)
+            } else {
+                None
+            };
         }
         if number == RBX {
-            return if known & lost::BX == 0 { Some((*state).bx) } else { None };
+            return if known & lost::BX == 0 {
+                Some((*state).bx)
+            } else {
+                None
+            };
         }
         if (*state).exact == 0 {
             return None;
         }
         let registers = &raw const (*state).sample.registers;
         if number >= 8 {
-            return if number < 16 { Some((*registers).r8[(number & 7) as usize]) } else { None };
+            return if number < 16 {
+                Some((*registers).r8[(number & 7) as usize])
+            } else {
+                None
+            };
         }
         // rax 0, rdx 1, rcx 2, rsi 4, rdi 5
         if number < 3 {
             return Some((*registers).low[(number & 3) as usize]);
         }
-        Some(if number == 4 { (*registers).low[3] } else { (*registers).low[4] })
+        Some(if number == 4 {
+            (*registers).low[3]
+        } else {
+            (*registers).low[4]
+        })
     }
 }
 
@@ -288,8 +319,12 @@ unsafe fn by_frame_pointer(state: *mut State) -> End {
         if (*state).lost & lost::BP != 0 || bp < sp || bp & 7 != 0 {
             return End::NoRow;
         }
-        let Some(saved) = stack::word(state, bp) else { return End::WouldFault };
-        let Some(pc) = stack::word(state, bp.wrapping_add(8)) else { return End::WouldFault };
+        let Some(saved) = stack::word(state, bp) else {
+            return End::WouldFault;
+        };
+        let Some(pc) = stack::word(state, bp.wrapping_add(8)) else {
+            return End::WouldFault;
+        };
         let mut code = 0u64;
         if !user((&raw mut code).cast(), 8, pc.wrapping_sub(8)) {
             return End::NoRow;
@@ -313,12 +348,7 @@ unsafe fn by_frame_pointer(state: *mut State) -> End {
 fn after_call(code: u64) -> bool {
     let byte = |from_end: u64| code >> (64 - 8 * from_end) & 0xff;
     let indirect = |from_end: u64| byte(from_end) == 0xff && byte(from_end - 1) >> 3 & 7 == 2;
-    byte(5) == 0xe8
-        || indirect(2)
-        || indirect(3)
-        || indirect(4)
-        || indirect(6)
-        || indirect(7)
+    byte(5) == 0xe8 || indirect(2) || indirect(3) || indirect(4) || indirect(6) || indirect(7)
 }
 
 /// A signal trampoline: all registers stand in the `ucontext` that rsp points to.
@@ -357,4 +387,3 @@ unsafe fn signal(state: *mut State) -> End {
         End::Complete
     }
 }
-

@@ -46,7 +46,11 @@ pub(crate) unsafe fn send(record: *mut c_void, len: u64, at_once: bool) -> bool 
     unsafe {
         let waiting = helpers::bpf_ringbuf_query(ring(), BPF_RB_AVAIL_DATA);
         let wake = at_once || waiting > config!(wake_bytes);
-        let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+        let flags = if wake {
+            BPF_RB_FORCE_WAKEUP
+        } else {
+            BPF_RB_NO_WAKEUP
+        };
         helpers::bpf_ringbuf_output(ring(), record, len, flags) == 0
     }
 }

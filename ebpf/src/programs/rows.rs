@@ -12,7 +12,9 @@ const WORD_MASK: u64 = 0xffff;
 /// The chunk of a word address.
 #[inline(always)]
 fn chunk(address: u32) -> Option<*const u32> {
-    CHUNKS.get_value_ptr_mut(address >> 16, &0).map(|chunk| chunk.cast_const().cast())
+    CHUNKS
+        .get_value_ptr_mut(address >> 16, &0)
+        .map(|chunk| chunk.cast_const().cast())
 }
 
 /// The rule that holds at a file offset; `None`: no row covers it.

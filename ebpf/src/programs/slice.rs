@@ -16,6 +16,8 @@ use crate::record::{
 };
 use crate::runtimes::{PYTHON, python};
 
+/// No mapping begins below (`vm.mmap_min_addr`), and a walk for address 0 finds the end of the tree.
+const FIRST_ADDRESS: u64 = 4096;
 /// Entries of the tree looked at: mappings and the gaps between them.
 const MAX_ENTRIES: u32 = 4096;
 
@@ -30,13 +32,23 @@ pub(crate) unsafe fn send(state: *mut State) {
         let mut context = 0u64;
         (*state).address = (*state).sp;
         (*state).count = 0;
-        helpers::bpf_loop(MAX_SLICES, piece as *mut c_void, (&raw mut context).cast(), 0);
+        helpers::bpf_loop(
+            MAX_SLICES,
+            piece as *mut c_void,
+            (&raw mut context).cast(),
+            0,
+        );
         if (*state).count == 0 {
             return;
         }
-        (*state).address = 0;
+        (*state).address = FIRST_ADDRESS;
         (*state).count = 0;
-        helpers::bpf_loop(MAX_ENTRIES, executable as *mut c_void, (&raw mut context).cast(), 0);
+        helpers::bpf_loop(
+            MAX_ENTRIES,
+            executable as *mut c_void,
+            (&raw mut context).cast(),
+            0,
+        );
         let record = (&raw mut (*state).buffer).cast::<Mappings>();
         let mut count = (*state).count;
         if count > MAX_MAPPINGS as u64 {
@@ -66,7 +78,11 @@ unsafe extern "C" fn piece(_: u64, _: *mut c_void) -> c_long {
         (*record).header = output::header(state, RecordKind::Slice);
         (*record).address = address;
         (*record).len = len;
-        if !output::send(record.cast(), size_of::<Slice>() as u64 + (len + 7 & !7), false) {
+        if !output::send(
+            record.cast(),
+            size_of::<Slice>() as u64 + (len + 7 & !7),
+            false,
+        ) {
             return 1;
         }
         (*state).address = address + len;
@@ -81,7 +97,9 @@ unsafe extern "C" fn executable(_: u64, _: *mut c_void) -> c_long {
     // SAFETY: this CPU's slot; the index is checked.
     unsafe {
         let address = (*state).address;
-        let Some(entry) = mapping::entry(state, address) else { return 1 };
+        let Some(entry) = mapping::entry(state, address) else {
+            return 1;
+        };
         let mapped = &raw const (*state).mapped;
         if entry.vma != 0 && mapping::inspect(state, entry.vma, address) {
             let count = (*state).count;
@@ -95,7 +113,11 @@ unsafe extern "C" fn executable(_: u64, _: *mut c_void) -> c_long {
                 (*to).start = (*mapped).start;
                 (*to).end = (*mapped).end;
                 (*to).offset = (*mapped).offset((*mapped).start);
-                (*to).key = if anonymous { ModuleKey::VDSO } else { (*state).key };
+                (*to).key = if anonymous {
+                    ModuleKey::VDSO
+                } else {
+                    (*state).key
+                };
                 (*to).vdso = ((*state).file == 0 && !anonymous) as u64;
             }
             (*state).count = count + 1;

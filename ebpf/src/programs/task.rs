@@ -27,9 +27,16 @@ pub(crate) unsafe fn identify(state: *mut State, task: *const u8) {
         let mm: u64 = at(task, offset!(task_mm));
         let flags: u32 = at(task, offset!(task_flags));
         let id = helpers::bpf_get_current_pid_tgid();
-        (*out).host = Ids { tgid: (id >> 32) as u32, tid: id as u32 };
+        (*out).host = Ids {
+            tgid: (id >> 32) as u32,
+            tid: id as u32,
+        };
         let kernel_only = flags & KERNEL_ONLY != 0;
-        (*out).flags = if kernel_only { task_flags::KERNEL_ONLY } else { 0 };
+        (*out).flags = if kernel_only {
+            task_flags::KERNEL_ONLY
+        } else {
+            0
+        };
         (*state).mm = if kernel_only { 0 } else { mm };
         (*state).fsbase = at(task, offset!(task_fsbase));
         (*out).process.tgid = (id >> 32) as u32;
@@ -38,18 +45,31 @@ pub(crate) unsafe fn identify(state: *mut State, task: *const u8) {
         (*out).process.mm = (*state).mm;
         (*out).cgroup = helpers::bpf_get_current_cgroup_id();
         helpers::bpf_get_current_comm((&raw mut (*out).thread).cast(), COMM_LEN as u32);
-        kernel((&raw mut (*out).comm).cast(), COMM_LEN as u32, leader as u64 + offset!(task_comm));
+        kernel(
+            (&raw mut (*out).comm).cast(),
+            COMM_LEN as u32,
+            leader as u64 + offset!(task_comm),
+        );
         let thread_pid: u64 = at(task, offset!(task_thread_pid));
         let level = kernel_u32(thread_pid + offset!(pid_level));
         if level == 0 {
             let seen = config!(own_ns) == INITIAL_PID_NS;
-            (*out).own = if seen { (*out).host } else { Ids { tgid: 0, tid: 0 } };
+            (*out).own = if seen {
+                (*out).host
+            } else {
+                Ids { tgid: 0, tid: 0 }
+            };
             (*out).innermost = (*out).host;
         } else {
             let leader_pid = kernel_u64(leader as u64 + offset!(task_thread_pid));
-            (*out).own = Ids { tgid: own_nr(leader_pid), tid: own_nr(thread_pid) };
-            (*out).innermost =
-                Ids { tgid: nr(leader_pid, level).0, tid: nr(thread_pid, level).0 };
+            (*out).own = Ids {
+                tgid: own_nr(leader_pid),
+                tid: own_nr(thread_pid),
+            };
+            (*out).innermost = Ids {
+                tgid: nr(leader_pid, level).0,
+                tid: nr(thread_pid, level).0,
+            };
         }
     }
 }
@@ -61,7 +81,10 @@ const UPID_BYTES: u64 = 16;
 #[inline(always)]
 fn nr(pid: u64, level: u32) -> (u32, u64) {
     let upid = pid + offset!(pid_numbers) + (level & 31) as u64 * UPID_BYTES;
-    (kernel_u32(upid + offset!(upid_nr)), kernel_u64(upid + offset!(upid_ns)))
+    (
+        kernel_u32(upid + offset!(upid_nr)),
+        kernel_u64(upid + offset!(upid_ns)),
+    )
 }
 
 /// Namespaces within namespaces (`MAX_PID_NS_LEVEL`, include/linux/pid_namespace.h).

@@ -165,7 +165,12 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
         let generation = GENERATION.get_ptr(0).map_or(0, |g| *g);
         mapping::keep_or_forget(state, generation);
         let mut nothing = 0u64;
-        helpers::bpf_loop(MAX_STEPS, native::step as *mut c_void, (&raw mut nothing).cast(), 0);
+        helpers::bpf_loop(
+            MAX_STEPS,
+            native::step as *mut c_void,
+            (&raw mut nothing).cast(),
+            0,
+        );
         let end = (*state).sample.end;
         if end == End::Unlearned as u32 || end == End::Unsupported as u32 {
             (*registers).pc = (*state).pc;

@@ -196,8 +196,13 @@ pub mod walk {
                 return;
             }
             (*python).interpreter = (*state).mapped.module.interpreter as u64;
-            let Some(known) = interpreter(state) else { return };
-            (*python).bias = (*state).mapped.bias.wrapping_sub((*known).text_delta as u64);
+            let Some(known) = interpreter(state) else {
+                return;
+            };
+            (*python).bias = (*state)
+                .mapped
+                .bias
+                .wrapping_sub((*known).text_delta as u64);
             (*python).mapped = 1;
         }
     }
@@ -236,7 +241,9 @@ pub mod walk {
         unsafe {
             let python = &raw mut (*state).python;
             (*python).status = Status::NotFound as u64;
-            let Some(known) = interpreter(state) else { return };
+            let Some(known) = interpreter(state) else {
+                return;
+            };
             let layout = &raw const (*known).layout;
             let tid = (*state).sample.task.host.tid;
             if let Some(thread) = THREADS.get_ptr(&tid) {
@@ -252,7 +259,9 @@ pub mod walk {
                     return;
                 }
             }
-            let runtime = (*python).bias.wrapping_add((*known).symbols[symbols::RUNTIME]);
+            let runtime = (*python)
+                .bias
+                .wrapping_add((*known).symbols[symbols::RUNTIME]);
             (*python).interp =
                 user_u64(runtime.wrapping_add((*layout).runtime_interpreters as u64)).unwrap_or(0);
             (*python).thread = threads(layout, (*python).interp);
@@ -307,7 +316,9 @@ pub mod walk {
         // SAFETY: as said.
         unsafe {
             let python = &raw mut (*state).python;
-            let Some(known) = interpreter(state) else { return end(state, End::Runtime) };
+            let Some(known) = interpreter(state) else {
+                return end(state, End::Runtime);
+            };
             let layout = &raw const (*known).layout;
             let thread = (*python).thread;
             (*python).searched += 1;
@@ -383,8 +394,13 @@ pub mod walk {
     unsafe fn current_frame(state: *mut State) -> u64 {
         // SAFETY: this CPU's slot.
         unsafe {
-            let Some(known) = interpreter(state) else { return 0 };
-            let at = (*state).python.marker.wrapping_add((*known).layout.cframe_current as u64);
+            let Some(known) = interpreter(state) else {
+                return 0;
+            };
+            let at = (*state)
+                .python
+                .marker
+                .wrapping_add((*known).layout.cframe_current as u64);
             user_u64(at).unwrap_or(0)
         }
     }
@@ -397,8 +413,8 @@ pub mod walk {
             let marker = (*state).python.marker;
             let next = user_u64(marker.wrapping_add((*layout).cframe_previous as u64)).unwrap_or(0);
             // Markers lie ever closer to the root; the outermost is in the thread state.
-            let on_stack = next > marker && user_u64(
-                next.wrapping_add((*layout).cframe_previous as u64)).unwrap_or(0) != 0;
+            let on_stack = next > marker
+                && user_u64(next.wrapping_add((*layout).cframe_previous as u64)).unwrap_or(0) != 0;
             (*state).python.marker = if on_stack { next } else { 0 };
             if (*state).phase == Phase::RuntimeRest as u64 {
                 if !on_stack {
@@ -420,7 +436,9 @@ pub mod walk {
     pub(crate) unsafe fn frame(state: *mut State) -> c_long {
         // SAFETY: as said; buffers are larger than what is read into them.
         unsafe {
-            let Some(known) = interpreter(state) else { return end(state, End::Runtime) };
+            let Some(known) = interpreter(state) else {
+                return end(state, End::Runtime);
+            };
             let layout = &raw const (*known).layout;
             let address = (*state).python.frame;
             if address == 0 {
@@ -475,7 +493,10 @@ pub mod walk {
             let layout = &raw const (*known).layout;
             let code = (&raw const (*state).code).cast::<u8>();
             let type_: u64 = field(code, (*layout).object_type, CODE_BYTES)?;
-            let code_type = (*state).python.bias.wrapping_add((*known).symbols[symbols::CODE_TYPE]);
+            let code_type = (*state)
+                .python
+                .bias
+                .wrapping_add((*known).symbols[symbols::CODE_TYPE]);
             if type_ != code_type {
                 return None;
             }
@@ -522,8 +543,15 @@ pub mod walk {
                 return;
             }
             let interpreter = (*state).python.interpreter as u32;
-            (*state).unnamed[count as usize & (MAX_NAMED as usize - 1)] =
-                Unnamed { address, key, seen, plan, runtime: PYTHON as u32, interpreter, _pad: 0 };
+            (*state).unnamed[count as usize & (MAX_NAMED as usize - 1)] = Unnamed {
+                address,
+                key,
+                seen,
+                plan,
+                runtime: PYTHON as u32,
+                interpreter,
+                _pad: 0,
+            };
             (*state).unnamed_count = count + 1;
         }
     }

@@ -56,7 +56,12 @@ impl Btf {
         let first = begin.checked_add(header(8)? as usize)?;
         let end = first.checked_add(header(12)? as usize)?;
         let strings = begin.checked_add(header(16)? as usize)?;
-        let mut btf = Self { data, types: Vec::new(), strings, structs: HashMap::new() };
+        let mut btf = Self {
+            data,
+            types: Vec::new(),
+            strings,
+            structs: HashMap::new(),
+        };
         let mut at = first;
         while at < end {
             btf.types.push(u32::try_from(at).ok()?);
@@ -143,7 +148,9 @@ impl Btf {
     }
 
     fn string(&self, offset: u32) -> Option<&[u8]> {
-        let from = self.data.get(self.strings.checked_add(offset as usize)?..)?;
+        let from = self
+            .data
+            .get(self.strings.checked_add(offset as usize)?..)?;
         from.split(|&b| b == 0).next()
     }
 }

@@ -45,7 +45,11 @@ impl Cgroups {
             id: [u8; 8],
         }
         let (mount, root) = self.mount.get_or_insert_with(hierarchy).as_ref()?;
-        let mut handle = Handle { bytes: 8, type_: FILEID_KERNFS, id: id.to_ne_bytes() };
+        let mut handle = Handle {
+            bytes: 8,
+            type_: FILEID_KERNFS,
+            id: id.to_ne_bytes(),
+        };
         // SAFETY: a complete handle; the descriptor is new and ours.
         let group = unsafe {
             let fd = libc::syscall(
@@ -86,7 +90,14 @@ fn open_directory(path: &str) -> io::Result<OwnedFd> {
     let path = CString::new(path)?;
     // SAFETY: a NUL-terminated path; the descriptor is new and ours.
     unsafe {
-        let fd = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC);
-        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
+        let fd = libc::open(
+            path.as_ptr(),
+            libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC,
+        );
+        if fd < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(OwnedFd::from_raw_fd(fd))
+        }
     }
 }

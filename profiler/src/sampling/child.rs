@@ -39,7 +39,9 @@ pub fn start(wanted: &Command) -> Result<Child, Failure> {
             child.pre_exec(move || become_user(&name, uid, gid));
         }
     }
-    child.spawn().map_err(|error| command::not_run(&wanted.file, &error))
+    child
+        .spawn()
+        .map_err(|error| command::not_run(&wanted.file, &error))
 }
 
 /// Groups first, the user last: afterwards neither could be changed.
@@ -48,7 +50,11 @@ fn become_user(name: &CString, uid: u32, gid: u32) -> io::Result<()> {
     let failed = unsafe {
         libc::initgroups(name.as_ptr(), gid) < 0 || libc::setgid(gid) < 0 || libc::setuid(uid) < 0
     };
-    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if failed {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Collects children that ended. The command's own end, once it is seen, and whether no child is

@@ -30,7 +30,11 @@ pub const EVENTS: usize = SHARES.len() + 1;
 pub fn periods(frequency: u32) -> [u64; EVENTS] {
     let rate = f64::from(frequency.max(1));
     let equal = EVENTS as f64 / rate;
-    let rest = rate - SHARES.iter().map(|share| 1.0 / (equal * share)).sum::<f64>();
+    let rest = rate
+        - SHARES
+            .iter()
+            .map(|share| 1.0 / (equal * share))
+            .sum::<f64>();
     let mut periods = [0; EVENTS];
     for (period, share) in periods.iter_mut().zip(SHARES) {
         *period = (equal * share * 1e9).round() as u64;
@@ -56,7 +60,12 @@ pub struct Events {
 impl Events {
     /// No event yet.
     pub fn new(clock: Clock, frequency: u32) -> Self {
-        Self { clock, frequency, cpus: BTreeMap::new(), past: 0 }
+        Self {
+            clock,
+            frequency,
+            cpus: BTreeMap::new(),
+            past: 0,
+        }
     }
 
     /// Opens the events of one CPU, disabled, and lets `program` run at their ticks.
@@ -143,7 +152,10 @@ impl Events {
     /// Closes the events of a CPU that went away.
     pub fn close(&mut self, cpu: u32) {
         if let Some(events) = self.cpus.remove(&cpu) {
-            self.past += events.iter().map(|event| self.expected_of(event)).sum::<u64>();
+            self.past += events
+                .iter()
+                .map(|event| self.expected_of(event))
+                .sum::<u64>();
         }
     }
 
@@ -151,7 +163,12 @@ impl Events {
     /// Each event counts whole periods, as its timer does.
     pub fn expected(&self) -> u64 {
         self.past
-            + self.cpus.values().flatten().map(|event| self.expected_of(event)).sum::<u64>()
+            + self
+                .cpus
+                .values()
+                .flatten()
+                .map(|event| self.expected_of(event))
+                .sum::<u64>()
     }
 
     fn expected_of(&self, event: &Event) -> u64 {
@@ -179,9 +196,15 @@ mod tests {
         for frequency in [1, 20, 99, 199, 1000, 4999] {
             let periods = periods(frequency);
             let rate: f64 = periods.iter().map(|&p| 1e9 / p as f64).sum();
-            assert!((rate / f64::from(frequency) - 1.0).abs() < 1e-5, "{frequency}: {rate}");
+            assert!(
+                (rate / f64::from(frequency) - 1.0).abs() < 1e-5,
+                "{frequency}: {rate}"
+            );
             for (i, a) in periods.iter().enumerate() {
-                assert!(periods[..i].iter().all(|b| a.abs_diff(*b) * 200 > *a), "{periods:?}");
+                assert!(
+                    periods[..i].iter().all(|b| a.abs_diff(*b) * 200 > *a),
+                    "{periods:?}"
+                );
             }
         }
     }

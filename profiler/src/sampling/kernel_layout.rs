@@ -23,7 +23,8 @@ const OPTIONAL: [&str; 1] = ["mm_lock_seq.sequence"];
 
 /// Reads the layout of the running kernel.
 pub fn read() -> Result<KernelLayout, Error> {
-    let btf = Btf::parse(std::fs::read(BTF_FILE).map_err(Error::Unreadable)?).ok_or(Error::Malformed)?;
+    let btf =
+        Btf::parse(std::fs::read(BTF_FILE).map_err(Error::Unreadable)?).ok_or(Error::Malformed)?;
     let mut layout = KernelLayout::default();
     for &(struct_, paths, field) in KernelLayout::FIELDS {
         let found = paths.iter().find_map(|path| btf.offset(struct_, path));

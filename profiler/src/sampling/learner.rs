@@ -11,11 +11,12 @@ use aya::maps::{Array, HashMap, MapData};
 use object::read::ReadCache;
 use rprof_ebpf::module::{ModuleId, ModuleInfo, ModuleKey};
 use rprof_ebpf::plan::Plan;
-use rprof_ebpf::runtimes::{MAX_INTERPRETERS, MAX_PLANS};
+use rprof_ebpf::rows::Rule;
 use rprof_ebpf::runtimes::python::PythonInterpreter;
+use rprof_ebpf::runtimes::{MAX_INTERPRETERS, MAX_PLANS};
 use rprof_symbolize::module_file::{self, Sampled};
 use rprof_symbolize::runtimes::{self, Detected, Interpreter as Layout};
-use rprof_unwind::rows::Table;
+use rprof_unwind::rows::{self, Table};
 
 use super::modules::{Content, Interpreter, Module, Modules};
 use super::row_space::RowSpace;
@@ -43,12 +44,21 @@ pub struct Learner {
     modules: Arc<Modules>,
     plans: Vec<Plan>,
     generation: u64,
+    /// Where the rows of each module stand, by number − 1.
+    infos: Vec<ModuleInfo>,
 }
 
 impl Learner {
     /// A learner that fills these maps and this table.
     pub fn new(maps: ModuleMaps, space: RowSpace, modules: Arc<Modules>) -> Self {
-        Self { maps, space, modules, plans: Vec::new(), generation: 0 }
+        Self {
+            maps,
+            space,
+            modules,
+            plans: Vec::new(),
+            generation: 0,
+            infos: Vec::new(),
+        }
     }
 
     /// Learns the vDSO.
@@ -73,7 +83,11 @@ impl Learner {
         let path = module_file::path(sampled.components);
         match module_file::find(sampled) {
             Ok((file, _)) => {
-                let path = if sampled.components.is_empty() { path_of(&file) } else { path };
+                let path = if sampled.components.is_empty() {
+                    path_of(&file)
+                } else {
+                    path
+                };
                 self.file(sampled.key, &path, file)
             }
             Err(error) => {
@@ -104,14 +118,24 @@ impl Learner {
             (table, interpreter)
         };
         let path = path.to_string_lossy().into_owned();
-        self.add(Module { key, path, content: Ok(Content::File(file)), interpreter }, table)
+        self.add(
+            Module {
+                key,
+                path,
+                content: Ok(Content::File(file)),
+                interpreter,
+            },
+            table,
+        )
     }
 
     /// Gives a module its number, writes its rows, and tells the programs. Without a table they know
     /// the module, but no row of it.
     fn add(&mut self, module: Module, table: Option<Table>) -> Option<ModuleId> {
         let key = module.key;
-        let mut info = table.and_then(|table| self.rows(&table).ok()?).unwrap_or_default();
+        let mut info = table
+            .and_then(|table| self.rows(&table).ok()?)
+            .unwrap_or_default();
         if let Interpreter::Known(detected) = &module.interpreter
             && let Some(index) = self.interpreter(detected)
         {
@@ -120,6 +144,7 @@ impl Learner {
         }
         let id = self.modules.add(module)?;
         info.id = u32::from(id);
+        self.infos.push(info);
         // A full map leaves the module unlearned: its stacks go by slices, and are complete.
         self.maps.modules.insert(key, info, 0).ok()?;
         self.generation += 1;
@@ -129,8 +154,12 @@ impl Learner {
 
     /// Writes rows into row space; `None` if they do not fit.
     fn rows(&mut self, table: &Table) -> io::Result<Option<ModuleInfo>> {
-        let Ok(words) = u32::try_from(table.words()) else { return Ok(None) };
-        let Some(base) = self.space.allocate(words)? else { return Ok(None) };
+        let Ok(words) = u32::try_from(table.words()) else {
+            return Ok(None);
+        };
+        let Some(base) = self.space.allocate(words)? else {
+            return Ok(None);
+        };
         let image = table.encode(base);
         self.space.write(base, &image.words);
         let used = image.words.len() as u32;
@@ -145,7 +174,9 @@ impl Learner {
         let plan = match self.plans.iter().position(|plan| *plan == detected.plan) {
             Some(index) => index as u32,
             None => {
-                let index = u32::try_from(self.plans.len()).ok().filter(|&i| i < MAX_PLANS)?;
+                let index = u32::try_from(self.plans.len())
+                    .ok()
+                    .filter(|&i| i < MAX_PLANS)?;
                 self.maps.plans.set(index, detected.plan, 0).ok()?;
                 self.plans.push(detected.plan);
                 index
@@ -161,6 +192,17 @@ impl Learner {
             Layout::Python(python) => self.maps.pythons.set(index, python, 0).ok()?,
         }
         Some(index)
+    }
+
+    /// The row of a module at a file offset, as the programs find it.
+    pub fn rule(&self, id: ModuleId, offset: u64) -> Option<Rule> {
+        let info = self.infos.get(usize::from(id).checked_sub(1)?)?;
+        rows::lookup(|address| self.space.word(address), info, offset)
+    }
+
+    /// The table of modules.
+    pub fn modules(&self) -> &Modules {
+        &self.modules
     }
 
     /// Bytes of row space in use.

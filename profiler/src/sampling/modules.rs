@@ -67,7 +67,12 @@ impl Modules {
 
     /// The interpreter with an index in the programs' map.
     pub fn interpreter(&self, index: u32) -> Option<Arc<Detected>> {
-        self.0.read().ok()?.interpreters.get(index as usize).cloned()
+        self.0
+            .read()
+            .ok()?
+            .interpreters
+            .get(index as usize)
+            .cloned()
     }
 
     /// Adds a module, and gives its number, or `None` if there are 65,535 already.

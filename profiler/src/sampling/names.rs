@@ -49,7 +49,10 @@ impl Named {
             Ok(lines) => {
                 for (address, line) in addresses.iter().zip(lines) {
                     let Some(line) = line else { continue };
-                    let named = Line { function: line.function, ..Line::default() };
+                    let named = Line {
+                        function: line.function,
+                        ..Line::default()
+                    };
                     self.kernel.insert(*address, named);
                 }
             }
@@ -57,21 +60,20 @@ impl Named {
         }
     }
 
-    fn look_up_module(
-        &mut self,
-        id: ModuleId,
-        offsets: &[u64],
-        modules: &Modules,
-        inlines: bool,
-    ) {
-        let Some(module) = modules.get(id) else { return };
+    fn look_up_module(&mut self, id: ModuleId, offsets: &[u64], modules: &Modules, inlines: bool) {
+        let Some(module) = modules.get(id) else {
+            return;
+        };
         let mut about = profile::Module {
             path: module.path.clone(),
             build_id: String::new(),
             size: module.key.size,
         };
-        let options =
-            Options { inlines, path: Some(module.path.clone().into()), ..Options::default() };
+        let options = Options {
+            inlines,
+            path: Some(module.path.clone().into()),
+            ..Options::default()
+        };
         let opened = match &module.content {
             Ok(Content::File(file)) => file
                 .as_fd()
@@ -88,7 +90,10 @@ impl Named {
         };
         match opened {
             Ok(names) => {
-                about.build_id = names.build_id().map(ToString::to_string).unwrap_or_default();
+                about.build_id = names
+                    .build_id()
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
                 let found = names.names(offsets);
                 for error in found.left_out {
                     if error.kind() != ErrorKind::NotFound {
@@ -121,7 +126,10 @@ impl Names for Named {
     }
 
     fn native(&self, module: ModuleId, offset: u64) -> Vec<Line> {
-        self.native.get(&(module, offset)).cloned().unwrap_or_default()
+        self.native
+            .get(&(module, offset))
+            .cloned()
+            .unwrap_or_default()
     }
 
     fn kernel(&self, address: u64) -> Option<Line> {

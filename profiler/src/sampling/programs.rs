@@ -66,7 +66,10 @@ impl Programs {
             .try_into()
             .map_err(Error::Program)?;
         program.load().map_err(|error| match error {
-            ProgramError::LoadError { io_error, verifier_log } => {
+            ProgramError::LoadError {
+                io_error,
+                verifier_log,
+            } => {
                 let log = verifier_log.to_string();
                 let lines: Vec<&str> = log.lines().collect();
                 let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");

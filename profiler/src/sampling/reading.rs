@@ -27,7 +27,10 @@ impl Reader {
     /// A reader, if the kernel has both flags.
     pub fn new() -> Option<Self> {
         let flags = Flags::probe();
-        (flags.pidfd && flags.nowait).then(|| Self { flags, open: Mutex::default() })
+        (flags.pidfd && flags.nowait).then(|| Self {
+            flags,
+            open: Mutex::default(),
+        })
     }
 
     /// Reads code objects (address and key) of the process that a sample interrupted.
@@ -38,15 +41,21 @@ impl Reader {
         modules: &Modules,
     ) -> Vec<Result<Code, ReadError>> {
         let gone = || objects.iter().map(|_| Err(ReadError::Gone)).collect();
-        let Ok(mut open) = self.open.lock() else { return gone() };
+        let Ok(mut open) = self.open.lock() else {
+            return gone();
+        };
         if open.len() >= MAX_OPEN {
             open.clear();
         }
         let process = open
             .entry(sample.task.process)
             .or_insert_with(|| self.open(sample.task.own.tgid, &sample.task.process));
-        let Some(process) = process else { return gone() };
-        let Some(detected) = modules.interpreter(sample.interpreter) else { return gone() };
+        let Some(process) = process else {
+            return gone();
+        };
+        let Some(detected) = modules.interpreter(sample.interpreter) else {
+            return gone();
+        };
         objects
             .iter()
             .map(|&(address, _)| {

@@ -98,7 +98,10 @@ impl Reader {
         stop: OwnedFd,
         mut progress: impl FnMut(u64),
     ) -> io::Result<(Ledger, u64)> {
-        let timeout = Timespec { tv_sec: 0, tv_nsec: INTERVAL.as_nanos() as i64 };
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: INTERVAL.as_nanos() as i64,
+        };
         loop {
             let ring = self.ring.as_fd().try_clone_to_owned()?;
             let mut fds = [
@@ -121,7 +124,9 @@ impl Reader {
     /// Hands out what the ring holds.
     fn drain(&mut self) {
         while let Some(record) = self.next() {
-            let Some((header, _)) = take::<RecordHeader>(&record) else { continue };
+            let Some((header, _)) = take::<RecordHeader>(&record) else {
+                continue;
+            };
             let (kind, cpu) = (header.kind, header.cpu);
             if kind == RecordKind::ModuleSeen as u32 {
                 // Lost: announced again within a second.
@@ -142,7 +147,11 @@ impl Reader {
     /// The next record, as words.
     fn next(&mut self) -> Option<Vec<u64>> {
         let item = self.ring.next()?;
-        let words = item.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word));
+        let words = item
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|word| u64::from_ne_bytes(*word));
         Some(words.collect())
     }
 
@@ -150,12 +159,16 @@ impl Reader {
         if kind == RecordKind::Sample as u32 {
             self.samples += 1;
             let unfinished = self.unfinished.remove(&cpu);
-            let Some((sample, _)) = take::<Sample>(&record) else { return };
+            let Some((sample, _)) = take::<Sample>(&record) else {
+                return;
+            };
             if sample.flags & sample_flags::HAS_SLICE != 0
                 && let Some(mut unfinished) = unfinished
             {
                 let sequence = sample.header.sequence;
-                unfinished.slices.retain(|slice| sequence_of(slice) == Some(sequence));
+                unfinished
+                    .slices
+                    .retain(|slice| sequence_of(slice) == Some(sequence));
                 unfinished.sample = record;
                 let lesson = Lesson::Unwind(unfinished);
                 if self.outlets.learner.try_send(lesson).is_err() {
@@ -164,7 +177,9 @@ impl Reader {
                 return;
             }
         }
-        let Some(process) = process_of(&record) else { return };
+        let Some(process) = process_of(&record) else {
+            return;
+        };
         let worker = worker_of(&process, self.batches.len());
         let batch = &mut self.batches[worker];
         batch.push(record.len() as u64);

@@ -49,7 +49,12 @@ impl RowSpace {
     /// Those of duplicating the descriptor.
     pub fn new(outer: BorrowedFd<'_>, budget: u64) -> io::Result<Self> {
         let budget = (budget / u64::from(CHUNK_BYTES)).min(u64::from(MAX_CHUNKS)) as u32;
-        Ok(Self { outer: outer.try_clone_to_owned()?, chunks: Vec::new(), budget, free: Vec::new() })
+        Ok(Self {
+            outer: outer.try_clone_to_owned()?,
+            chunks: Vec::new(),
+            budget,
+            free: Vec::new(),
+        })
     }
 
     /// Bytes of all chunks.
@@ -75,7 +80,11 @@ impl RowSpace {
             let have = self.chunks.len() as u32;
             // The run may begin in the last free words before the chunks that are added.
             let end = have * CHUNK_WORDS;
-            let tail = self.free.last().filter(|&&(at, len)| at + len == end).map_or(0, |f| f.1);
+            let tail = self
+                .free
+                .last()
+                .filter(|&&(at, len)| at + len == end)
+                .map_or(0, |f| f.1);
             let need = (words - tail).div_ceil(CHUNK_WORDS);
             let want = need.max(AT_ONCE).min(self.budget.saturating_sub(have));
             if want < need {
@@ -100,18 +109,30 @@ impl RowSpace {
         }
     }
 
+    /// The word at a word address.
+    pub fn word(&self, address: u32) -> Option<u32> {
+        let chunk = self.chunks.get((address / CHUNK_WORDS) as usize)?;
+        // SAFETY: within the chunk's mapping, which only this thread writes.
+        Some(unsafe { chunk.words.add((address % CHUNK_WORDS) as usize).read() })
+    }
+
     /// Writes words; what lies outside of the space is ignored.
     pub fn write(&mut self, start: u32, words: &[u32]) {
         let mut at = start;
         let mut rest = words;
         while !rest.is_empty() {
-            let Some(chunk) = self.chunks.get((at / CHUNK_WORDS) as usize) else { return };
+            let Some(chunk) = self.chunks.get((at / CHUNK_WORDS) as usize) else {
+                return;
+            };
             let offset = at % CHUNK_WORDS;
             let (now, later) = rest.split_at(rest.len().min((CHUNK_WORDS - offset) as usize));
             // SAFETY: within the chunk's mapping; the programs read whole words, and only those of
             // modules that are in the map of modules, which this one is not yet.
             unsafe {
-                chunk.words.add(offset as usize).copy_from_nonoverlapping(now.as_ptr(), now.len());
+                chunk
+                    .words
+                    .add(offset as usize)
+                    .copy_from_nonoverlapping(now.as_ptr(), now.len());
             }
             at += now.len() as u32;
             rest = later;
@@ -174,7 +195,9 @@ impl Chunk {
         if words == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        Ok(Self { words: words.cast() })
+        Ok(Self {
+            words: words.cast(),
+        })
     }
 }
 
@@ -182,5 +205,9 @@ impl Chunk {
 fn bpf<T>(command: i32, attr: &T) -> io::Result<i32> {
     // SAFETY: `attr` is a prefix of `union bpf_attr` for this command, its pointers are valid.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr as *const T, size_of::<T>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result as i32)
+    }
 }

@@ -34,7 +34,11 @@ fn matches(glob: &str, name: &str) -> bool {
     let glob: Vec<char> = glob.chars().collect();
     let name: Vec<char> = name.chars().collect();
     let plain = !glob.contains(&'*');
-    let glob = if plain && glob.len() > CUT { &glob[..CUT] } else { &glob[..] };
+    let glob = if plain && glob.len() > CUT {
+        &glob[..CUT]
+    } else {
+        &glob[..]
+    };
     // Greedy with one step back to the last star.
     let (mut g, mut n) = (0, 0);
     let mut star = None;
@@ -80,7 +84,10 @@ mod tests {
 
     #[test]
     fn a_cgroup_holds_what_is_below_it_only() {
-        let selection = Selection { cgroup: Some("/a/b".into()), comm: None };
+        let selection = Selection {
+            cgroup: Some("/a/b".into()),
+            comm: None,
+        };
         assert!(selection.wants("x", Some("/a/b")));
         assert!(selection.wants("x", Some("/a/b/c")));
         assert!(!selection.wants("x", Some("/a/bc")));

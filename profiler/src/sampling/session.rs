@@ -80,7 +80,15 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let signals = Signals::new().map_err(|error| failed("watch for signals", &error))?;
     let mut programs = load(settings, machine)?;
     let bpf = Bpf::take(&mut programs).map_err(|error| failed("use the eBPF maps", &error))?;
-    let Bpf { ring, named, mut targets, counts, lost, module_maps, chunks } = bpf;
+    let Bpf {
+        ring,
+        named,
+        mut targets,
+        counts,
+        lost,
+        module_maps,
+        chunks,
+    } = bpf;
     let modules = Arc::new(Modules::default());
     let space = RowSpace::new(chunks.fd().as_fd(), ROWS_BUDGET)
         .map_err(|error| failed("make room for unwind rows", &error))?;
@@ -119,7 +127,9 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         Event::Cycles => Clock::Cycles,
     };
     let mut events = Events::new(clock, settings.frequency);
-    let sample = programs.sample().map_err(|error| failed("use the eBPF program", &error))?;
+    let sample = programs
+        .sample()
+        .map_err(|error| failed("use the eBPF program", &error))?;
     let start = SystemTime::now();
     let began = Instant::now();
     for &cpu in &settings.cpus.0 {
@@ -148,8 +158,9 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
             break;
         }
         let wait = deadline.map_or(LOOK, |deadline| LOOK.min(deadline - now));
-        let signal =
-            signals.next(Some(wait)).map_err(|error| failed("watch for signals", &error))?;
+        let signal = signals
+            .next(Some(wait))
+            .map_err(|error| failed("watch for signals", &error))?;
         match (signal, &mut command) {
             (Some(Signal::Stop(number)), Some((child, _))) => {
                 // Ctrl-C reached the command through the terminal; other signals are passed on.
@@ -178,7 +189,9 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
             follow_cpus(&mut events, sample);
         }
         if let Target::Pids { pids, .. } = &settings.target
-            && pids.iter().all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists())
+            && pids
+                .iter()
+                .all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists())
         {
             break;
         }
@@ -192,8 +205,9 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let cpus = events.cpus().count();
     drop(events);
 
-    let (mut ledger, received) =
-        threads.stop().map_err(|error| failed("read the last samples", &error))?;
+    let (mut ledger, received) = threads
+        .stop()
+        .map_err(|error| failed("read the last samples", &error))?;
     account(&mut ledger, expected, received, &counts, &lost)
         .map_err(|error| failed("read the ledger", &error))?;
     drop(programs);
@@ -202,11 +216,23 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
             Ok(profile) => profile,
             Err(poisoned) => poisoned.into_inner(),
         };
-        let empty = Profile::new(Limits { max_memory: 0, directory: std::env::temp_dir() });
+        let empty = Profile::new(Limits {
+            max_memory: 0,
+            directory: std::env::temp_dir(),
+        });
         std::mem::replace(&mut *profile, empty)
     };
     let names = Named::look_up(&profile, &modules, settings.inline);
-    Ok(Recording { profile, names, ledger, start, duration, cpus, reads, ended })
+    Ok(Recording {
+        profile,
+        names,
+        ledger,
+        start,
+        duration,
+        cpus,
+        reads,
+        ended,
+    })
 }
 
 /// Loads the programs for this kernel and these settings.
@@ -231,7 +257,9 @@ fn load(settings: &Settings, machine: &Machine) -> Result<Programs, Failure> {
     let config = Config {
         select: match &settings.target {
             Target::All { .. } => Select::All,
-            Target::Pids { children: false, .. } => Select::Targets,
+            Target::Pids {
+                children: false, ..
+            } => Select::Targets,
             Target::Pids { children: true, .. } | Target::Command(_) => Select::TargetsAndChildren,
         } as u32,
         own_ns: own_pid_namespace(),
@@ -241,7 +269,13 @@ fn load(settings: &Settings, machine: &Machine) -> Result<Programs, Failure> {
         name_code: u32::from(settings.reads != Reads::ProcessVm),
         wake_bytes: u64::from(ring_bytes) / 2,
     };
-    Programs::load(&Setup { kernel: &kernel, config: &config, cpus, ring_bytes }).map_err(|error| {
+    Programs::load(&Setup {
+        kernel: &kernel,
+        config: &config,
+        cpus,
+        ring_bytes,
+    })
+    .map_err(|error| {
         let what = match error {
             programs::Error::Verifier(log) => {
                 format!("the kernel refused the eBPF program:\n{log}")
@@ -319,13 +353,26 @@ impl Threads {
             .name("rprof-learner".into())
             .spawn(move || learn(learner, slices, &questions, &to_workers))?;
         let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        let reader = Reader::new(ring, named, Outlets { workers: senders, learner: lessons });
+        let reader = Reader::new(
+            ring,
+            named,
+            Outlets {
+                workers: senders,
+                learner: lessons,
+            },
+        );
         let samples = Arc::new(AtomicU64::new(0));
         let seen = samples.clone();
         let reader = std::thread::Builder::new()
             .name("rprof-reader".into())
             .spawn(move || reader.run(stopped, |n| seen.store(n, Ordering::Relaxed)))?;
-        Ok(Self { stop, reader, learner, workers, samples })
+        Ok(Self {
+            stop,
+            reader,
+            learner,
+            workers,
+            samples,
+        })
     }
 
     fn progress(&self, elapsed: Duration, _shared: &Shared) -> Progress {
@@ -339,8 +386,10 @@ impl Threads {
     /// Stops in the order of the flow: nothing that is under way is lost.
     fn stop(self) -> io::Result<(Ledger, u64)> {
         drop(self.stop);
-        let (mut ledger, received) =
-            self.reader.join().unwrap_or_else(|_| Err(io::Error::other("the reader died")))?;
+        let (mut ledger, received) = self
+            .reader
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the reader died")))?;
         let others = std::iter::once(self.learner).chain(self.workers);
         for thread in others {
             if let Ok(part) = thread.join() {
@@ -394,7 +443,9 @@ fn learn(
                 }
                 Some(finished) => {
                     let record = finished.record;
-                    let Some(sample) = losses.sample(&record) else { continue };
+                    let Some(sample) = losses.sample(&record) else {
+                        continue;
+                    };
                     let worker = ring::worker_of(&sample.task.process, workers.len());
                     let mut batch = vec![record.len() as u64];
                     batch.extend(record);
@@ -419,19 +470,36 @@ fn account(
     lost: &BpfHashMap<MapData, LostKey, u64>,
 ) -> Result<(), MapError> {
     let mut delivered = received;
-    for column in [Column::Idle, Column::NotSelected, Column::RateLowered, Column::RingFull] {
+    for column in [
+        Column::Idle,
+        Column::NotSelected,
+        Column::RateLowered,
+        Column::RingFull,
+    ] {
         let n: u64 = counts.get(&(column as u32), 0)?.iter().sum();
         ledger.machine.add(column, n);
         delivered += n;
     }
     for entry in lost.iter() {
         let (key, n) = entry?;
-        let Some(&column) = Column::ALL.get(key.column as usize) else { continue };
-        let row = ProcessRow { pid: key.process.tgid, start: key.process.start };
-        ledger.processes.entry(row).or_default().counts.add(column, n);
+        let Some(&column) = Column::ALL.get(key.column as usize) else {
+            continue;
+        };
+        let row = ProcessRow {
+            pid: key.process.tgid,
+            start: key.process.start,
+        };
+        ledger
+            .processes
+            .entry(row)
+            .or_default()
+            .counts
+            .add(column, n);
     }
     ledger.expected = expected.max(delivered);
-    ledger.machine.add(Column::NotDelivered, ledger.expected - delivered);
+    ledger
+        .machine
+        .add(Column::NotDelivered, ledger.expected - delivered);
     Ok(())
 }
 
@@ -441,7 +509,9 @@ fn wanted_processes(settings: &Settings) -> Vec<(u32, u32)> {
         Target::All { .. } => Vec::new(),
         Target::Pids { pids, children } => {
             let descendants = if *children { target::DESCENDANTS } else { 0 };
-            pids.iter().map(|&pid| (pid, target::ITSELF | descendants)).collect()
+            pids.iter()
+                .map(|&pid| (pid, target::ITSELF | descendants))
+                .collect()
         }
         // Orphans of the command become our children: the chain of parents always meets us.
         Target::Command(_) => vec![(std::process::id(), target::DESCENDANTS)],
@@ -455,17 +525,27 @@ fn selection(settings: &Settings) -> Result<Selection, Failure> {
     let cgroup = match cgroup {
         None => None,
         Some(directory) => Some(cgroup::below_root(directory).ok_or_else(|| {
-            Failure::new(format!("{} is not in the cgroup v2 hierarchy", directory.display()))
-                .next("rprof --all")
+            Failure::new(format!(
+                "{} is not in the cgroup v2 hierarchy",
+                directory.display()
+            ))
+            .next("rprof --all")
         })?),
     };
-    Ok(Selection { cgroup, comm: comm.clone() })
+    Ok(Selection {
+        cgroup,
+        comm: comm.clone(),
+    })
 }
 
 /// Opens events on CPUs that came, closes those of CPUs that went.
 fn follow_cpus(events: &mut Events, program: std::os::fd::BorrowedFd<'_>) {
-    let Ok(text) = std::fs::read_to_string("/sys/devices/system/cpu/online") else { return };
-    let Ok(online) = crate::cli::values::cpus(text.trim()) else { return };
+    let Ok(text) = std::fs::read_to_string("/sys/devices/system/cpu/online") else {
+        return;
+    };
+    let Ok(online) = crate::cli::values::cpus(text.trim()) else {
+        return;
+    };
     let have: Vec<u32> = events.cpus().collect();
     for &cpu in have.iter().filter(|cpu| !online.0.contains(cpu)) {
         events.close(cpu);
@@ -479,7 +559,11 @@ fn follow_cpus(events: &mut Events, program: std::os::fd::BorrowedFd<'_>) {
 /// CPUs that can ever be there.
 fn possible_cpus() -> u32 {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
-    let last = text.trim().rsplit([',', '-']).next().and_then(|n| n.parse().ok());
+    let last = text
+        .trim()
+        .rsplit([',', '-'])
+        .next()
+        .and_then(|n| n.parse().ok());
     last.map_or(1, |last: u32| last + 1)
 }
 
@@ -533,7 +617,9 @@ fn abort_at_next(signals: Signals, mut patience: u32) {
         }
     };
     // Without the thread, signals wait until the profile is written.
-    let _ = std::thread::Builder::new().name("rprof-signals".into()).spawn(watch);
+    let _ = std::thread::Builder::new()
+        .name("rprof-signals".into())
+        .spawn(watch);
 }
 
 fn abort(signal: i32) -> ! {

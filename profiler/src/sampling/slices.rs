@@ -6,8 +6,9 @@ use std::sync::Arc;
 use object::read::ReadCache;
 use rprof_ebpf::frame::{Frame as Raw, Frames, Tag, native};
 use rprof_ebpf::record::{Mapping, Mappings, Sample, Slice, sample_flags, take};
+use rprof_ebpf::rows::Rule;
 use rprof_symbolize::module_file::Sampled;
-use rprof_unwind::slice::{Cache, FrameInfo, Stack, Unwinder};
+use rprof_unwind::slice::{Cache, FrameInfo, Sources, Stack, Unwinder};
 
 use super::learner::Learner;
 use super::modules::{Content, Interpreter, Modules};
@@ -35,7 +36,10 @@ pub struct Finished {
 impl Slices {
     /// Nothing is cached yet.
     pub fn new(modules: Arc<Modules>) -> Self {
-        Self { unwinder: Unwinder::new(Cache::new(CACHE_BYTES)), modules }
+        Self {
+            unwinder: Unwinder::new(Cache::new(CACHE_BYTES)),
+            modules,
+        }
     }
 
     /// Unwinds a sample on; learns the modules that its stack leads through.
@@ -44,25 +48,23 @@ impl Slices {
         let (kernel, user) = words.split_at_checked(sample.kernel_frames as usize)?;
         let user = user.get(..sample.user_words as usize)?;
         let mappings = mappings(&unfinished.mappings);
-        let pieces: Vec<(u64, Vec<u8>)> =
-            unfinished.slices.iter().filter_map(|slice| piece(slice)).collect();
+        let pieces: Vec<(u64, Vec<u8>)> = unfinished
+            .slices
+            .iter()
+            .filter_map(|slice| piece(slice))
+            .collect();
         let pieces: Vec<(u64, &[u8])> = pieces.iter().map(|(at, b)| (*at, b.as_slice())).collect();
         let pid = sample.task.own.tgid;
-        let modules = &self.modules;
+        // What else the process maps will be met soon.
+        for mapping in &mappings {
+            learn(learner, pid, mapping);
+        }
         let walk = self.unwinder.walk(
             &sample.registers,
             &mappings,
             Stack(&pieces),
             MAX_FRAMES,
-            |mapping| {
-                let id = learn(learner, pid, mapping)?;
-                let module = modules.get(id)?;
-                let info = match module.content.as_ref().ok()? {
-                    Content::File(file) => FrameInfo::from_elf(&ReadCache::new(file)),
-                    Content::Image(bytes) => FrameInfo::from_image(bytes),
-                };
-                info.ok().map(Arc::new)
-            },
+            Learned { learner, pid },
         );
         let mut out: Vec<u64> = Vec::with_capacity(user.len() + walk.frames.len());
         let mut interpreter = false;
@@ -86,7 +88,10 @@ impl Slices {
                     }
                 }
                 Raw::Marker { address } => groups.push((address, Vec::new())),
-                _ => groups.last_mut().map_or(&mut out, |group| &mut group.1).extend(words),
+                _ => groups
+                    .last_mut()
+                    .map_or(&mut out, |group| &mut group.1)
+                    .extend(words),
             }
         }
         // The last native word is the frame that the walk went on from.
@@ -120,13 +125,39 @@ impl Slices {
         record.extend_from_slice(kernel);
         record.extend_from_slice(&out);
         let known = sample.flags & sample_flags::RUNTIME_KNOWN != 0;
-        Some(Finished { record, interpreter_unwalked: interpreter && !known })
+        Some(Finished {
+            record,
+            interpreter_unwalked: interpreter && !known,
+        })
     }
 
     fn is_interpreter(&self, id: u16) -> bool {
         self.modules
             .get(id)
             .is_some_and(|module| matches!(module.interpreter, Interpreter::Known(_)))
+    }
+}
+
+/// What the learner knows of a process's modules.
+struct Learned<'a> {
+    learner: &'a mut Learner,
+    pid: u32,
+}
+
+impl Sources for Learned<'_> {
+    fn rule(&mut self, mapping: &Mapping, offset: u64) -> Option<Rule> {
+        let id = learn(self.learner, self.pid, mapping)?;
+        self.learner.rule(id, offset)
+    }
+
+    fn frame_info(&mut self, mapping: &Mapping) -> Option<Arc<FrameInfo>> {
+        let id = learn(self.learner, self.pid, mapping)?;
+        let module = self.learner.modules().get(id)?;
+        let info = match module.content.as_ref().ok()? {
+            Content::File(file) => FrameInfo::from_elf(&ReadCache::new(file)),
+            Content::Image(bytes) => FrameInfo::from_image(bytes),
+        };
+        info.ok().map(Arc::new)
     }
 }
 
@@ -145,10 +176,14 @@ fn learn(learner: &mut Learner, pid: u32, mapping: &Mapping) -> Option<u16> {
 
 /// The mappings of their record.
 fn mappings(record: &[u64]) -> Vec<Mapping> {
-    let Some((header, mut rest)) = take::<Mappings>(record) else { return Vec::new() };
+    let Some((header, mut rest)) = take::<Mappings>(record) else {
+        return Vec::new();
+    };
     let mut mappings = Vec::new();
     for _ in 0..header.count {
-        let Some((mapping, after)) = take::<Mapping>(rest) else { break };
+        let Some((mapping, after)) = take::<Mapping>(rest) else {
+            break;
+        };
         mappings.push(mapping);
         rest = after;
     }
@@ -159,7 +194,13 @@ fn mappings(record: &[u64]) -> Vec<Mapping> {
 fn piece(record: &[u64]) -> Option<(u64, Vec<u8>)> {
     let (slice, rest) = take::<Slice>(record)?;
     let len = usize::try_from(slice.len).ok()?;
-    Some((slice.address, rest.iter().flat_map(|word| word.to_ne_bytes()).take(len).collect()))
+    Some((
+        slice.address,
+        rest.iter()
+            .flat_map(|word| word.to_ne_bytes())
+            .take(len)
+            .collect(),
+    ))
 }
 
 /// The words of a sample's head: those of its record, with what was changed in `sample`.

@@ -142,9 +142,17 @@ impl Worker {
     /// A code object's names came.
     fn name(&mut self, object: &CodeObject, fields: &[u64]) {
         let len = usize::try_from(object.len).unwrap_or(usize::MAX);
-        let bytes: Vec<u8> = fields.iter().flat_map(|word| word.to_le_bytes()).take(len).collect();
-        let Some(detected) = self.shared.modules.interpreter(object.interpreter) else { return };
-        let Ok(code) = detected.decode(&bytes) else { return };
+        let bytes: Vec<u8> = fields
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .take(len)
+            .collect();
+        let Some(detected) = self.shared.modules.interpreter(object.interpreter) else {
+            return;
+        };
+        let Ok(code) = detected.decode(&bytes) else {
+            return;
+        };
         if code.key != object.key {
             return;
         }
@@ -168,15 +176,21 @@ impl Worker {
     fn sample(&mut self, sample: &Sample, words: &[u64], since: Option<Instant>) {
         let kernel = sample.kernel_frames as usize;
         let user = sample.user_words as usize;
-        let (Some(kernel), Some(user)) =
-            (words.get(..kernel), kernel.checked_add(user).and_then(|end| words.get(kernel..end)))
-        else {
+        let (Some(kernel), Some(user)) = (
+            words.get(..kernel),
+            kernel
+                .checked_add(user)
+                .and_then(|end| words.get(kernel..end)),
+        ) else {
             return self.losses.add(sample, Column::Malformed);
         };
         if !self.selected(sample) {
             return self.losses.add(sample, Column::NotSelected);
         }
-        let end = End::ALL.get(sample.end as usize).copied().unwrap_or(End::NoUser);
+        let end = End::ALL
+            .get(sample.end as usize)
+            .copied()
+            .unwrap_or(End::NoUser);
         if end == End::WouldFault && !self.shared.mark_faults {
             return self.losses.add(sample, Column::WouldFault);
         }
@@ -201,7 +215,8 @@ impl Worker {
         self.frames.clear();
         for (i, &address) in kernel.iter().enumerate() {
             // All but the leaf are return addresses.
-            self.frames.push(Frame::Kernel(address - u64::from(i > 0 && address > 0)));
+            self.frames
+                .push(Frame::Kernel(address - u64::from(i > 0 && address > 0)));
         }
         for raw in Frames(user) {
             match raw {
@@ -211,17 +226,20 @@ impl Worker {
                 Raw::Anonymous { pc } | Raw::Unlearned { pc } => {
                     self.frames.push(Frame::Unknown(pc));
                 }
-                Raw::Interpreted { position, code, key, .. } => {
-                    match process.and_then(|process| process.codes.get(&(code, key))) {
-                        Some(named) => self.frames.push(Frame::Interpreted {
-                            function: named.function.clone(),
-                            line: named.code.line(position).unwrap_or(named.code.first_line),
-                        }),
-                        None => {
-                            missing.insert((code, key));
-                        }
+                Raw::Interpreted {
+                    position,
+                    code,
+                    key,
+                    ..
+                } => match process.and_then(|process| process.codes.get(&(code, key))) {
+                    Some(named) => self.frames.push(Frame::Interpreted {
+                        function: named.function.clone(),
+                        line: named.code.line(position).unwrap_or(named.code.first_line),
+                    }),
+                    None => {
+                        missing.insert((code, key));
                     }
-                }
+                },
                 Raw::LeftOut | Raw::Marker { .. } => {}
             }
         }
@@ -244,14 +262,22 @@ impl Worker {
     }
 
     fn failed(&mut self, process: ProcessKey, object: (u64, u64), why: ReadError) {
-        self.processes.entry(process).or_default().failed.insert(object, why);
+        self.processes
+            .entry(process)
+            .or_default()
+            .failed
+            .insert(object, why);
     }
 
     fn wait(&mut self, sample: &Sample, words: &[u64], since: Instant) {
         if self.waiting.len() >= MAX_WAITING {
             return self.losses.add(sample, Column::QueueFull);
         }
-        self.waiting.push(Waiting { since, sample: *sample, words: words.into() });
+        self.waiting.push(Waiting {
+            since,
+            sample: *sample,
+            words: words.into(),
+        });
     }
 
     /// Under which reason a sample is lost whose names never came.
@@ -259,7 +285,9 @@ impl Worker {
         let kernel = waiting.sample.kernel_frames as usize;
         let process = self.processes.get(&waiting.sample.task.process);
         let failed = Frames(waiting.words.get(kernel..).unwrap_or_default()).find_map(|raw| {
-            let Raw::Interpreted { code, key, .. } = raw else { return None };
+            let Raw::Interpreted { code, key, .. } = raw else {
+                return None;
+            };
             process?.failed.get(&(code, key))
         });
         match failed {
@@ -274,8 +302,15 @@ impl Worker {
     fn finish(&mut self, sample: &Sample, end: End, user: &[u64]) {
         let mut by_frame_pointer = sample.flags & sample_flags::BY_FRAME_POINTER != 0;
         let left_out = Frames(user).filter(|raw| *raw == Raw::LeftOut).count() as u64;
-        by_frame_pointer |=
-            Frames(user).any(|raw| matches!(raw, Raw::Native { by_frame_pointer: true, .. }));
+        by_frame_pointer |= Frames(user).any(|raw| {
+            matches!(
+                raw,
+                Raw::Native {
+                    by_frame_pointer: true,
+                    ..
+                }
+            )
+        });
         let column = match end {
             End::Complete if by_frame_pointer => Column::ByFramePointer,
             End::Complete => Column::Resolved,

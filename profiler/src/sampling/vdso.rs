@@ -11,7 +11,9 @@ pub fn image() -> Option<Arc<[u8]>> {
     let start = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) };
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let prefix = format!("{start:x}-");
-    let end = maps.lines().find_map(|line| line.strip_prefix(&prefix)?.split(' ').next())?;
+    let end = maps
+        .lines()
+        .find_map(|line| line.strip_prefix(&prefix)?.split(' ').next())?;
     let len = u64::from_str_radix(end, 16).ok()?.checked_sub(start)?;
     if start == 0 || len > MAX_BYTES {
         return None;

@@ -16,10 +16,11 @@ use crate::error::Error;
 use crate::module::{Segment, Segments};
 use crate::x86_64::rule::{plain, rule};
 
-/// The rules and rows of a module; more than `max` rows before they are merged are an error.
+/// The rules and rows of a module whose entry point's code stands at `entry`; more than `max` rows before they are merged are an error.
 pub(super) fn rows(
     cfi: &Cfi<'_>,
     segments: &Segments,
+    entry: Range<u64>,
     max: u32,
 ) -> Result<(Vec<Rule>, Vec<Row>), Error> {
     let mut rules = Rules::new();
@@ -30,6 +31,17 @@ pub(super) fn rows(
         rows
     } else {
         fill(&rows, &further)
+    };
+    let rows = match segments.offset_of(entry.start) {
+        Some(start) if !entry.is_empty() => {
+            let end = rules.number(plain(RuleKind::End));
+            let outermost = [
+                Row::new(start, end),
+                Row::new(start + (entry.end - entry.start), NONE),
+            ];
+            fill(&rows, &outermost)
+        }
+        _ => rows,
     };
     Ok((rules.list, rows))
 }

@@ -1,6 +1,6 @@
 //! A module's CFI, kept and indexed so that the row of any pc can be computed.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use gimli::{BaseAddresses, UnwindSection};
 use object::read::ReadRef;
@@ -19,6 +19,7 @@ const MAX_WORK: usize = 4 << 20;
 pub struct FrameInfo {
     cfi: Cfi<'static>,
     segments: Segments,
+    entry: Range<u64>,
     eh_frame: Index,
     debug_frame: Index,
 }
@@ -51,6 +52,7 @@ impl FrameInfo {
             debug_frame: index(&cfi.debug_frame(), &cfi.bases, &segments),
             cfi,
             segments,
+            entry: module.entry(),
         })
     }
 
@@ -82,7 +84,11 @@ impl FrameInfo {
             read,
         };
         match lookup.caller(&first, &self.eh_frame) {
-            Err(End::NoRow) => lookup.caller(&second, &self.debug_frame),
+            Err(End::NoRow) => {}
+            found => return found,
+        }
+        match lookup.caller(&second, &self.debug_frame) {
+            Err(End::NoRow) if self.entry.contains(&address) => Err(End::Complete),
             found => found,
         }
     }

@@ -13,6 +13,7 @@ mod info;
 use std::sync::Arc;
 
 use rprof_ebpf::record::{End, Mapping, Registers};
+use rprof_ebpf::rows::Rule;
 
 pub use cache::Cache;
 pub use info::FrameInfo;
@@ -66,6 +67,27 @@ pub struct Walk {
     pub end: End,
 }
 
+/// Where a walk learns how frames are left.
+pub trait Sources {
+    /// The row of a mapping's module at a file offset, where rows are at hand: they are quicker than
+    /// the CFI, and tell the same.
+    fn rule(&mut self, mapping: &Mapping, offset: u64) -> Option<Rule>;
+
+    /// The CFI of a mapping's file (or of the vDSO); asked if the cache does not know it. `None`
+    /// ends walks there with [`End::NoRow`].
+    fn frame_info(&mut self, mapping: &Mapping) -> Option<Arc<FrameInfo>>;
+}
+
+impl<F: FnMut(&Mapping) -> Option<Arc<FrameInfo>>> Sources for F {
+    fn rule(&mut self, _: &Mapping, _: u64) -> Option<Rule> {
+        None
+    }
+
+    fn frame_info(&mut self, mapping: &Mapping) -> Option<Arc<FrameInfo>> {
+        self(mapping)
+    }
+}
+
 /// Walks stacks; keeps what is needed again and again.
 pub struct Unwinder {
     cache: Cache,
@@ -88,22 +110,21 @@ impl Unwinder {
 
     /// Walks on from the frame whose registers these are; that frame itself is not repeated.
     ///
-    /// `mappings` may stand in any order. `load` is asked for the CFI of a mapping's file (or of the
-    /// vDSO) if the cache does not know it; `None` ends walks there with [`End::NoRow`].
+    /// `mappings` may stand in any order.
     pub fn walk(
         &mut self,
         registers: &Registers,
         mappings: &[Mapping],
         stack: Stack<'_>,
         max_frames: usize,
-        mut load: impl FnMut(&Mapping) -> Option<Arc<FrameInfo>>,
+        mut sources: impl Sources,
     ) -> Walk {
         let mut frames = Vec::new();
         let mut frame = Known::new(registers);
         let mut exact = registers.leaf == 1;
         let mut work = 0;
         let end = loop {
-            let step = self.step(&frame, exact, mappings, stack, &mut work, &mut load);
+            let step = self.step(&frame, exact, mappings, stack, &mut work, &mut sources);
             let (caller, caller_exact) = match step {
                 Ok(caller) => caller,
                 Err(end) => break end,
@@ -142,15 +163,26 @@ impl Unwinder {
         mappings: &[Mapping],
         stack: Stack<'_>,
         work: &mut usize,
-        load: &mut dyn FnMut(&Mapping) -> Option<Arc<FrameInfo>>,
+        sources: &mut dyn Sources,
     ) -> Result<(Known, bool), End> {
         let pc = frame.pc().ok_or(End::LostRegister)?;
         let mapping = find(mappings, pc, exact).and_then(|at| mappings.get(at));
         let mapping = mapping.ok_or(End::NoMapping)?;
-        let info = self.cache.get(mapping, load).ok_or(End::NoRow)?;
         let place = offset(mapping, pc).wrapping_sub(u64::from(!exact));
         let read = |address| stack.word(address);
-        let (caller, signal) = info.caller(place, frame, &mut self.context, work, &read)?;
+        let by_rule = sources
+            .rule(mapping, place)
+            .and_then(|rule| frame.caller_by_rule(&rule, &read));
+        let (caller, signal) = match by_rule {
+            Some(caller) => (caller?, false),
+            None => {
+                let info = self
+                    .cache
+                    .get(mapping, &mut |mapping| sources.frame_info(mapping))
+                    .ok_or(End::NoRow)?;
+                info.caller(place, frame, &mut self.context, work, &read)?
+            }
+        };
         // A signal handler may have a stack of its own; else stacks grow down. Only at the leaf
         // may the return address be in a register already.
         if !signal {

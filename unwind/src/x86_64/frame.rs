@@ -9,6 +9,7 @@ use gimli::{
     UnwindExpression, UnwindSection, Value, X86_64,
 };
 use rprof_ebpf::record::{End, Registers, lost};
+use rprof_ebpf::rows::{LOST, Rule, RuleKind};
 
 use crate::cfi::{Bytes, CfiRow};
 
@@ -68,6 +69,57 @@ impl Frame {
         if let Some(slot) = self.registers.get_mut(usize::from(register.0)) {
             *slot = value;
         }
+    }
+
+    /// The caller's registers by a row; `None` where only the CFI itself can tell.
+    ///
+    /// # Errors
+    /// As [`Frame::caller`].
+    pub(crate) fn caller_by_rule(
+        &self,
+        rule: &Rule,
+        read: &dyn Fn(u64) -> Option<u64>,
+    ) -> Option<Result<Frame, End>> {
+        let register = |number: u8| self.get(Register(number.into())).ok_or(End::LostRegister);
+        let at = |base: u64, offset: i32| base.wrapping_add_signed(offset.into());
+        let word = |address| read(address).ok_or(End::Slice);
+        let cfa = match rule.kind {
+            k if k == RuleKind::Register as u8 => {
+                register(rule.register).map(|value| at(value, rule.offset))
+            }
+            k if k == RuleKind::DerefRegister as u8 => register(rule.register)
+                .and_then(|value| word(at(value, rule.offset)))
+                .map(|value| at(value, rule.offset2)),
+            k if k == RuleKind::Plt as u8 => match (self.pc(), self.sp()) {
+                (Some(pc), Some(sp)) => Ok(at(
+                    sp,
+                    if i64::from(rule.offset) <= (pc & 15) as i64 {
+                        16
+                    } else {
+                        8
+                    },
+                )),
+                _ => Err(End::LostRegister),
+            },
+            k if k == RuleKind::End as u8 => Err(End::Complete),
+            _ => return None,
+        };
+        Some(cfa.and_then(|cfa| {
+            let saved = |slot: i16| word(at(cfa, i32::from(slot) * 8));
+            let kept = |slot: i16, own: Register| match slot {
+                LOST => Ok(None),
+                0 => Ok(self.get(own)),
+                slot => saved(slot).map(Some),
+            };
+            let mut caller = Self {
+                registers: [None; 17],
+            };
+            caller.set(X86_64::RA, Some(saved(rule.ra)?));
+            caller.set(X86_64::RSP, Some(cfa));
+            caller.set(X86_64::RBP, kept(rule.rbp, X86_64::RBP)?);
+            caller.set(X86_64::RBX, kept(rule.rbx, X86_64::RBX)?);
+            Ok(caller)
+        }))
     }
 
     /// The caller's registers.

@@ -15,6 +15,7 @@
 //! | [`dwarf`] | lines and inlined functions |
 //! | [`demangle`] | names as their users write them |
 //! | [`kernel`] | the kernel's own functions |
+//! | [`libraries`] | which files a program maps as code when it starts |
 //! | [`runtimes`] | interpreters |
 //! | [`reads`] | the read ladder |
 
@@ -27,6 +28,7 @@ pub mod elf;
 pub mod error;
 pub mod image;
 pub mod kernel;
+pub mod libraries;
 pub mod module_file;
 pub mod module_names;
 pub mod reads;

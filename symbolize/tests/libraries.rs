@@ -177,6 +177,11 @@ fn runpath_from_origin_and_no_further() {
     assert_eq!(names(&old), ["libouter.so", "libinner.so"]);
     let new = link("bin/new", "-Wl,--enable-new-dtags");
     assert_eq!(names(&new), ["libouter.so"]);
+    // A library that says itself where to look inherits nothing.
+    let search = ["-Llib", "-linner", "-Wl,-rpath,/nowhere"];
+    library(&directory, "lib/libouter.so", &search);
+    assert_eq!(names(&old), ["libouter.so"]);
+    library(&directory, "lib/libouter.so", &["-Llib", "-linner"]);
     let library_path = directory.join("lib");
     check(&new, library_path.to_str().unwrap());
     // Through a link elsewhere: the origin is where the file is.
@@ -333,11 +338,14 @@ fn libraries_that_need_each_other() {
         "libone.so",
         &["-L.", "-ltwo", "-lone", "-Wl,-rpath,$ORIGIN"],
     );
+    // And one of them by another name.
+    symlink("libtwo.so", directory.join("libalias.so")).unwrap();
     let link = [
         "-Wl,--no-as-needed",
         "-Wl,-rpath,$ORIGIN",
         "-L.",
         "-lone",
+        "-lalias",
         "-o",
         "program",
     ];

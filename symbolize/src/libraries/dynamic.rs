@@ -117,7 +117,7 @@ impl Dynamic {
             self.rpath = value(elf::DT_RPATH).and_then(|at| text(at, MAX_SEARCH_PATH));
         }
         let flags = value(elf::DT_FLAGS_1).unwrap_or(0);
-        self.no_defaults = flags & u64::from(elf::DF_1_NODEFLIB.0) != 0;
+        self.no_defaults = flags & elf::DF_1_NODEFLIB.0 != 0;
         Some(())
     }
 }

@@ -3,7 +3,7 @@
 //! An executable enters: a path below a root directory, or an open file. The files that the kernel
 //! and the loader will map leave, open, the executable first: what a script's `#!` leads to, the
 //! loader (`PT_INTERP`), preloaded libraries, and all that `DT_NEEDED` asks for, found where ld.so
-//! finds it (ld.so(8)). [`running`] does the same for every program that runs now. So unwind rows
+//! finds it (ld.so(8)). [`running()`] does the same for every program that runs now. So unwind rows
 //! and interpreters are known before the first tick.
 //!
 //! Nothing here reads a process's memory, its mappings or its environment. What a program loads by

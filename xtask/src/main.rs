@@ -5,6 +5,7 @@
 //! here is part of `rprof`, and nothing `rprof` is built from depends on it.
 
 mod ebpf;
+mod licences;
 mod workspace;
 
 use std::process::ExitCode;
@@ -23,12 +24,20 @@ struct Chore {
 /// The options were not understood.
 struct Usage;
 
-const CHORES: &[Chore] = &[Chore {
-    name: "ebpf",
-    options: "[--check]",
-    about: "build ebpf/object/rprof.bpf.o from its sources, or prove that it is what they give",
-    run: ebpf::run,
-}];
+const CHORES: &[Chore] = &[
+    Chore {
+        name: "ebpf",
+        options: "[--check]",
+        about: "build ebpf/object/rprof.bpf.o from its sources, or prove that it is what they give",
+        run: ebpf::run,
+    },
+    Chore {
+        name: "licences",
+        options: "",
+        about: "check every dependency's licence against deny.toml",
+        run: licences::run,
+    },
+];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -51,7 +60,8 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(Usage) => {
-            eprintln!("usage: cargo xtask {} {}", chore.name, chore.options);
+            let usage = format!("usage: cargo xtask {} {}", chore.name, chore.options);
+            eprintln!("{}", usage.trim_end());
             ExitCode::from(2)
         }
     }

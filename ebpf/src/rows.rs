@@ -34,7 +34,7 @@ pub struct Rule {
     pub kind: u8,
     /// [`RuleKind::Register`], [`RuleKind::DerefRegister`]: DWARF number of the register.
     pub register: u8,
-    /// Where the caller's rbp is saved: CFA + 8 × this. 0: unchanged. [`LOST`]: not known.
+    /// Where the caller's rbp is saved: a [`Rule::slot`]. 0: unchanged. [`LOST`]: not known.
     pub rbp: i16,
     /// The same for rbx.
     pub rbx: i16,
@@ -48,6 +48,12 @@ pub struct Rule {
 
 /// A register whose value in the caller this row does not tell.
 pub const LOST: i16 = i16::MIN;
+
+/// Slots from [`AT_RBP_FIRST`] on count from the register rbp, not from the CFA: this one is *rbp.
+/// Functions that align their stack save registers so.
+pub const AT_RBP: i16 = 0x6000;
+/// See [`AT_RBP`].
+pub const AT_RBP_FIRST: i16 = 0x5000;
 
 /// What [`Rule::kind`] says.
 #[repr(u8)]
@@ -74,6 +80,14 @@ pub enum RuleKind {
 const _: () = assert!(size_of::<Rule>() == RULE_WORDS as usize * 4);
 
 impl Rule {
+    /// Address of a saved register: CFA + 8 × slot, or what [`AT_RBP`] says.
+    #[inline(always)]
+    pub const fn slot(slot: i16, cfa: u64, rbp: u64) -> u64 {
+        let (base, words) =
+            if slot >= AT_RBP_FIRST { (rbp, slot as i64 - AT_RBP as i64) } else { (cfa, slot as i64) };
+        base.wrapping_add((words as u64).wrapping_mul(8))
+    }
+
     /// A rule from its words, two at a time, as they stand in row space.
     #[inline(always)]
     pub const fn from_words(low: u64, high: u64) -> Self {

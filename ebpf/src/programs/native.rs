@@ -11,7 +11,7 @@ use super::stack;
 use super::state::{Backing, MAX_FRAMES, MAX_WORDS, Phase, State};
 use crate::frame::{self, Tag};
 use crate::record::{End, lost, sample_flags};
-use crate::rows::{LOST, Rule, RuleKind};
+use crate::rows::{AT_RBP_FIRST, LOST, Rule, RuleKind};
 use crate::runtimes::{self, python};
 
 /// DWARF numbers (System V ABI, x86-64, figure 3.36).
@@ -223,15 +223,19 @@ unsafe fn caller(state: *mut State, rule: Rule) -> End {
         if cfa <= sp {
             return End::NoProgress;
         }
-        let Some(pc) = stack::word(state, slot(cfa, rule.ra)) else {
+        let Some(pc) = stack::word(state, Rule::slot(rule.ra, cfa, 0)) else {
             return End::WouldFault;
         };
         let mut lost = (*state).lost;
-        let mut bp = (*state).bp;
+        let frame_base = (*state).bp;
+        if lost & lost::BP != 0 && (rule.rbp >= AT_RBP_FIRST || rule.rbx >= AT_RBP_FIRST) {
+            return End::LostRegister;
+        }
+        let mut bp = frame_base;
         if rule.rbp == LOST {
             lost |= lost::BP;
         } else if rule.rbp != 0 {
-            let Some(saved) = stack::word(state, slot(cfa, rule.rbp)) else {
+            let Some(saved) = stack::word(state, Rule::slot(rule.rbp, cfa, frame_base)) else {
                 return End::WouldFault;
             };
             bp = saved;
@@ -241,7 +245,7 @@ unsafe fn caller(state: *mut State, rule: Rule) -> End {
         if rule.rbx == LOST {
             lost |= lost::BX;
         } else if rule.rbx != 0 {
-            let Some(saved) = stack::word(state, slot(cfa, rule.rbx)) else {
+            let Some(saved) = stack::word(state, Rule::slot(rule.rbx, cfa, frame_base)) else {
                 return End::WouldFault;
             };
             bx = saved;
@@ -254,12 +258,6 @@ unsafe fn caller(state: *mut State, rule: Rule) -> End {
         (*state).next_lost = lost;
         End::Complete
     }
-}
-
-/// Address of the word that is `n` words from the CFA.
-#[inline(always)]
-fn slot(cfa: u64, n: i16) -> u64 {
-    cfa.wrapping_add((n as i64 as u64).wrapping_mul(8))
 }
 
 /// The value of a register at the current frame, by its DWARF number.
@@ -383,7 +381,7 @@ unsafe fn signal(state: *mut State) -> End {
         (*state).next_pc = at(words, 16 * 8);
         (*state).next_lost = 0;
         (*state).next_exact = 1;
-        (*state).chunk_base = u64::MAX;
+        stack::forget(state);
         End::Complete
     }
 }

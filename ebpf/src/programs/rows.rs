@@ -5,8 +5,10 @@ use super::memory::at;
 use crate::module::{ModuleInfo, PAGE_BITS};
 use crate::rows::{MAX_BLOCK_ROWS, Rule};
 
-/// Halvings that find a row in a full block.
+/// Halvings that find a row in a full block, in nearly every block, and in most.
 const HALVINGS: u32 = MAX_BLOCK_ROWS.ilog2() + 1;
+const MANY: u32 = 6;
+const FEW: u32 = 3;
 const WORD_MASK: u64 = 0xffff;
 
 /// The chunk of a word address.
@@ -15,6 +17,20 @@ fn chunk(address: u32) -> Option<*const u32> {
     CHUNKS
         .get_value_ptr_mut(address >> 16, &0)
         .map(|chunk| chunk.cast_const().cast())
+}
+
+/// Looks at the middle row of a run, and goes on with the half that holds `low`.
+///
+/// # Safety
+/// `words` are a whole chunk.
+#[inline(always)]
+unsafe fn halve(words: *const u32, base: &mut u64, len: &mut u64, low: u64) {
+    let half = *len >> 1;
+    // SAFETY: the index is masked.
+    let row = unsafe { *words.add(((*base + half) & WORD_MASK) as usize) } as u64 & 0xffff;
+    // Without a branch, so that the verifier does not follow 2^n paths.
+    *base += half & !((low.wrapping_sub(row) as i64 >> 63) as u64);
+    *len -= half;
 }
 
 /// The rule that holds at a file offset; `None`: no row covers it.
@@ -33,14 +49,21 @@ pub(crate) fn find(module: &ModuleInfo, offset: u64) -> Option<Rule> {
         let mut base = block as u64 + 1;
         let mut len = *words.add((block as u64 & WORD_MASK) as usize) as u64;
         let low = offset & 0xffff;
-        // The last row that begins at or before the offset; the first one always does.
-        for _ in 0..HALVINGS {
-            // Of one row the half is none: the rest of the rounds change nothing.
-            let half = len >> 1;
-            let row = *words.add(((base + half) & WORD_MASK) as usize) as u64 & 0xffff;
-            // Without a branch, so that the verifier does not follow 2^n paths.
-            base += half & !(((low.wrapping_sub(row)) as i64 >> 63) as u64);
-            len -= half;
+        // The last row that begins at or before the offset; the first one always does. Rounds come
+        // in three fixed runs, so that the verifier has few paths; of one row the half is none, and
+        // what is left of the rounds changes nothing.
+        if len > 1 << MANY {
+            for _ in MANY..HALVINGS {
+                halve(words, &mut base, &mut len, low);
+            }
+        }
+        if len > 1 << FEW {
+            for _ in FEW..MANY {
+                halve(words, &mut base, &mut len, low);
+            }
+        }
+        for _ in 0..=FEW {
+            halve(words, &mut base, &mut len, low);
         }
         let number = *words.add((base & WORD_MASK) as usize) >> 16;
         let rule = module.rules.wrapping_add(number << 2);

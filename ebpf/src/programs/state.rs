@@ -128,7 +128,9 @@ pub struct State {
     pub key: ModuleKey,
     pub file: u64,
     // Buffers.
+    /// Where the piece of stack begins (`u64::MAX`: there is none), and its last word's offset.
     pub chunk_base: u64,
+    pub chunk_last: u64,
     pub chunk: [u64; CHUNK / 8 + 1],
     pub node: [u64; 32],
     pub vma: [u64; VMA_BYTES / 8],

@@ -10,7 +10,7 @@ use super::config::config;
 use super::maps::{GENERATION, state};
 use super::memory::{at, now};
 use super::state::{MAX_FRAMES, MAX_KERNEL_FRAMES, Phase, State};
-use super::{account, mapping, naming, native, output, slice, task};
+use super::{account, mapping, naming, native, output, slice, stack, task};
 use crate::identity::task_flags;
 use crate::ledger::Column;
 use crate::record::End;
@@ -157,7 +157,7 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
         (*state).steps = 0;
         (*state).attempts = 0;
         (*state).phase = Phase::Native as u64;
-        (*state).chunk_base = u64::MAX;
+        stack::forget(state);
         (*state).python.status = Status::NotLooked as u64;
         (*state).python.marker = 0;
         (*state).python.after_native = 0;

@@ -11,6 +11,7 @@ pub mod btf;
 pub mod cgroup;
 pub mod child;
 pub mod events;
+pub mod faults;
 pub mod kernel_layout;
 pub mod labels;
 pub mod learner;

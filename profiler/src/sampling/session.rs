@@ -16,6 +16,7 @@ use rprof_ebpf::select::{Config, Select, target};
 
 use super::child;
 use super::events::{Clock, Events};
+use super::faults::{self, Fault};
 use super::learner::{Learner, ModuleMaps};
 use super::modules::Modules;
 use super::names::Named;
@@ -267,7 +268,11 @@ fn load(settings: &Settings, machine: &Machine) -> Result<Programs, Failure> {
         tick_ns: TICK.as_nanos() as u32,
         second_ns: SECOND.as_nanos() as u32,
         name_code: u32::from(settings.reads != Reads::ProcessVm),
-        wake_bytes: u64::from(ring_bytes) / 2,
+        // A ring that is to overflow wakes nobody.
+        wake_bytes: match faults::asked() {
+            Some(Fault::RingBytes(_)) => u64::MAX,
+            _ => u64::from(ring_bytes) / 2,
+        },
     };
     Programs::load(&Setup {
         kernel: &kernel,
@@ -569,6 +574,9 @@ fn possible_cpus() -> u32 {
 
 /// Bytes of the ring: half a second of samples, between 1 and 64 MiB.
 fn ring_bytes(settings: &Settings) -> u32 {
+    if let Some(Fault::RingBytes(bytes)) = faults::asked() {
+        return bytes;
+    }
     let a_second = settings.cpus.0.len() as u64 * u64::from(settings.frequency) * SAMPLE_BYTES;
     (a_second / 2).clamp(1 << 20, 64 << 20).next_power_of_two() as u32
 }

@@ -17,6 +17,7 @@ use rprof_symbolize::reads::ReadError;
 use rprof_symbolize::runtimes::Code;
 
 use super::cgroup::Cgroups;
+use super::faults::{self, Fault};
 use super::labels::{self, Names};
 use super::losses::Losses;
 use super::modules::Modules;
@@ -75,6 +76,8 @@ pub struct Worker {
     cgroups: Cgroups,
     losses: Losses,
     frames: Vec<Frame>,
+    /// Samples seen.
+    samples: u64,
 }
 
 impl Worker {
@@ -88,6 +91,7 @@ impl Worker {
             cgroups: Cgroups::default(),
             losses: Losses::default(),
             frames: Vec::new(),
+            samples: 0,
         }
     }
 
@@ -109,6 +113,11 @@ impl Worker {
                 self.name(&object, fields);
             }
         } else if let Some((sample, words)) = take::<Sample>(record) {
+            self.samples += 1;
+            if std::env::var_os("RPROF_DBG").is_some() { eprintln!("DBG {} {} {} {}", String::from_utf8_lossy(&sample.task.comm).trim_end_matches('\0'), sample.spent, sample.user_words, sample.end); }
+            if faults::asked() == Some(Fault::WorkerPanic(self.samples)) {
+                std::panic::panic_any("a fault that was asked for");
+            }
             self.sample(&sample, words, None);
         }
     }

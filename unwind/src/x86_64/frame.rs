@@ -9,7 +9,7 @@ use gimli::{
     UnwindExpression, UnwindSection, Value, X86_64,
 };
 use rprof_ebpf::record::{End, Registers, lost};
-use rprof_ebpf::rows::{LOST, Rule, RuleKind};
+use rprof_ebpf::rows::{AT_RBP_FIRST, LOST, Rule, RuleKind};
 
 use crate::cfi::{Bytes, CfiRow};
 
@@ -105,7 +105,10 @@ impl Frame {
             _ => return None,
         };
         Some(cfa.and_then(|cfa| {
-            let saved = |slot: i16| word(at(cfa, i32::from(slot) * 8));
+            let saved = |slot: i16| match self.get(X86_64::RBP) {
+                None if slot >= AT_RBP_FIRST => Err(End::LostRegister),
+                rbp => word(Rule::slot(slot, cfa, rbp.unwrap_or(0))),
+            };
             let kept = |slot: i16, own: Register| match slot {
                 LOST => Ok(None),
                 0 => Ok(self.get(own)),

@@ -4,7 +4,7 @@
 //! so ([`RuleKind::Unsupported`]), never something near it.
 
 use gimli::{CfaRule, Encoding, Register, RegisterRule, UnwindExpression, UnwindSection, X86_64};
-use rprof_ebpf::rows::{LOST, Rule, RuleKind};
+use rprof_ebpf::rows::{AT_RBP, AT_RBP_FIRST, LOST, Rule, RuleKind};
 
 use super::expression::{Form, form};
 use crate::cfi::{Bytes, CfiRow};
@@ -106,6 +106,17 @@ impl<'a, S: UnwindSection<Bytes<'a>>> Row<'_, S> {
             Some(RegisterRule::Undefined) => Some(LOST),
             // 0 would read as "unchanged".
             Some(RegisterRule::Offset(offset)) => words(offset).filter(|&w| w != 0),
+            // GCC's functions that align their stack.
+            Some(RegisterRule::Expression(expression)) => match self.form(&expression)? {
+                Form::Register {
+                    register: X86_64::RBP,
+                    offset,
+                } if offset % 8 == 0 => i16::try_from(offset / 8)
+                    .ok()?
+                    .checked_add(AT_RBP)
+                    .filter(|&slot| slot >= AT_RBP_FIRST),
+                _ => None,
+            },
             Some(_) => None,
         }
     }
@@ -147,5 +158,5 @@ fn general(register: Register) -> Option<u8> {
 /// An offset in words, if it is whole ones and no reserved number.
 fn words(offset: i64) -> Option<i16> {
     let words = i16::try_from(offset / 8).ok()?;
-    (offset % 8 == 0 && words != LOST).then_some(words)
+    (offset % 8 == 0 && words != LOST && words < AT_RBP_FIRST).then_some(words)
 }

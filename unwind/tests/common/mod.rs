@@ -138,7 +138,7 @@ fn step(rule: Rule, registers: &Registers, read: &dyn Fn(u64) -> Option<u64>) ->
     } else {
         return None;
     };
-    let at = |words: i16| cfa.wrapping_add_signed(8 * i64::from(words));
+    let at = |slot: i16| Rule::slot(slot, cfa, registers[6]);
     let saved = |words: i16, own: u64| match words {
         0 => Some(own),
         LOST => None,

@@ -1,0 +1,22 @@
+//! What the end-to-end tests share. Each test file is one promise of rprof, kept or broken on real
+//! programs: sources in `targets/` are built by the test, run under the release binary, and say
+//! themselves what they did; the profile is compared with that. Nothing here knows how rprof works.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`scratch`] | a folder for one test, and compilers |
+//! | [`target`] | programs that run while they are profiled |
+//! | [`rprof`] | the binary: built once, started, interrupted, waited for |
+//! | [`profile`] · [`ledger`] | what it wrote |
+//! | [`statistics`] | how far a sampled figure may be from the true one |
+//! | [`machine`] | root, the CPUs, and having them to oneself |
+//! | [`python`] | the interpreters to test with |
+
+pub mod ledger;
+pub mod machine;
+pub mod profile;
+pub mod python;
+pub mod rprof;
+pub mod scratch;
+pub mod statistics;
+pub mod target;

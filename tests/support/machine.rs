@@ -1,0 +1,66 @@
+//! The machine that the tests run on. Nothing here is changed for good.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Fails the test with a sentence if it does not run as root: there is nothing to test then, and a
+/// test that passes by skipping would hide it.
+pub fn require_root() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "these tests sample the machine and need root: sudo -E cargo test -p rprof-tests"
+    );
+}
+
+/// The folder that this test was built into (`target/debug`).
+pub fn build_folder() -> PathBuf {
+    let test = std::env::current_exe().expect("a running program has a file");
+    let folder = test
+        .ancestors()
+        .find(|f| f.file_name().is_some_and(|name| name == "deps"));
+    folder
+        .and_then(|deps| deps.parent())
+        .expect("cargo puts tests into deps")
+        .to_path_buf()
+}
+
+/// Both CPUs for one test: held as long as the value lives. Tests of one file run at the same time
+/// otherwise, and would take each other's CPU.
+#[must_use = "the machine is shared again when this is dropped"]
+pub struct Alone(#[expect(dead_code, reason = "locked while it is open")] File);
+
+/// Waits until no other test that asked for it has the machine.
+pub fn alone() -> Alone {
+    let file = File::create(build_folder().join("rprof-tests.lock")).expect("a lock file");
+    file.lock().expect("a lock");
+    Alone(file)
+}
+
+/// Online CPUs.
+pub fn cpus() -> Vec<usize> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/online").expect("online CPUs");
+    let ranges = text.trim().split(',').map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        first.parse().expect("a CPU")..=last.parse().expect("a CPU")
+    });
+    ranges.flatten().collect()
+}
+
+/// Looks again and again until `found` finds something. For what has no event to wait for.
+///
+/// # Panics
+/// After `patience`.
+pub fn wait_for<T>(what: &str, patience: Duration, mut found: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(it) = found() {
+            return it;
+        }
+        assert!(
+            start.elapsed() < patience,
+            "waited {patience:?} in vain: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -83,8 +83,11 @@ impl Rule {
     /// Address of a saved register: CFA + 8 × slot, or what [`AT_RBP`] says.
     #[inline(always)]
     pub const fn slot(slot: i16, cfa: u64, rbp: u64) -> u64 {
-        let (base, words) =
-            if slot >= AT_RBP_FIRST { (rbp, slot as i64 - AT_RBP as i64) } else { (cfa, slot as i64) };
+        let (base, words) = if slot >= AT_RBP_FIRST {
+            (rbp, slot as i64 - AT_RBP as i64)
+        } else {
+            (cfa, slot as i64)
+        };
         base.wrapping_add((words as u64).wrapping_mul(8))
     }
 

@@ -19,7 +19,7 @@ use rprof_profiler::report::check::{self, Machine};
 use rprof_profiler::report::comments::comments;
 use rprof_profiler::report::paint::Paint;
 use rprof_profiler::report::summary::{Ranked, SummaryData, summary};
-use rprof_profiler::sampling::{self, Recording};
+use rprof_profiler::sampling::{self, Recording, child};
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
@@ -119,7 +119,15 @@ fn finish(
         say(&summary(&data, Paint { on: settings.color }));
     }
     written.map_err(|error| Failure::not_written(&error, again))?;
-    Ok(recording.ended.map_or(exit::DONE, exit_code))
+    let ended = match recording.running {
+        // Its end is rprof's, even when sampling ended first.
+        Some(command) => Some(
+            child::wait(command)
+                .map_err(|error| Failure::new(format!("cannot wait for the command: {error}")))?,
+        ),
+        None => recording.ended,
+    };
+    Ok(ended.map_or(exit::DONE, exit_code))
 }
 
 /// Says what this machine allows: text for people to standard error, JSON to standard output.

@@ -8,8 +8,8 @@ use super::config::offset;
 use super::maps::{ANNOUNCED, state};
 use super::memory::{at, kernel, kernel_u32, kernel_u64};
 use super::output;
-use super::state::{INODE_BYTES, State};
-use crate::record::{ModuleSeen, RecordKind};
+use super::state::{BUFFER, INODE_BYTES, State};
+use crate::record::{MAX_MAPPINGS, Mapping, Mappings, ModuleSeen, RecordKind};
 
 /// Path components looked at.
 const MAX_COMPONENTS: u32 = 64;
@@ -17,6 +17,13 @@ const MAX_COMPONENTS: u32 = 64;
 const PATH_BYTES: u64 = 4096;
 /// Bytes of one component (`NAME_MAX`).
 const NAME_BYTES: u64 = 255;
+/// Where in the buffer an announcement is made: behind the mappings of a slice.
+const AT: usize = 20 << 10;
+const _: () = {
+    let mappings = size_of::<Mappings>() + MAX_MAPPINGS as usize * size_of::<Mapping>();
+    let announcement = size_of::<ModuleSeen>() + PATH_BYTES as usize + NAME_BYTES as usize + 1;
+    assert!(mappings <= AT && AT + announcement <= BUFFER);
+};
 /// A module announced is announced again after this many nanoseconds.
 const ANNOUNCE_AGAIN: u64 = 1_000_000_000;
 
@@ -70,7 +77,10 @@ pub(crate) unsafe fn announce(state: *mut State) {
         {
             return;
         }
-        let seen = (&raw mut (*state).buffer).cast::<ModuleSeen>();
+        let seen = (&raw mut (*state).buffer)
+            .cast::<u8>()
+            .add(AT)
+            .cast::<ModuleSeen>();
         (*seen).header = output::header(state, RecordKind::ModuleSeen);
         (*seen).process = (*state).sample.task.process;
         (*seen).own_tgid = (*state).sample.task.own.tgid;
@@ -138,7 +148,7 @@ unsafe extern "C" fn component(_: u64, _: *mut c_void) -> c_long {
         }
         let path = (&raw mut (*state).buffer)
             .cast::<u8>()
-            .add(size_of::<ModuleSeen>());
+            .add(AT + size_of::<ModuleSeen>());
         *path.add(cursor as usize & (PATH_BYTES as usize - 1)) = b'/';
         let to = path.add(cursor as usize + 1 & (PATH_BYTES as usize - 1));
         if !kernel(to.cast(), len as u32 & 255, name[1]) {

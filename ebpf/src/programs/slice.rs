@@ -8,6 +8,7 @@ use aya_ebpf::helpers::generated as helpers;
 use super::mapping;
 use super::maps::state;
 use super::memory::user;
+use super::module;
 use super::output;
 use super::state::{Backing, State};
 use crate::module::ModuleKey;
@@ -121,6 +122,9 @@ unsafe extern "C" fn executable(_: u64, _: *mut c_void) -> c_long {
                 (*to).vdso = ((*state).file == 0 && !anonymous) as u64;
             }
             (*state).count = count + 1;
+            if (*mapped).backing == Backing::Unlearned as u64 {
+                module::announce(state);
+            }
             if (*mapped).module.runtime == PYTHON as u32 {
                 python::walk::found_mapping(state);
             }

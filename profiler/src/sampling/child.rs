@@ -1,6 +1,6 @@
 //! The command that is profiled: started once sampling runs, waited for, its end passed on.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ExitStatus};
@@ -16,28 +16,32 @@ pub fn become_subreaper() -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(Into::into)
 }
 
-/// Starts the command.
+/// Starts the command, with the signal mask that rprof itself was started with.
 ///
 /// # Errors
 /// As [`command::not_run`].
-pub fn start(wanted: &Command) -> Result<Child, Failure> {
+pub fn start(wanted: &Command, mask: libc::sigset_t) -> Result<Child, Failure> {
     let mut words = wanted.words.iter();
     let name = words.next().map_or(OsStr::new(""), |word| word.as_os_str());
     let mut child = std::process::Command::new(&wanted.file);
     child.arg0(name).args(words);
-    if let Some(user) = &wanted.user {
+    let user = wanted.user.clone();
+    if let Some(user) = &user {
         child
             .env("HOME", &user.home)
             .env("USER", user.name.to_string_lossy().as_ref())
             .env("LOGNAME", user.name.to_string_lossy().as_ref());
-        let (name, uid, gid) = (user.name.clone(), user.uid, user.gid);
-        // SAFETY: between fork and exec only these three system calls' wrappers run; `initgroups`
-        // may read files, and no other thread of the child exists that could hold a lock: glibc
-        // documents it as usable there in single-threaded programs, and rprof has not started its
-        // threads when it starts the command as another user.
-        unsafe {
-            child.pre_exec(move || become_user(&name, uid, gid));
-        }
+    }
+    // SAFETY: between fork and exec only wrappers of system calls run. `initgroups` also reads
+    // files and allocates, which glibc keeps usable in the child of a program with threads.
+    unsafe {
+        child.pre_exec(move || {
+            if let Some(user) = &user {
+                become_user(&user.name, user.uid, user.gid)?;
+            }
+            libc::pthread_sigmask(libc::SIG_SETMASK, &mask, std::ptr::null_mut());
+            Ok(())
+        });
     }
     child
         .spawn()
@@ -45,7 +49,7 @@ pub fn start(wanted: &Command) -> Result<Child, Failure> {
 }
 
 /// Groups first, the user last: afterwards neither could be changed.
-fn become_user(name: &CString, uid: u32, gid: u32) -> io::Result<()> {
+fn become_user(name: &CStr, uid: u32, gid: u32) -> io::Result<()> {
     // SAFETY: a NUL-terminated name, and numbers.
     let failed = unsafe {
         libc::initgroups(name.as_ptr(), gid) < 0 || libc::setgid(gid) < 0 || libc::setuid(uid) < 0
@@ -80,6 +84,26 @@ pub fn reap(command: u32, ended: &mut Option<ExitStatus>) -> io::Result<bool> {
             }
             pid if pid as u32 == command => *ended = Some(ExitStatus::from_raw(status)),
             _ => {}
+        }
+    }
+}
+
+/// Waits for the command, which went on after sampling ended.
+///
+/// # Errors
+/// Those of `waitpid`.
+pub fn wait(command: u32) -> io::Result<ExitStatus> {
+    use std::os::unix::process::ExitStatusExt;
+    loop {
+        let mut status = 0;
+        // SAFETY: a pointer to our own integer.
+        let pid = unsafe { libc::waitpid(command as i32, &mut status, 0) };
+        if pid >= 0 {
+            return Ok(ExitStatus::from_raw(status));
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use rprof_ebpf::plan::Plan;
 use rprof_ebpf::rows::Rule;
 use rprof_ebpf::runtimes::python::PythonInterpreter;
 use rprof_ebpf::runtimes::{MAX_INTERPRETERS, MAX_PLANS};
-use rprof_symbolize::module_file::{self, Sampled};
+use rprof_symbolize::libraries::CodeFile;
+use rprof_symbolize::module_file::{self, Identity, Sampled};
 use rprof_symbolize::runtimes::{self, Detected, Interpreter as Layout};
 use rprof_unwind::rows::{self, Table};
 
@@ -72,6 +73,29 @@ impl Learner {
                 interpreter: Interpreter::None,
             };
             self.add(module, table);
+        }
+    }
+
+    /// Learns files before they are met: all of them, or only interpreters, whose first sample would
+    /// be lost otherwise (other modules' first samples are unwound on in user space).
+    pub fn prepare(&mut self, files: Vec<CodeFile>, interpreters_only: bool) {
+        for CodeFile { path, file } in files {
+            let Ok(identity) = Identity::of(&file) else {
+                continue;
+            };
+            // Where the system does not show what the kernel's own structures hold (overlays), the
+            // key would never be met.
+            if !(identity.has_generation && identity.has_device && identity.has_inode) {
+                continue;
+            }
+            let wanted = !interpreters_only
+                || matches!(
+                    runtimes::detect(&ReadCache::new(&file), Some(&path)),
+                    Ok(Some(_))
+                );
+            if wanted {
+                self.file(identity.key, &path, file);
+            }
         }
     }
 
@@ -209,13 +233,6 @@ impl Learner {
     pub fn row_bytes(&self) -> u64 {
         self.space.bytes()
     }
-}
-
-/// Opens a file that we name ourselves, and its key.
-pub(super) fn open(path: &Path) -> Option<(ModuleKey, File)> {
-    let file = File::open(path).ok()?;
-    let identity = module_file::Identity::of(file.as_fd()).ok()?;
-    Some((identity.key, file))
 }
 
 /// What an open file is called now.

@@ -16,6 +16,7 @@ pub mod kernel_layout;
 pub mod labels;
 pub mod learner;
 pub mod losses;
+pub mod memory;
 pub mod modules;
 pub mod names;
 pub mod programs;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use aya::maps::{HashMap as BpfHashMap, MapData, RingBuf};
@@ -20,7 +20,7 @@ use super::losses::Losses;
 use crate::ledger::Ledger;
 
 /// How long records may lie in the ring.
-const INTERVAL: Duration = Duration::from_millis(200);
+const INTERVAL: Duration = Duration::from_millis(250);
 /// Batches that wait for one worker at most.
 pub const QUEUE: usize = 64;
 /// Words of one batch at most.
@@ -103,16 +103,17 @@ impl Reader {
             tv_nsec: INTERVAL.as_nanos() as i64,
         };
         loop {
-            let ring = self.ring.as_fd().try_clone_to_owned()?;
-            let mut fds = [
-                PollFd::new(&ring, PollFlags::IN),
-                PollFd::new(&stop, PollFlags::IN),
-            ];
-            match poll(&mut fds, Some(&timeout)) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let last = !fds[1].revents().is_empty();
+            let last = {
+                let mut fds = [
+                    PollFd::new(&self.ring, PollFlags::IN),
+                    PollFd::new(&stop, PollFlags::IN),
+                ];
+                match poll(&mut fds, Some(&timeout)) {
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                !fds[1].revents().is_empty()
+            };
             self.drain();
             progress(self.samples);
             if last {

@@ -13,6 +13,8 @@ use crossbeam_channel::{Receiver, Sender};
 use rprof_ebpf::identity::LostKey;
 use rprof_ebpf::ledger::Column;
 use rprof_ebpf::select::{Config, Select, target};
+use rprof_symbolize::beneath;
+use rprof_symbolize::libraries::{self, Environment};
 
 use super::child;
 use super::events::{Clock, Events};
@@ -28,7 +30,7 @@ use super::select::Selection;
 use super::signals::{Signal, Signals};
 use super::slices::Slices;
 use super::stacks::{Shared, Worker};
-use super::{cgroup, kernel_layout};
+use super::{cgroup, kernel_layout, memory};
 use crate::cli::Failure;
 use crate::cli::settings::{Event, OnFault, Reads, Settings, Target};
 use crate::ledger::{Ledger, ProcessRow};
@@ -46,6 +48,8 @@ const ROWS_BUDGET: u64 = 64 << 20;
 const SAMPLE_BYTES: u64 = 512;
 /// Questions that wait for the learner at most.
 const LESSONS: usize = 1024;
+/// Distinct executables that are looked at before the first tick.
+const EXECUTABLES: usize = 256;
 /// How often CPUs that come and go are looked for, and progress is shown.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -67,6 +71,8 @@ pub struct Recording {
     pub reads: &'static str,
     /// How the command ended.
     pub ended: Option<ExitStatus>,
+    /// The command's pid, if sampling ended before it.
+    pub running: Option<u32>,
 }
 
 /// Records until the time is over, the command ends, or somebody says stop.
@@ -77,6 +83,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let failed = |doing: &str, error: &dyn std::fmt::Display| {
         Failure::new(format!("cannot {doing}: {error}")).next("rprof check")
     };
+    memory::prepare();
     raise_limits();
     let signals = Signals::new().map_err(|error| failed("watch for signals", &error))?;
     let mut programs = load(settings, machine)?;
@@ -95,6 +102,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         .map_err(|error| failed("make room for unwind rows", &error))?;
     let mut learner = Learner::new(module_maps, space, modules.clone());
     learner.vdso();
+    prepare(&mut learner, settings);
     for (pid, wanted) in wanted_processes(settings) {
         targets
             .insert(pid, wanted, 0)
@@ -120,7 +128,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         selection: selection(settings)?,
         reader,
     });
-    let threads = Threads::start(ring, named, learner, &shared, &modules)
+    let threads = Threads::start(ring, named, learner, &shared, &modules, a_second(settings))
         .map_err(|error| failed("start threads", &error))?;
 
     let clock = match settings.event {
@@ -143,11 +151,11 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         Target::Command(command) => {
             child::become_subreaper()
                 .map_err(|error| failed("adopt the command's descendants", &error))?;
-            Some((child::start(command)?, command.wait_all))
+            Some((child::start(command, signals.before())?, command.wait_all))
         }
         _ => None,
     };
-    be_the_first_to_go();
+    memory::be_the_first_to_go();
 
     let mut progress = ProgressLine::new(settings);
     let deadline = settings.duration.map(|duration| began + duration);
@@ -232,6 +240,9 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         duration,
         cpus,
         reads,
+        running: command
+            .map(|(child, _)| child.id())
+            .filter(|_| ended.is_none()),
         ended,
     })
 }
@@ -291,6 +302,29 @@ fn load(settings: &Settings, machine: &Machine) -> Result<Programs, Failure> {
     })
 }
 
+/// Learns what is known to run before the first tick.
+fn prepare(learner: &mut Learner, settings: &Settings) {
+    let files = match &settings.target {
+        Target::Command(command) => {
+            let environment = Environment {
+                path: std::env::var_os("PATH").unwrap_or_default(),
+                library_path: std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default(),
+                preload: std::env::var_os("LD_PRELOAD").unwrap_or_default(),
+                directory: std::env::current_dir().ok(),
+            };
+            beneath::root("/").and_then(|root| {
+                let file = std::path::absolute(&command.file)?;
+                libraries::of_path(root, &file, &environment)
+            })
+        }
+        _ => libraries::running(EXECUTABLES).map(|running| running.files),
+    };
+    // What cannot be found now is learned when it is met.
+    if let Ok(files) = files {
+        learner.prepare(files, !matches!(settings.target, Target::Command(_)));
+    }
+}
+
 /// The maps that user space works with.
 struct Bpf {
     ring: RingBuf<MapData>,
@@ -340,8 +374,9 @@ impl Threads {
         learner: Learner,
         shared: &Arc<Shared>,
         modules: &Arc<Modules>,
+        samples_a_second: u64,
     ) -> io::Result<Self> {
-        let count = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
+        let count = workers(samples_a_second);
         let mut senders = Vec::new();
         let mut workers = Vec::new();
         for number in 0..count {
@@ -403,6 +438,14 @@ impl Threads {
         }
         Ok((ledger, received))
     }
+}
+
+/// How many workers such a rate needs: one is woken less often than two.
+fn workers(samples_a_second: u64) -> usize {
+    const EACH: u64 = 2000;
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let wanted = usize::try_from(samples_a_second.div_ceil(EACH)).unwrap_or(usize::MAX);
+    wanted.clamp(1, cpus.min(4))
 }
 
 /// A worker's thread.
@@ -572,13 +615,19 @@ fn possible_cpus() -> u32 {
     last.map_or(1, |last: u32| last + 1)
 }
 
+/// Samples a second of a machine without an idle CPU.
+fn a_second(settings: &Settings) -> u64 {
+    settings.cpus.0.len() as u64 * u64::from(settings.frequency)
+}
+
 /// Bytes of the ring: half a second of samples, between 1 and 64 MiB.
 fn ring_bytes(settings: &Settings) -> u32 {
     if let Some(Fault::RingBytes(bytes)) = faults::asked() {
         return bytes;
     }
-    let a_second = settings.cpus.0.len() as u64 * u64::from(settings.frequency) * SAMPLE_BYTES;
-    (a_second / 2).clamp(1 << 20, 64 << 20).next_power_of_two() as u32
+    (a_second(settings) * SAMPLE_BYTES / 2)
+        .clamp(1 << 20, 64 << 20)
+        .next_power_of_two() as u32
 }
 
 /// Inode number of our pid namespace.
@@ -598,12 +647,6 @@ fn raise_limits() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
-}
-
-/// When memory is short, we die before those we watch. After the command's start: it is not to
-/// inherit this.
-fn be_the_first_to_go() {
-    let _ = std::fs::write("/proc/self/oom_score_adj", "900");
 }
 
 fn pass_on(pid: u32, signal: i32) {

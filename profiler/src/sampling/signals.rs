@@ -13,11 +13,15 @@ pub enum Signal {
 }
 
 /// A descriptor that becomes readable when one of the signals came.
-pub struct Signals(OwnedFd);
+pub struct Signals {
+    fd: OwnedFd,
+    /// The mask that rprof was started with.
+    before: libc::sigset_t,
+}
 
 impl Signals {
-    /// Blocks the signals in this thread, and so in those it starts later; `std::process::Command`
-    /// gives a child an empty mask again.
+    /// Blocks the signals in this thread, and so in those it starts later. A child inherits that:
+    /// give it back [`Signals::before`].
     ///
     /// # Errors
     /// Those of the system calls.
@@ -29,7 +33,8 @@ impl Signals {
             for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGCHLD] {
                 libc::sigaddset(&mut set, signal);
             }
-            let error = libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+            let mut before = std::mem::zeroed();
+            let error = libc::pthread_sigmask(libc::SIG_BLOCK, &set, &mut before);
             if error != 0 {
                 return Err(io::Error::from_raw_os_error(error));
             }
@@ -37,8 +42,16 @@ impl Signals {
             if fd < 0 {
                 return Err(io::Error::last_os_error());
             }
-            Ok(Self(OwnedFd::from_raw_fd(fd)))
+            Ok(Self {
+                fd: OwnedFd::from_raw_fd(fd),
+                before,
+            })
         }
+    }
+
+    /// The mask that rprof was started with.
+    pub fn before(&self) -> libc::sigset_t {
+        self.before
     }
 
     /// The next signal, waiting up to `timeout` for one (`None`: as long as it takes).
@@ -48,7 +61,7 @@ impl Signals {
     pub fn next(&self, timeout: Option<std::time::Duration>) -> io::Result<Option<Signal>> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
         match poll(&mut fds, timeout.as_ref()) {
             Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(None),
             Ok(_) => {}
@@ -58,7 +71,7 @@ impl Signals {
         let len = size_of::<libc::signalfd_siginfo>();
         // SAFETY: the kernel writes one whole record or none; all zeros are a valid one.
         let (read, info) = unsafe {
-            let read = libc::read(self.0.as_raw_fd(), info.as_mut_ptr().cast(), len);
+            let read = libc::read(self.fd.as_raw_fd(), info.as_mut_ptr().cast(), len);
             (read, info.assume_init())
         };
         if read != len as isize {

@@ -114,7 +114,15 @@ impl Worker {
             }
         } else if let Some((sample, words)) = take::<Sample>(record) {
             self.samples += 1;
-            if std::env::var_os("RPROF_DBG").is_some() { eprintln!("DBG {} {} {} {}", String::from_utf8_lossy(&sample.task.comm).trim_end_matches('\0'), sample.spent, sample.user_words, sample.end); }
+            if std::env::var_os("RPROF_DBG").is_some() {
+                eprintln!(
+                    "DBG {} {} {} {}",
+                    String::from_utf8_lossy(&sample.task.comm).trim_end_matches('\0'),
+                    sample.spent,
+                    sample.user_words,
+                    sample.end
+                );
+            }
             if faults::asked() == Some(Fault::WorkerPanic(self.samples)) {
                 std::panic::panic_any("a fault that was asked for");
             }

@@ -1,0 +1,25 @@
+//! Our own memory: small, and there when the machine swaps.
+
+/// Allocations from this size on are given back to the kernel when they are freed: what is read of
+/// a large library must not stay with us.
+const LARGE: i32 = 128 << 10;
+/// Arenas of the allocator: each keeps what was freed in it.
+const ARENAS: i32 = 2;
+
+/// Makes our own pages stay in memory once they are there, and the allocator give back what it can.
+/// Neither is promised to work; nothing depends on it.
+pub fn prepare() {
+    // SAFETY: only settings of the allocator and of our own pages.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE);
+        libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+        libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT);
+    }
+}
+
+/// When memory is short, we die before those we watch. After the command's start: it is not to
+/// inherit this.
+pub fn be_the_first_to_go() {
+    let _ = std::fs::write("/proc/self/oom_score_adj", "900");
+}

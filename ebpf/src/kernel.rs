@@ -65,6 +65,8 @@ kernel_layout! {
     mm_root: "mm_struct"."mm_mt.ma_root";
     /// `mm_struct.mm_lock_seq`, where it is a sequence count (6.12)
     mm_lock_seq: "mm_struct"."mm_lock_seq.sequence";
+    /// `mm_struct.start_code`: 0 until an `exec` is done
+    mm_start_code: "mm_struct"."start_code";
     /// `mm_struct.context.vdso`
     mm_vdso: "mm_struct"."context.vdso";
     /// `vm_area_struct.vm_start`

@@ -217,7 +217,7 @@ pub struct Slice {
 /// Bytes of a slice at most; a sample sends up to [`MAX_SLICES`] of them.
 pub const SLICE_BYTES: u32 = 4096;
 /// See [`SLICE_BYTES`].
-pub const MAX_SLICES: u32 = 32;
+pub const MAX_SLICES: u32 = 48;
 
 /// The executable mappings of a process at one sample.
 #[repr(C)]

@@ -6,9 +6,9 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated as helpers;
 use aya_ebpf::programs::PerfEventContext;
 
-use super::config::config;
+use super::config::{config, offset};
 use super::maps::{GENERATION, state};
-use super::memory::{at, now};
+use super::memory::{at, kernel_u64, now};
 use super::state::{MAX_FRAMES, MAX_KERNEL_FRAMES, Phase, State};
 use super::{account, mapping, naming, native, output, slice, stack, task};
 use crate::identity::task_flags;
@@ -115,6 +115,11 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
         (*state).sample.flags = 0;
         (*state).unnamed_count = 0;
         if (*state).mm == 0 {
+            return;
+        }
+        // An `exec` has replaced the memory, but the registers are still those of the old program:
+        // there is no user side yet.
+        if kernel_u64((*state).mm + offset!(mm_start_code)) == 0 {
             return;
         }
         let regs = helpers::bpf_task_pt_regs(current.cast_mut().cast()) as *const u8;

@@ -1,10 +1,18 @@
 //! What the profile's own comments say: with what it was made, and its ledger, so that a file found
 //! years later still tells what is missing from it. Plain data comes in, lines leave.
 
+use std::cmp::Reverse;
+
 use rprof_ebpf::ledger::Column;
 
 use super::check::Machine;
+use super::plain;
 use super::summary::SummaryData;
+
+/// Processes that have a line of their own, those with most ticks first.
+const PROCESSES: usize = 200;
+/// Characters of a process's name.
+const NAME: usize = 16;
 
 /// The comments, one line each: `name: value`, then `ledger: column: ticks`.
 pub fn comments(machine: &Machine, data: &SummaryData) -> Vec<String> {
@@ -31,6 +39,21 @@ pub fn comments(machine: &Machine, data: &SummaryData) -> Vec<String> {
     }
     for (end, n) in &ledger.truncated {
         lines.push(format!("ledger: truncated at {}: {n}", end.reason()));
+    }
+    let mut processes: Vec<_> = ledger.processes.iter().collect();
+    processes.sort_by_key(|(row, process)| (Reverse(process.counts.total()), row.pid, row.start));
+    for (row, process) in processes.iter().take(PROCESSES) {
+        let columns: Vec<String> = Column::ALL
+            .iter()
+            .map(|&column| (column, process.counts.get(column)))
+            .filter(|(_, n)| *n > 0)
+            .map(|(column, n)| format!("{n} {}", column.name()))
+            .collect();
+        let name = plain(&process.comm, NAME);
+        lines.push(format!("ledger: process {} {name}: {}", row.pid, columns.join(", ")));
+    }
+    if let Some(more) = processes.len().checked_sub(PROCESSES).filter(|&n| n > 0) {
+        lines.push(format!("ledger: processes not listed: {more}"));
     }
     lines
 }

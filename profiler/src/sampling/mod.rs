@@ -15,6 +15,7 @@ pub mod faults;
 pub mod kernel_layout;
 pub mod labels;
 pub mod learner;
+pub mod live;
 pub mod losses;
 pub mod memory;
 pub mod modules;

@@ -87,17 +87,12 @@ impl Reader {
         }
     }
 
-    /// Reads until `stop` becomes readable, then what is left; `progress` is told of each round how
-    /// many samples came so far. Returns the account of what was lost here, and how many samples
-    /// the ring gave.
+    /// Reads until `stop` becomes readable, then what is left. Returns the account of what was lost
+    /// here, and how many samples the ring gave.
     ///
     /// # Errors
     /// Those of `poll`.
-    pub fn run(
-        mut self,
-        stop: OwnedFd,
-        mut progress: impl FnMut(u64),
-    ) -> io::Result<(Ledger, u64)> {
+    pub fn run(mut self, stop: OwnedFd) -> io::Result<(Ledger, u64)> {
         let timeout = Timespec {
             tv_sec: 0,
             tv_nsec: INTERVAL.as_nanos() as i64,
@@ -115,7 +110,6 @@ impl Reader {
                 !fds[1].revents().is_empty()
             };
             self.drain();
-            progress(self.samples);
             if last {
                 return Ok((self.losses.into_ledger(), self.samples));
             }

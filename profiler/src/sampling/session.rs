@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitStatus;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,10 +15,13 @@ use rprof_ebpf::select::{Config, Select, target};
 use rprof_symbolize::beneath;
 use rprof_symbolize::libraries::{self, Environment};
 
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
 use super::child;
 use super::events::{Clock, Events};
 use super::faults::{self, Fault};
 use super::learner::{Learner, ModuleMaps};
+use super::live::Live;
 use super::modules::Modules;
 use super::names::Named;
 use super::programs::{self, Programs, Setup};
@@ -36,7 +38,7 @@ use crate::cli::settings::{Event, OnFault, Reads, Settings, Target};
 use crate::ledger::{Ledger, ProcessRow};
 use crate::profile::{Limits, Profile};
 use crate::report::check::Machine;
-use crate::report::progress::{Progress, ProgressLine};
+use crate::report::progress::ProgressLine;
 
 /// A tick of the programs ends after this time.
 const TICK: Duration = Duration::from_micros(250);
@@ -125,6 +127,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         })),
         modules: modules.clone(),
         mark_faults: settings.on_fault == OnFault::Mark,
+        live: Live::default(),
         selection: selection(settings)?,
         reader,
     });
@@ -159,6 +162,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
 
     let mut progress = ProgressLine::new(settings);
     let deadline = settings.duration.map(|duration| began + duration);
+    let mut processes = pidfds(settings);
     let mut ended = None;
     let mut stops = 0;
     loop {
@@ -168,7 +172,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         }
         let wait = deadline.map_or(LOOK, |deadline| LOOK.min(deadline - now));
         let signal = signals
-            .next(Some(wait))
+            .next(Some(wait), &mut processes)
             .map_err(|error| failed("watch for signals", &error))?;
         match (signal, &mut command) {
             (Some(Signal::Stop(number)), Some((child, _))) => {
@@ -197,14 +201,10 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         if settings.new_cpus {
             follow_cpus(&mut events, sample);
         }
-        if let Target::Pids { pids, .. } = &settings.target
-            && pids
-                .iter()
-                .all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists())
-        {
+        if matches!(settings.target, Target::Pids { .. }) && processes.is_empty() {
             break;
         }
-        progress.draw(&threads.progress(began.elapsed(), &shared));
+        progress.draw(&shared.live.progress(began.elapsed()));
     }
     progress.clear();
     abort_at_next(signals, 1u32.saturating_sub(stops));
@@ -302,27 +302,24 @@ fn load(settings: &Settings, machine: &Machine) -> Result<Programs, Failure> {
     })
 }
 
-/// Learns what is known to run before the first tick.
+/// Learns what is known to run before the first tick. What cannot be found now is learned when it
+/// is met.
 fn prepare(learner: &mut Learner, settings: &Settings) {
-    let files = match &settings.target {
-        Target::Command(command) => {
-            let environment = Environment {
-                path: std::env::var_os("PATH").unwrap_or_default(),
-                library_path: std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default(),
-                preload: std::env::var_os("LD_PRELOAD").unwrap_or_default(),
-                directory: std::env::current_dir().ok(),
-            };
-            beneath::root("/").and_then(|root| {
-                let file = std::path::absolute(&command.file)?;
-                libraries::of_path(root, &file, &environment)
-            })
-        }
-        _ => libraries::running(EXECUTABLES).map(|running| running.files),
-    };
-    // What cannot be found now is learned when it is met.
-    if let Ok(files) = files {
-        learner.prepare(files, !matches!(settings.target, Target::Command(_)));
+    if let Target::Command(command) = &settings.target {
+        let environment = Environment {
+            path: std::env::var_os("PATH").unwrap_or_default(),
+            library_path: std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default(),
+            preload: std::env::var_os("LD_PRELOAD").unwrap_or_default(),
+            directory: std::env::current_dir().ok(),
+        };
+        let files = beneath::root("/").and_then(|root| {
+            let file = std::path::absolute(&command.file)?;
+            libraries::of_path(root, &file, &environment)
+        });
+        learner.prepare(files.unwrap_or_default(), false);
     }
+    let running = libraries::running(EXECUTABLES).unwrap_or_default();
+    learner.prepare(running.files, true);
 }
 
 /// The maps that user space works with.
@@ -364,7 +361,6 @@ struct Threads {
     reader: JoinHandle<io::Result<(Ledger, u64)>>,
     learner: JoinHandle<Ledger>,
     workers: Vec<JoinHandle<Ledger>>,
-    samples: Arc<AtomicU64>,
 }
 
 impl Threads {
@@ -401,26 +397,15 @@ impl Threads {
                 learner: lessons,
             },
         );
-        let samples = Arc::new(AtomicU64::new(0));
-        let seen = samples.clone();
         let reader = std::thread::Builder::new()
             .name("rprof-reader".into())
-            .spawn(move || reader.run(stopped, |n| seen.store(n, Ordering::Relaxed)))?;
+            .spawn(move || reader.run(stopped))?;
         Ok(Self {
             stop,
             reader,
             learner,
             workers,
-            samples,
         })
-    }
-
-    fn progress(&self, elapsed: Duration, _shared: &Shared) -> Progress {
-        Progress {
-            elapsed,
-            samples: self.samples.load(Ordering::Relaxed),
-            ..Progress::default()
-        }
     }
 
     /// Stops in the order of the flow: nothing that is under way is lost.
@@ -566,6 +551,17 @@ fn wanted_processes(settings: &Settings) -> Vec<(u32, u32)> {
     }
 }
 
+/// Descriptors that become readable when the processes that were asked for end.
+fn pidfds(settings: &Settings) -> Vec<OwnedFd> {
+    let Target::Pids { pids, .. } = &settings.target else {
+        return Vec::new();
+    };
+    pids.iter()
+        .filter_map(|&pid| Pid::from_raw(i32::try_from(pid).ok()?))
+        .filter_map(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+        .collect()
+}
+
 fn selection(settings: &Settings) -> Result<Selection, Failure> {
     let Target::All { cgroup, comm } = &settings.target else {
         return Ok(Selection::default());
@@ -659,7 +655,7 @@ fn pass_on(pid: u32, signal: i32) {
 fn abort_at_next(signals: Signals, mut patience: u32) {
     let watch = move || {
         loop {
-            match signals.next(None) {
+            match signals.next(None, &mut Vec::new()) {
                 Ok(Some(Signal::Stop(number))) if patience == 0 => abort(number),
                 Ok(Some(Signal::Stop(_))) => patience -= 1,
                 Ok(_) => {}

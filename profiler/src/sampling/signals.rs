@@ -54,18 +54,31 @@ impl Signals {
         self.before
     }
 
-    /// The next signal, waiting up to `timeout` for one (`None`: as long as it takes).
+    /// The next signal, waiting up to `timeout` for one (`None`: as long as it takes), or until one of
+    /// the processes ends; those are taken off the list.
     ///
     /// # Errors
     /// Those of `poll` and `read`.
-    pub fn next(&self, timeout: Option<std::time::Duration>) -> io::Result<Option<Signal>> {
+    pub fn next(
+        &self,
+        timeout: Option<std::time::Duration>,
+        processes: &mut Vec<OwnedFd>,
+    ) -> io::Result<Option<Signal>> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        let watched = std::iter::once(&self.fd).chain(processes.iter());
+        let mut fds: Vec<PollFd<'_>> =
+            watched.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         match poll(&mut fds, timeout.as_ref()) {
             Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(None),
             Ok(_) => {}
             Err(error) => return Err(error.into()),
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let mut ended = ready.iter().skip(1);
+        processes.retain(|_| !ended.next().copied().unwrap_or(false));
+        if !ready.first().copied().unwrap_or(false) {
+            return Ok(None);
         }
         let mut info = std::mem::MaybeUninit::<libc::signalfd_siginfo>::zeroed();
         let len = size_of::<libc::signalfd_siginfo>();

@@ -19,6 +19,7 @@ use rprof_symbolize::runtimes::Code;
 use super::cgroup::Cgroups;
 use super::faults::{self, Fault};
 use super::labels::{self, Names};
+use super::live::Live;
 use super::losses::Losses;
 use super::modules::Modules;
 use super::reading::Reader;
@@ -42,6 +43,8 @@ pub struct Shared {
     pub modules: Arc<Modules>,
     /// `--on-fault mark`.
     pub mark_faults: bool,
+    /// Figures for the progress line.
+    pub live: Live,
     /// `--cgroup`, `--comm`.
     pub selection: Selection,
     /// Who reads names in user space, if anybody may.
@@ -114,15 +117,6 @@ impl Worker {
             }
         } else if let Some((sample, words)) = take::<Sample>(record) {
             self.samples += 1;
-            if std::env::var_os("RPROF_DBG").is_some() {
-                eprintln!(
-                    "DBG {} {} {} {}",
-                    String::from_utf8_lossy(&sample.task.comm).trim_end_matches('\0'),
-                    sample.spent,
-                    sample.user_words,
-                    sample.end
-                );
-            }
             if faults::asked() == Some(Fault::WorkerPanic(self.samples)) {
                 std::panic::panic_any("a fault that was asked for");
             }
@@ -145,7 +139,7 @@ impl Worker {
             Some(since) => self.sample(&waiting.sample, &waiting.words, Some(since)),
             None => {
                 let why = self.why_unnamed(&waiting);
-                self.losses.add(&waiting.sample, why);
+                self.account(&waiting.sample, why);
             }
         }
     }
@@ -199,17 +193,17 @@ impl Worker {
                 .checked_add(user)
                 .and_then(|end| words.get(kernel..end)),
         ) else {
-            return self.losses.add(sample, Column::Malformed);
+            return self.account(sample, Column::Malformed);
         };
         if !self.selected(sample) {
-            return self.losses.add(sample, Column::NotSelected);
+            return self.account(sample, Column::NotSelected);
         }
         let end = End::ALL
             .get(sample.end as usize)
             .copied()
             .unwrap_or(End::NoUser);
         if end == End::WouldFault && !self.shared.mark_faults {
-            return self.losses.add(sample, Column::WouldFault);
+            return self.account(sample, Column::WouldFault);
         }
         let missing = self.build(sample, kernel, user);
         if !missing.is_empty() {
@@ -288,7 +282,7 @@ impl Worker {
 
     fn wait(&mut self, sample: &Sample, words: &[u64], since: Instant) {
         if self.waiting.len() >= MAX_WAITING {
-            return self.losses.add(sample, Column::QueueFull);
+            return self.account(sample, Column::QueueFull);
         }
         self.waiting.push(Waiting {
             since,
@@ -344,13 +338,14 @@ impl Worker {
             Err(_) => Added::Full,
         };
         if added == Added::Full {
-            return self.losses.add(sample, Column::MemoryFull);
+            return self.account(sample, Column::MemoryFull);
         }
         if column == Column::Truncated {
             *self.losses.ledger().truncated.entry(end).or_default() += 1;
         }
+        self.shared.live.sample(&labels.comm);
         self.losses.ledger().left_out += left_out;
-        self.losses.add(sample, column);
+        self.account(sample, column);
     }
 
     fn labels(&mut self, sample: &Sample) -> Labels {
@@ -374,5 +369,12 @@ impl Worker {
         let cgroup = self.cgroups.get(sample.task.cgroup);
         let comm = self.names.get(&sample.task.comm);
         selection.wants(&comm, cgroup.as_deref())
+    }
+
+    fn account(&mut self, sample: &Sample, column: Column) {
+        if column.is_loss() {
+            self.shared.live.loss();
+        }
+        self.losses.add(sample, column);
     }
 }

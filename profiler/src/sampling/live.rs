@@ -1,0 +1,50 @@
+//! Figures of the recording as it goes, for the progress line.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::report::progress::Progress;
+
+/// Programs that are shown.
+const BUSIEST: usize = 3;
+
+/// What workers have done so far.
+#[derive(Debug, Default)]
+pub struct Live {
+    samples: AtomicU64,
+    lost: AtomicU64,
+    programs: Mutex<HashMap<Arc<str>, u64>>,
+}
+
+impl Live {
+    /// A sample of a program came into the profile.
+    pub fn sample(&self, program: &Arc<str>) {
+        self.samples.fetch_add(1, Ordering::Relaxed);
+        if let Ok(mut programs) = self.programs.lock() {
+            *programs.entry(program.clone()).or_default() += 1;
+        }
+    }
+
+    /// A sample was lost.
+    pub fn loss(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How it stands.
+    pub fn progress(&self, elapsed: Duration) -> Progress {
+        let mut busiest: Vec<(String, u64)> = match self.programs.lock() {
+            Ok(programs) => programs.iter().map(|(name, &n)| (name.to_string(), n)).collect(),
+            Err(_) => Vec::new(),
+        };
+        busiest.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        busiest.truncate(BUSIEST);
+        Progress {
+            elapsed,
+            samples: self.samples.load(Ordering::Relaxed),
+            lost: self.lost.load(Ordering::Relaxed),
+            busiest,
+        }
+    }
+}

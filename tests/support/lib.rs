@@ -11,6 +11,7 @@
 //! | [`statistics`] | how far a sampled figure may be from the true one |
 //! | [`machine`] | root, the CPUs, and having them to oneself |
 //! | [`python`] | the interpreters to test with |
+//! | [`usage`] | CPU time of processes, from the kernel |
 
 pub mod ledger;
 pub mod machine;
@@ -20,3 +21,4 @@ pub mod rprof;
 pub mod scratch;
 pub mod statistics;
 pub mod target;
+pub mod usage;

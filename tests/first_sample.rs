@@ -1,0 +1,145 @@
+//! Promise: the first sample of a process nobody has seen is complete and named, and none of its
+//! CPU time is missing, however short it lives.
+
+use std::process::Command;
+
+use rprof_tests::machine;
+use rprof_tests::profile::{Profile, Stack};
+use rprof_tests::python;
+use rprof_tests::rprof::Rprof;
+use rprof_tests::scratch::{Scratch, source_file};
+use rprof_tests::statistics::{Chance, count_bound};
+use rprof_tests::usage::{Usage, start};
+use rustix::process::Signal;
+
+const HERTZ: f64 = 199.0;
+const PROGRAMS: usize = 40;
+
+/// Profiles the machine while the programs run one after the other.
+fn record(scratch: &Scratch, commands: Vec<Command>) -> (Vec<Usage>, Profile) {
+    let mut running = Rprof::new(scratch, ["--all", "-F", "199"]).start();
+    running.wait_until_sampling();
+    let usages = commands
+        .into_iter()
+        .map(|mut command| start(&mut command).finish())
+        .collect();
+    running.signal(Signal::INT);
+    (usages, running.finish().ok())
+}
+
+/// How long each program burns: 30 to 200 ms.
+fn milliseconds() -> impl Iterator<Item = String> {
+    let mut chance = Chance(42);
+    std::iter::repeat_with(move || (30 + chance.next(171)).to_string())
+}
+
+/// All samples of the programs, against the CPU time that the kernel says they used.
+fn all_is_seen<'a>(usages: &[Usage], profile: &'a Profile) -> Vec<&'a Stack> {
+    let stacks: Vec<&Stack> = profile
+        .stacks
+        .iter()
+        .filter(|s| usages.iter().any(|u| u.pid == s.pid))
+        .collect();
+    let n: u64 = stacks.iter().map(|stack| stack.count).sum();
+    let seconds: f64 = usages.iter().map(|usage| usage.cpu.as_secs_f64()).sum();
+    let expected = seconds * HERTZ;
+    println!("{n} samples, {expected:.0} expected");
+    assert!(
+        (n as f64 - expected).abs() <= count_bound(expected),
+        "{n} samples, {expected:.0} expected: {:?}",
+        profile.ledger
+    );
+    stacks
+}
+
+/// Complete, and every frame that has to have a name has one.
+fn whole_and_named(stacks: &[&Stack], must_be_named: impl Fn(&str) -> bool) {
+    let bad: Vec<&&Stack> = stacks
+        .iter()
+        .filter(|stack| {
+            let unnamed =
+                |f: &&rprof_tests::profile::Frame| !f.is_named() && must_be_named(&f.module);
+            !stack.is_complete() || stack.frames.iter().find(unnamed).is_some()
+        })
+        .collect();
+    let n: u64 = bad.iter().map(|stack| stack.count).sum();
+    let shown: String = bad.iter().take(5).map(|stack| stack.text()).collect();
+    assert!(
+        bad.is_empty(),
+        "{n} samples are not complete or not named:\n{shown}"
+    );
+}
+
+#[test]
+fn of_binaries_nobody_has_seen() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let commands = milliseconds().take(PROGRAMS).enumerate().map(|(n, time)| {
+        let unique = format!("-DUNIQUE=\"{n} of {}\"", std::process::id());
+        let mut command = Command::new(scratch.cc(
+            "short.c",
+            &format!("short-{n}"),
+            &["-O2", "-g", "-fno-optimize-sibling-calls", &unique],
+        ));
+        command.arg(time);
+        command
+    });
+    let commands = commands.collect();
+    let (usages, profile) = record(&scratch, commands);
+    let stacks = all_is_seen(&usages, &profile);
+    // libc may be stripped: what it does not export has no name.
+    whole_and_named(&stacks, |module| module.contains("/short-"));
+    let mut burning = 0;
+    for stack in stacks.iter().filter(|stack| stack.has("burn")) {
+        let chain: Vec<&str> = stack
+            .from("burn")
+            .expect("it has")
+            .iter()
+            .map(|f| f.function.as_str())
+            .collect();
+        assert_eq!(chain[..3], ["burn", "outer", "main"], "{}", stack.text());
+        assert_eq!(chain.last(), Some(&"_start"), "{}", stack.text());
+        burning += stack.count;
+    }
+    // Nearly all that they do is burning; the rest is their start and end.
+    let n: u64 = stacks.iter().map(|stack| stack.count).sum();
+    assert!(
+        burning * 10 >= n * 9,
+        "{burning} of {n} samples are in burn"
+    );
+}
+
+#[test]
+fn of_short_python_processes() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let interpreter = python::system();
+    // One that runs when sampling begins: from then on the interpreter is known.
+    let script = scratch.write("known.py", "print('ready', flush=True); input()");
+    let known = rprof_tests::target::Target::start(&mut interpreter.command(&script));
+    let commands = milliseconds().take(PROGRAMS).map(|time| {
+        let mut command = interpreter.command(&source_file("short.py"));
+        command.arg(time);
+        command
+    });
+    let commands = commands.collect();
+    let (usages, profile) = record(&scratch, commands);
+    drop(known);
+    let stacks = all_is_seen(&usages, &profile);
+    whole_and_named(&stacks, str::is_empty);
+    let mut burning = 0;
+    for stack in stacks
+        .iter()
+        .filter(|s| s.interpreted().any(|f| f.function == "burn"))
+    {
+        let chain: Vec<&str> = stack.interpreted().map(|f| f.function.as_str()).collect();
+        assert_eq!(chain, ["burn", "outer", "<module>"], "{}", stack.text());
+        burning += stack.count;
+    }
+    // The start of an interpreter takes 10 to 20 ms of each.
+    let n: u64 = stacks.iter().map(|stack| stack.count).sum();
+    assert!(
+        burning * 10 >= n * 7,
+        "{burning} of {n} samples are in burn"
+    );
+}

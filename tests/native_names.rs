@@ -1,0 +1,380 @@
+//! Promise: native and kernel functions have the names, files and lines that their users know them
+//! by, wherever they are written down; what has no name gets nobody else's.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rprof_tests::machine;
+use rprof_tests::profile::{Frame, KERNEL, Profile, Stack};
+use rprof_tests::rprof::{Rprof, binary};
+use rprof_tests::scratch::{OPTIMIZED, Scratch, finish, source_file};
+use rprof_tests::statistics::count_bound;
+
+const HERTZ: f64 = 199.0;
+/// CPU seconds of each program; some 200 samples.
+const SECONDS: &str = "1";
+
+/// The flags of `names.c`, and the library that it is linked with.
+fn names(scratch: &Scratch, more: &[&str]) -> PathBuf {
+    scratch.cc(
+        "library.c",
+        "liblibrary.so",
+        &["-O2", "-g", "-shared", "-fPIC"],
+    );
+    let library = scratch.file("liblibrary.so");
+    let library = library.to_str().expect("a plain path");
+    let keep = [
+        "-fno-optimize-sibling-calls",
+        "-Wl,-z,lazy",
+        "-fcf-protection=none",
+    ];
+    scratch.cc(
+        "names.c",
+        "names",
+        &[OPTIMIZED, &keep, &[library], more].concat(),
+    )
+}
+
+fn record(scratch: &Scratch, program: &Path, args: &[&str]) -> Profile {
+    let run = Rprof::new(scratch, ["--"]).arg(program).args(args).run();
+    run.ok()
+}
+
+/// The line of a source in `targets/` that holds a text.
+fn line_of(source: &str, text: &str) -> i64 {
+    let whole = std::fs::read_to_string(source_file(source)).expect("a source");
+    let at = whole.lines().position(|line| line.contains(text));
+    at.expect("a line with that text") as i64 + 1
+}
+
+/// Fails unless about all samples of the program are of the stacks that fit, and complete.
+fn nearly_all(profile: &Profile, fits: impl Fn(&Stack) -> bool) {
+    let n = profile.count(|stack| stack.is_complete() && fits(stack)) as f64;
+    let expected = HERTZ * SECONDS.parse::<f64>().expect("a number");
+    let other: String = profile
+        .stacks
+        .iter()
+        .filter(|s| !s.is_complete() || !fits(s))
+        .take(3)
+        .map(Stack::text)
+        .collect();
+    assert!(
+        (n - expected).abs() <= count_bound(expected),
+        "{n} of {expected} samples; others are:\n{other}{:?}",
+        profile.ledger
+    );
+}
+
+fn functions<'a>(frames: impl Iterator<Item = &'a Frame>) -> Vec<&'a str> {
+    frames.map(|frame| frame.function.as_str()).collect()
+}
+
+/// User frames, leaf first, to main.
+fn to_main(stack: &Stack) -> Vec<&str> {
+    let mut names = functions(stack.user());
+    if let Some(main) = names.iter().position(|&name| name == "main") {
+        names.truncate(main + 1);
+    }
+    names
+}
+
+#[test]
+fn inlined_functions_are_lines_of_one_location() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let profile = record(&scratch, &names(&scratch, &[]), &["inline", SECONDS]);
+    let expected = [
+        ("square", None, true),
+        ("sum_of_squares", Some("// line of sum_of_squares"), true),
+        ("looping", Some("// line of looping"), false),
+        ("main", None, false),
+    ];
+    let whole = |stack: &Stack| {
+        stack
+            .user()
+            .zip(&expected)
+            .all(|(frame, &(function, line, inlined))| {
+                frame.function == function
+                    && frame.inlined == inlined
+                    && frame.file == source_file("names.c").to_string_lossy()
+                    && line.is_none_or(|text| frame.line == line_of("names.c", text))
+            })
+    };
+    nearly_all(&profile, |stack| to_main(stack).len() > 2);
+    // Where the loop itself was hit, the leaf is an outer function: but mostly it is the square.
+    let n = profile.count(|stack| stack.is_complete() && whole(stack));
+    let all = profile.samples();
+    let other = profile.stacks.iter().find(|s| !whole(s)).map(Stack::text);
+    assert!(
+        n * 10 >= all * 6,
+        "{n} of {all} stacks; another: {}",
+        other.unwrap_or_default()
+    );
+
+    let run = Rprof::new(&scratch, ["--no-inline", "--"]).arg(scratch.file("names"));
+    let profile = run.args(["inline", SECONDS]).run().ok();
+    nearly_all(&profile, |stack| {
+        to_main(stack).ends_with(&["looping", "main"])
+    });
+    assert_eq!(profile.count(|s| s.frames.iter().any(|f| f.inlined)), 0);
+    assert_eq!(profile.count(|s| s.has("square")), 0);
+}
+
+#[test]
+fn cxx_is_demangled() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let flags = [OPTIMIZED, &["-fno-optimize-sibling-calls"]].concat();
+    let program = scratch.cc("names.cc", "names-cc", &flags);
+    let profile = record(&scratch, &program, &[SECONDS]);
+    nearly_all(&profile, |stack| {
+        let names = to_main(stack);
+        let string = ["std::string", "std::__cxx11::basic_string<char"];
+        let shelf = |name: &str, method: &str| {
+            string
+                .iter()
+                .any(|string| name.contains(&format!("warehouse::Shelf<{string}")))
+                && name.contains(method)
+                && !name.contains("_ZN")
+        };
+        let Some([call, fill, run, "main"]) = names.last_chunk() else {
+            return false;
+        };
+        shelf(call, "operator()(")
+            && shelf(fill, "fill<int>(int)")
+            && run.starts_with("main::{lambda(int)")
+    });
+}
+
+#[test]
+fn rust_is_demangled_without_hashes() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = scratch.rustc("names.rs", "names-rust", &["-Cforce-frame-pointers=no"]);
+    let profile = record(&scratch, &program, &[SECONDS]);
+    nearly_all(&profile, |stack| {
+        let names = functions(stack.user());
+        let fill = |name: &&str| name.contains("Shelf<u32>") && name.contains("Fill>::fill");
+        let hash = |name: &&str| {
+            name.rsplit_once("::h").is_some_and(|(_, hex)| {
+                hex.len() == 16 && hex.bytes().all(|b| b.is_ascii_hexdigit())
+            })
+        };
+        names.iter().any(fill) && names.contains(&"names::main") && !names.iter().any(hash)
+    });
+}
+
+/// Takes a program's debug information out of it, into `debug`.
+fn strip(program: &Path, debug: &Path) {
+    finish(
+        Command::new("objcopy")
+            .arg("--only-keep-debug")
+            .arg(program)
+            .arg(debug),
+    );
+    finish(Command::new("strip").arg("--strip-all").arg(program));
+}
+
+fn stripped_has_names(profile: &Profile) {
+    let line = line_of("names.c", "// line of looping");
+    nearly_all(profile, |stack| {
+        stack
+            .user()
+            .any(|f| f.function == "looping" && f.line == line)
+            && stack.has("main")
+    });
+}
+
+#[test]
+fn a_stripped_program_has_the_names_of_its_debug_link() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = names(&scratch, &["-Wl,--build-id=none"]);
+    let debug = scratch.file("names.debug");
+    strip(&program, &debug);
+    let link = format!("--add-gnu-debuglink={}", debug.display());
+    finish(Command::new("objcopy").arg(link).arg(&program));
+    stripped_has_names(&record(&scratch, &program, &["inline", SECONDS]));
+
+    // Below `.debug`, the other place that debuggers look in; and without it, there are no names.
+    let folder = scratch.file(".debug");
+    std::fs::create_dir(&folder).expect("a folder in ours");
+    std::fs::rename(&debug, folder.join("names.debug")).expect("our own file");
+    stripped_has_names(&record(&scratch, &program, &["inline", SECONDS]));
+    std::fs::remove_file(folder.join("names.debug")).expect("our own file");
+    let profile = record(&scratch, &program, &["inline", SECONDS]);
+    nearly_all(&profile, |stack| {
+        stack.user().any(|f| f.function.starts_with("names+0x")) && !stack.has("looping")
+    });
+}
+
+#[test]
+fn a_stripped_program_has_the_names_of_its_build_id() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = names(&scratch, &["-Wl,--build-id=sha1"]);
+    let debug = scratch.file("by-build-id");
+    strip(&program, &debug);
+    let notes = finish(Command::new("readelf").arg("-n").arg(&program));
+    let id = notes
+        .split("Build ID: ")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next())
+        .expect("a build id");
+    let (first, rest) = id.split_at(2);
+    // In a mount namespace of its own, so that nothing is left behind in the system's folder.
+    let script = format!(
+        "set -e; mount -t tmpfs none /usr/lib/debug; mkdir -p /usr/lib/debug/.build-id/{first}; \
+         cp {} /usr/lib/debug/.build-id/{first}/{rest}.debug; exec \"$@\"",
+        debug.display()
+    );
+    std::fs::create_dir_all("/usr/lib/debug").expect("the folder of debug files");
+    let mut unshare = Command::new("unshare");
+    unshare
+        .args(["--mount", "sh", "-c", &script, "sh"])
+        .arg(binary());
+    let run = Rprof::within(&scratch, unshare);
+    let output = run.output().to_path_buf();
+    let run = run
+        .arg("-o")
+        .arg(output)
+        .arg("--")
+        .arg(&program)
+        .args(["inline", SECONDS])
+        .run();
+    stripped_has_names(&run.ok());
+}
+
+#[test]
+fn stubs_of_the_linkage_table() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let profile = record(&scratch, &names(&scratch, &[]), &["stub", SECONDS]);
+    nearly_all(&profile, |stack| {
+        to_main(stack).ends_with(&["calling_stubs", "main"])
+    });
+    let stubs = profile.count(|stack| {
+        stack
+            .user()
+            .next()
+            .is_some_and(|f| f.function == "library_nothing@plt" && f.module.ends_with("/names"))
+    });
+    assert!(stubs > 5, "{stubs} samples in the stub");
+    let callees = profile.count(|stack| stack.has("library_nothing"));
+    assert!(callees > 5, "{callees} samples in the library");
+}
+
+#[test]
+fn the_vdso() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let profile = record(&scratch, &names(&scratch, &[]), &["clock", SECONDS]);
+    nearly_all(&profile, |stack| {
+        to_main(stack).ends_with(&["asking_for_time", "main"])
+    });
+    let inside = profile.count(|stack| stack.user().any(|f| f.module == "[vdso]"));
+    let named = profile.count(|stack| {
+        let mut frames = stack.user().skip_while(|f| f.module != "[vdso]");
+        frames
+            .next()
+            .is_some_and(|f| f.function.contains("clock_gettime"))
+    });
+    let all = profile.samples();
+    assert!(
+        inside * 2 > all && named * 10 >= inside * 9,
+        "{inside} in the vDSO, {named} named, of {all}"
+    );
+}
+
+#[test]
+fn a_plugin_that_is_loaded_later() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = names(&scratch, &[]);
+    let plugin = scratch.cc("library.c", "plugin.so", &["-O2", "-g", "-shared", "-fPIC"]);
+    let profile = record(
+        &scratch,
+        &program,
+        &["plugin", SECONDS, plugin.to_str().expect("plain")],
+    );
+    nearly_all(&profile, |stack| {
+        let names = to_main(stack);
+        names.ends_with(&["plugin_work", "main"])
+            && stack.user().any(|f| f.module.ends_with("/plugin.so"))
+    });
+}
+
+#[test]
+fn a_library_without_cfi_goes_by_frame_pointer() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = names(&scratch, &[]);
+    let without_cfi = [
+        "-O2",
+        "-shared",
+        "-fPIC",
+        "-fno-asynchronous-unwind-tables",
+        "-fno-unwind-tables",
+        "-fno-omit-frame-pointer",
+    ];
+    let plugin = scratch.cc("library.c", "plugin.so", &without_cfi);
+    let sections = finish(Command::new("readelf").args(["-SW"]).arg(&plugin));
+    assert!(!sections.contains(".debug_frame"), "it has CFI after all");
+    let profile = record(
+        &scratch,
+        &program,
+        &["callback", SECONDS, plugin.to_str().expect("plain")],
+    );
+    nearly_all(&profile, |stack| {
+        to_main(stack).ends_with(&["burning", "plugin_inner", "plugin_call", "main"])
+    });
+    let column = profile.ledger.get("resolved by frame pointer") as f64;
+    assert!(
+        (column - HERTZ).abs() <= count_bound(HERTZ),
+        "{:?}",
+        profile.ledger
+    );
+}
+
+#[test]
+fn the_kernel_and_who_called_it() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = names(&scratch, &[]);
+    let profile = record(&scratch, &program, &["kernel", SECONDS]);
+    nearly_all(&profile, |stack| {
+        to_main(stack).ends_with(&["reading", "main"])
+    });
+    let in_kernel = |stack: &Stack| {
+        let kernel = stack.frames.iter().take_while(|f| f.is_kernel());
+        let (mut n, mut reads) = (0, false);
+        for frame in kernel {
+            n += 1;
+            reads |= frame.function == "vfs_read" || frame.function == "ksys_read";
+        }
+        // All kernel frames stand before all others, and are named.
+        n > 3 && reads && stack.frames.iter().filter(|f| f.is_kernel()).count() == n
+    };
+    let n = profile.count(in_kernel);
+    let all = profile.samples();
+    assert!(n * 10 >= all * 8, "{n} of {all} stacks are of a read");
+    let unnamed = profile
+        .stacks
+        .iter()
+        .flat_map(|s| &s.frames)
+        .find(|f| f.module == KERNEL && !f.is_named());
+    assert_eq!(unnamed, None);
+
+    let run = Rprof::new(&scratch, ["--no-kernel", "--"])
+        .arg(program)
+        .args(["kernel", SECONDS])
+        .run();
+    let profile = run.ok();
+    nearly_all(&profile, |stack| {
+        to_main(stack).ends_with(&["reading", "main"])
+    });
+    assert_eq!(
+        profile.count(|stack| stack.frames.iter().any(Frame::is_kernel)),
+        0
+    );
+}

@@ -1,0 +1,52 @@
+//! Programs that are run to their end, and the CPU time that the kernel says they used.
+
+use std::process::Command;
+use std::time::Duration;
+
+/// What a process used.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Its process id.
+    pub pid: u32,
+    /// User and system time from its start (the fork) to its end.
+    pub cpu: Duration,
+}
+
+/// A process that was started.
+pub struct Started {
+    pid: libc::pid_t,
+    line: String,
+}
+
+/// Starts a program.
+pub fn start(command: &mut Command) -> Started {
+    let line = format!("{command:?}");
+    let child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{line}: {error}"));
+    // `Child` neither waits nor kills when it is dropped.
+    Started {
+        pid: child.id() as libc::pid_t,
+        line,
+    }
+}
+
+impl Started {
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn finish(self) -> Usage {
+        let mut status = 0;
+        // SAFETY: all zeros are a valid `rusage`.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: pointers to our own variables; the child is ours and not yet waited for.
+        let waited = unsafe { libc::wait4(self.pid, &mut status, 0, &mut usage) };
+        assert_eq!((waited, status), (self.pid, 0), "{}", self.line);
+        let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
+        Usage {
+            pid: self.pid as u32,
+            cpu: time(usage.ru_utime) + time(usage.ru_stime),
+        }
+    }
+}

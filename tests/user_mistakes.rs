@@ -1,0 +1,234 @@
+//! Promise: whatever is missing or wrong on a machine, rprof says what, and what to do about it, or
+//! does without and says so. It never panics (each run here would fail), never hangs, and never
+//! leaves a file that looks like a result.
+
+use std::process::Command;
+
+use rprof_tests::machine;
+use rprof_tests::profile::Frame;
+use rprof_tests::rprof::{Rprof, Run, binary};
+use rprof_tests::scratch::{OPTIMIZED, Scratch};
+
+/// `rprof` for half a second, as the last words of another command.
+fn within(scratch: &Scratch, words: &[&str], args: &[&str]) -> Run {
+    let mut command = Command::new(words[0]);
+    // Where the build is kept, another user may not look.
+    let copy = scratch.file("rprof");
+    std::fs::copy(binary(), &copy).expect("a copy of the binary");
+    command.args(&words[1..]).arg(copy);
+    let run = Rprof::within(scratch, command);
+    std::fs::set_permissions(
+        run.folder(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o777),
+    )
+    .expect("our own folder");
+    let output = run.output().to_path_buf();
+    run.arg("-o").arg(output).args(args).run()
+}
+
+/// In a mount namespace of its own, after a script; `$@` is rprof.
+fn with_mounts(scratch: &Scratch, script: &str, args: &[&str]) -> Run {
+    let script = format!("set -e; {script}; exec \"$@\"");
+    within(
+        scratch,
+        &[
+            "unshare",
+            "--mount",
+            "--propagation=private",
+            "sh",
+            "-c",
+            &script,
+            "sh",
+        ],
+        args,
+    )
+}
+
+/// It was refused with one sentence that holds a word, with what to type next, and without a file.
+fn refused(run: &Run, word: &str) {
+    assert!(
+        run.code() == 1 || run.code() == 2,
+        "{}: {}",
+        run.code(),
+        run.stderr
+    );
+    assert!(run.stderr.contains(word), "no {word:?}: {}", run.stderr);
+    assert!(
+        !run.stderr.contains("Error {") && !run.stderr.contains("Os {"),
+        "{}",
+        run.stderr
+    );
+    assert!(
+        run.stderr.lines().count() <= 12,
+        "too long to be read: {}",
+        run.stderr
+    );
+    assert!(!run.output.exists(), "{}", run.stderr);
+}
+
+const SHORT: &[&str] = &["--all", "-d", "500ms"];
+
+#[test]
+fn without_privileges() {
+    let scratch = Scratch::new();
+    let nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    let run = within(&scratch, &nobody, SHORT);
+    refused(&run, "root");
+    assert!(run.stderr.contains("sudo"), "{}", run.stderr);
+}
+
+#[test]
+fn root_without_one_capability() {
+    let scratch = Scratch::new();
+    let program = scratch.cc("burn.c", "burn", OPTIMIZED);
+    let program = program.to_str().expect("plain");
+    let args = ["-F", "199", "--", program, "main", "0.5"];
+    for (capability, needed) in [
+        // With CAP_SYS_ADMIN the kernel asks for neither of the two.
+        ("bpf", false),
+        ("perfmon", false),
+        // Names of kernel functions need it.
+        ("syslog", false),
+        ("sys_ptrace", false),
+        ("sys_resource", false),
+        ("dac_read_search", false),
+        ("ipc_lock", false),
+        ("sys_admin", true),
+    ] {
+        let list = format!("-{capability}");
+        let words = ["setpriv", "--bounding-set", &list, "--inh-caps", &list];
+        let run = within(&scratch, &words, &args);
+        if run.code() == 0 {
+            let profile = run.profile();
+            let n = profile.count(|stack| stack.has("burn") && stack.is_complete());
+            assert!(
+                n > 50,
+                "without {capability}: {n} samples: {:?}",
+                profile.ledger
+            );
+        } else {
+            assert!(needed, "without {capability}: {}", run.stderr);
+            refused(&run, "cap");
+        }
+    }
+}
+
+#[test]
+fn root_without_any_capability() {
+    let scratch = Scratch::new();
+    let run = within(
+        &scratch,
+        &["setpriv", "--bounding-set=-all", "--inh-caps=-all"],
+        SHORT,
+    );
+    refused(&run, "CAP_");
+}
+
+#[test]
+fn without_kernel_names() {
+    let scratch = Scratch::new();
+    let program = scratch.cc("burn.c", "burn", OPTIMIZED);
+    let program = program.to_str().expect("plain");
+    // What kptr_restrict=2 shows: all addresses zero; and nothing at all.
+    let zero = "sed 's/^[0-9a-f]*/0000000000000000/' /proc/kallsyms > /dev/shm/zero.$$; \
+                mount --bind /dev/shm/zero.$$ /proc/kallsyms; rm /dev/shm/zero.$$";
+    for script in [zero, "mount --bind /dev/null /proc/kallsyms"] {
+        let args = ["-F", "499", "--", program, "children", "0.01", "100"];
+        let profile = with_mounts(&scratch, script, &args).ok();
+        let kernel: Vec<&Frame> = profile
+            .stacks
+            .iter()
+            .flat_map(|stack| &stack.frames)
+            .filter(|f| f.is_kernel())
+            .collect();
+        assert!(!kernel.is_empty(), "{:?}", profile.ledger);
+        let named = kernel.iter().find(|frame| frame.is_named());
+        assert_eq!(named, None, "where does it have that name from?");
+    }
+}
+
+#[test]
+fn without_tracefs_and_debugfs() {
+    let scratch = Scratch::new();
+    let script = "for fs in /sys/kernel/tracing /sys/kernel/debug; do \
+                  mkdir -p $fs 2>/dev/null || true; mount -t tmpfs none $fs; done";
+    let profile = with_mounts(&scratch, script, SHORT).ok();
+    assert!(profile.ledger.expected > 0);
+}
+
+#[test]
+fn without_a_list_of_modules() {
+    let scratch = Scratch::new();
+    let script = "mount --bind /dev/null /proc/modules";
+    with_mounts(&scratch, script, SHORT).ok();
+}
+
+#[test]
+fn without_btf() {
+    let scratch = Scratch::new();
+    let run = with_mounts(&scratch, "mount -t tmpfs none /sys/kernel/btf", SHORT);
+    refused(&run, "/sys/kernel/btf/vmlinux");
+    let broken = "mount -t tmpfs none /sys/kernel/btf; echo nonsense > /sys/kernel/btf/vmlinux";
+    refused(&with_mounts(&scratch, broken, SHORT), "BTF");
+    let cut = "cp /sys/kernel/btf/vmlinux /dev/shm/cut.$$; truncate -s 100000 /dev/shm/cut.$$; \
+               mount -t tmpfs none /sys/kernel/btf; mv /dev/shm/cut.$$ /sys/kernel/btf/vmlinux";
+    refused(&with_mounts(&scratch, cut, SHORT), "BTF");
+}
+
+#[test]
+fn without_proc() {
+    let scratch = Scratch::new();
+    // A /proc that shows nobody else (hidepid) is a wish of many machines; none at all is a mistake.
+    let run = with_mounts(&scratch, "mount -t tmpfs none /proc", SHORT);
+    assert!(run.code() <= 2, "{}: {}", run.code(), run.stderr);
+    assert!(run.code() == 0 || !run.output.exists(), "{}", run.stderr);
+}
+
+#[test]
+fn frequencies_that_cannot_be() {
+    let scratch = Scratch::new();
+    let limit = std::fs::read_to_string("/proc/sys/kernel/perf_event_max_sample_rate");
+    let limit: u64 = limit.expect("a limit").trim().parse().expect("a number");
+    for (frequency, said) in [
+        ("0".to_string(), "0"),
+        ("-1".into(), "-1"),
+        ("fast".into(), "fast"),
+        ((limit + 1).to_string(), "perf_event_max_sample_rate"),
+        ("99999999999999999999".into(), "99999999999999999999"),
+    ] {
+        let run = Rprof::new(&scratch, ["--all", "-d", "500ms", "-F", &frequency])
+            .run()
+            .expect(2);
+        assert!(run.stderr.contains(said), "{}", run.stderr);
+        assert!(!run.output.exists());
+    }
+}
+
+#[test]
+fn more_descriptors_than_there_may_be() {
+    let scratch = Scratch::new();
+    let words = ["prlimit", "--nofile=16:16"];
+    let run = within(&scratch, &words, SHORT);
+    if run.code() == 0 {
+        run.profile();
+    } else {
+        refused(&run, "open files");
+    }
+}
+
+#[test]
+fn two_at_once() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let runs: Vec<_> = (0..3)
+        .map(|_| Rprof::new(&scratch, SHORT).start())
+        .collect();
+    for run in runs {
+        run.finish().ok();
+    }
+}

@@ -641,3 +641,34 @@ fn what_runs_now_is_found_once() {
     assert!(!all.cut && first.cut);
     assert_eq!(first.executables, 1);
 }
+
+#[test]
+fn another_root_is_looked_up_below_itself() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path().canonicalize().unwrap();
+    // `pause`, again and again.
+    let source =
+        "void _start(void) { for (;;) __asm__(\"syscall\" :: \"a\"(34) : \"rcx\", \"r11\"); }";
+    let arguments = ["-nostdlib", "-static", "-o", "in-its-root"];
+    compile(&directory, source, &arguments);
+    let inode = fs::metadata(directory.join("in-its-root")).unwrap().ino();
+    let mut child = Command::new("chroot");
+    let mut child = child.arg(&directory).arg("/in-its-root").spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let found = loop {
+        let all = running(256).unwrap();
+        let found = all
+            .files
+            .into_iter()
+            .find(|f| f.file.metadata().unwrap().ino() == inode);
+        if found.is_some() || Instant::now() > deadline {
+            break found;
+        }
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(found.unwrap().path, Path::new("/in-its-root"));
+}

@@ -4,6 +4,7 @@
 //! workspace and the target directory, and an exit code: 0 done, 1 failed, 2 wrong usage. Nothing
 //! here is part of `rprof`, and nothing `rprof` is built from depends on it.
 
+mod bench;
 mod ebpf;
 mod licences;
 mod workspace;
@@ -25,6 +26,12 @@ struct Chore {
 struct Usage;
 
 const CHORES: &[Chore] = &[
+    Chore {
+        name: "bench",
+        options: "[--quick] [--json FILE] [TRIAL…]",
+        about: "measure rprof against its budgets and perf: tick steady start peak lives rows",
+        run: bench::run,
+    },
     Chore {
         name: "ebpf",
         options: "[--check]",

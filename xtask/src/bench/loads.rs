@@ -1,0 +1,160 @@
+//! What the machine does while agents watch it: fixed programs, built from `targets/`.
+//!
+//! A load is started, named by its processes, and killed when dropped. Each also ends by itself
+//! after ten minutes, should nobody be left to kill it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::{chain, process};
+use crate::workspace::{run, say};
+
+/// Processes of [`Programs::wakers`].
+pub(super) const WAKERS: u32 = 300;
+/// Processes a second of [`Programs::storm`].
+pub(super) const STORM: u32 = 400;
+
+/// Target programs, built.
+pub(super) struct Programs {
+    folder: PathBuf,
+    /// An interpreter to profile, if the machine has one.
+    pub(super) python: Option<PathBuf>,
+}
+
+/// Running processes of a load.
+pub(super) struct Load(Vec<Child>);
+
+impl Programs {
+    /// Builds all of them in a folder.
+    pub(super) fn build(folder: &Path) -> Result<Self, String> {
+        let write = |name: &str, text: &str| {
+            let file = folder.join(name);
+            fs::write(&file, text).map_err(|e| format!("cannot write {}: {e}", file.display()))
+        };
+        say("build the target programs");
+        write("chain.c", &chain::c())?;
+        write("chain.py", &chain::python())?;
+        write("compiled.rs", &chain::rust())?;
+        write("burn.py", include_str!("targets/burn.py"))?;
+        let programs = [
+            ("burn", include_str!("targets/burn.c")),
+            ("lives", include_str!("targets/lives.c")),
+            ("storm", include_str!("targets/storm.c")),
+            ("wakers", include_str!("targets/wakers.c")),
+        ];
+        for (name, text) in programs {
+            write(&format!("{name}.c"), text)?;
+        }
+        for name in programs.map(|(name, _)| name).into_iter().chain(["chain"]) {
+            let flags = ["-O2", "-fomit-frame-pointer", "-fno-optimize-sibling-calls"];
+            let source = folder.join(format!("{name}.c"));
+            run(Command::new("cc")
+                .args(flags)
+                .arg("-w")
+                .arg("-o")
+                .arg(folder.join(name))
+                .arg(source))?;
+        }
+        let mut pythons = ["/usr/bin/python3.11", "/usr/local/bin/python3.11"].into_iter();
+        let python = pythons
+            .find(|file| Path::new(file).exists())
+            .map(PathBuf::from);
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            python,
+        })
+    }
+
+    /// The path of a built or generated file.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Two C chains of 40 frames.
+    pub(super) fn native(&self) -> Result<Load, String> {
+        let chain = || Command::new(self.file("chain"));
+        Load::start([chain(), chain()])
+    }
+
+    /// Two C chains of 40 frames whose leaves call the kernel all the time.
+    pub(super) fn system_calls(&self) -> Result<Load, String> {
+        let chain = || {
+            let mut command = Command::new(self.file("chain"));
+            command.arg("getpid");
+            command
+        };
+        Load::start([chain(), chain()])
+    }
+
+    /// Two Python chains of 40 frames.
+    pub(super) fn python(&self, python: &Path) -> Result<Load, String> {
+        Load::start([self.python_chain(python), self.python_chain(python)])
+    }
+
+    /// A C chain and a Python chain; two C chains where there is no Python.
+    pub(super) fn busy(&self) -> Result<Load, String> {
+        let second = match &self.python {
+            Some(python) => self.python_chain(python),
+            None => Command::new(self.file("chain")),
+        };
+        Load::start([Command::new(self.file("chain")), second])
+    }
+
+    /// [`Self::busy`] beside processes that wake now and then.
+    pub(super) fn wakers(&self) -> Result<Load, String> {
+        let mut wakers = Command::new(self.file("wakers"));
+        wakers.arg(WAKERS.to_string());
+        Ok(self.busy()?.with(Load::start([wakers])?))
+    }
+
+    /// [`Self::busy`] beside processes that start and end.
+    pub(super) fn storm(&self) -> Result<Load, String> {
+        let mut storm = Command::new(self.file("storm"));
+        storm.arg(STORM.to_string());
+        Ok(self.busy()?.with(Load::start([storm])?))
+    }
+
+    fn python_chain(&self, python: &Path) -> Command {
+        let mut command = Command::new(python);
+        command.arg(self.file("chain.py"));
+        command
+    }
+}
+
+impl Load {
+    /// Starts programs that say nothing.
+    pub(super) fn start(commands: impl IntoIterator<Item = Command>) -> Result<Self, String> {
+        let mut load = Self(Vec::new());
+        for mut command in commands {
+            command.stdin(Stdio::null()).stdout(Stdio::null());
+            let child = command
+                .spawn()
+                .map_err(|e| format!("cannot start {command:?}: {e}"))?;
+            load.0.push(child);
+        }
+        Ok(load)
+    }
+
+    fn with(mut self, mut other: Self) -> Self {
+        self.0.append(&mut other.0);
+        self
+    }
+
+    /// All its processes that run now.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.0
+            .iter()
+            .flat_map(|child| process::tree(child.id()))
+            .collect()
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -60,8 +60,10 @@ columns! {
     MapFull = 15, "map full", true;
     /// The profile's memory was used up, and its part file did not help.
     MemoryFull = 16, "profile full", true;
+    /// A file or process that rprof read from did not answer in time.
+    Quarantined = 17, "quarantined", true;
     /// rprof itself could not make sense of the record: a defect.
-    Malformed = 17, "malformed", true;
+    Malformed = 18, "malformed", true;
 }
 
 /// How many columns there are.

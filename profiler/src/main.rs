@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::num::NonZeroU32;
 use std::process::ExitCode;
 
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
 use rprof_profiler::cli::args::{Color, Record, Task};
 use rprof_profiler::cli::command::exit_code;
 use rprof_profiler::cli::failure::exit;
@@ -22,8 +24,9 @@ use rprof_profiler::report::summary::{Ranked, SummaryData, summary};
 use rprof_profiler::sampling::{self, Recording, child};
 
 fn main() -> ExitCode {
+    let started = clock_gettime(ClockId::Monotonic);
     let words: Vec<OsString> = std::env::args_os().collect();
-    match run(&words) {
+    match run(&words, started) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             say(&format!("{failure}\n"));
@@ -32,7 +35,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(words: &[OsString]) -> Result<u8, Failure> {
+fn run(words: &[OsString], started: Timespec) -> Result<u8, Failure> {
     let args = match parse(words)? {
         Parsed::Args(args) => *args,
         Parsed::Answer(text) => return answer(text.as_bytes()),
@@ -42,7 +45,7 @@ fn run(words: &[OsString]) -> Result<u8, Failure> {
         }
     };
     match args.task {
-        None => record(&args.record, words),
+        None => record(&args.record, words, started),
         Some(Task::Check { json, color }) => checked(json, color, words),
         Some(Task::Completions { shell }) => answer(&documents::completions(shell)),
         Some(Task::Man) => {
@@ -53,13 +56,20 @@ fn run(words: &[OsString]) -> Result<u8, Failure> {
 }
 
 /// Records a profile.
-fn record(typed: &Record, words: &[OsString]) -> Result<u8, Failure> {
+fn record(typed: &Record, words: &[OsString], started: Timespec) -> Result<u8, Failure> {
     let again = Retype::new(words);
     let machine = Machine::read();
     let settings = Settings::resolve(typed, &machine, &again)?;
     check::allowed(&check::checks(&machine, &again.as_root()))?;
     let output = output(&settings, &again)?;
     let recording = sampling::record(&settings, &machine)?;
+    if settings.verbosity >= Verbosity::Verbose
+        && let Some(first) = recording.first_sample
+    {
+        let started = started.tv_sec as u64 * 1_000_000_000 + started.tv_nsec as u64;
+        let after = first.saturating_sub(started) as f64 / 1e9;
+        say(&format!("first sample after {after:.3} s\n"));
+    }
     finish(&settings, &machine, &output, &again, recording)
 }
 
@@ -107,7 +117,15 @@ fn finish(
         frequency: NonZeroU32::new(settings.frequency).unwrap_or(NonZeroU32::MIN),
         start: recording.start,
         duration: recording.duration,
-        comments: comments(machine, &data),
+        comments: comments(machine, &data)
+            .into_iter()
+            .chain(
+                settings
+                    .labels
+                    .iter()
+                    .map(|(key, value)| format!("label: {key}={value}")),
+            )
+            .collect(),
     };
     let written = output.write(&recording.profile, &symbols, &about);
     if settings.verbosity >= Verbosity::Verbose {

@@ -138,7 +138,11 @@ pub(crate) unsafe fn selected(state: *mut State, task: *const u8) -> bool {
             }
             let own = own_nr(kernel_u64(leader + offset!(task_thread_pid)));
             if let Some(wanted) = TARGETS.get_ptr(&own) {
-                return *wanted & target::DESCENDANTS != 0;
+                // rprof's own child, before its exec, is rprof still.
+                let same_program = kernel_u32(leader + offset!(task_exec_id))
+                    == (*state).sample.task.process.exec_id;
+                let not_begun = *wanted & target::ITSELF == 0 && same_program;
+                return *wanted & target::DESCENDANTS != 0 && !not_begun;
             }
             if kernel_u32(leader + offset!(task_tgid)) <= 1 {
                 return false;

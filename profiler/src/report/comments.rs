@@ -50,7 +50,11 @@ pub fn comments(machine: &Machine, data: &SummaryData) -> Vec<String> {
             .map(|(column, n)| format!("{n} {}", column.name()))
             .collect();
         let name = plain(&process.comm, NAME);
-        lines.push(format!("ledger: process {} {name}: {}", row.pid, columns.join(", ")));
+        lines.push(format!(
+            "ledger: process {} {name}: {}",
+            row.pid,
+            columns.join(", ")
+        ));
     }
     if let Some(more) = processes.len().checked_sub(PROCESSES).filter(|&n| n > 0) {
         lines.push(format!("ledger: processes not listed: {more}"));

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use std::time::Duration;
+
 use perf_event_open_sys as perf;
 use perf_event_open_sys::bindings as sys;
 
@@ -46,6 +48,16 @@ pub fn periods(frequency: u32) -> [u64; EVENTS] {
 struct Event {
     fd: OwnedFd,
     period: u64,
+}
+
+impl Event {
+    fn enable(&self) -> io::Result<()> {
+        // SAFETY: an open event.
+        if unsafe { perf::ioctls::ENABLE(self.fd.as_raw_fd(), 0) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
 }
 
 /// The events of all CPUs that are sampled.
@@ -127,16 +139,31 @@ impl Events {
         self.cpus.keys().copied()
     }
 
+    /// Starts all events of all CPUs, one after the other within their period: started together, their
+    /// first ticks would come in bursts.
+    ///
+    /// # Errors
+    /// Those of the ioctl.
+    pub fn enable_in_turn(&self) -> io::Result<()> {
+        let share = Duration::from_secs(1) / self.frequency.max(1);
+        for number in 0..EVENTS {
+            if number > 0 {
+                std::thread::sleep(share);
+            }
+            for event in self.cpus.values().filter_map(|events| events.get(number)) {
+                event.enable()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Starts all events of a CPU.
     ///
     /// # Errors
     /// Those of the ioctl.
     pub fn enable(&self, cpu: u32) -> io::Result<()> {
         for event in self.cpus.get(&cpu).into_iter().flatten() {
-            // SAFETY: an open event.
-            if unsafe { perf::ioctls::ENABLE(event.fd.as_raw_fd(), 0) } < 0 {
-                return Err(io::Error::last_os_error());
-            }
+            event.enable()?;
         }
         Ok(())
     }

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aya::maps::{HashMap as BpfHashMap, MapData, RingBuf};
@@ -54,6 +56,8 @@ pub struct Outlets {
     pub workers: Vec<Sender<Batch>>,
     /// The learner.
     pub learner: Sender<Lesson>,
+    /// Samples that the learner has and has not given back.
+    pub unfinished: Arc<AtomicU64>,
 }
 
 /// Empties the ring.
@@ -166,7 +170,9 @@ impl Reader {
                     .retain(|slice| sequence_of(slice) == Some(sequence));
                 unfinished.sample = record;
                 let lesson = Lesson::Unwind(unfinished);
+                self.outlets.unfinished.fetch_add(1, Ordering::Relaxed);
                 if self.outlets.learner.try_send(lesson).is_err() {
+                    self.outlets.unfinished.fetch_sub(1, Ordering::Relaxed);
                     self.losses.add(&sample, Column::QueueFull);
                 }
                 return;

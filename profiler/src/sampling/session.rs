@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -50,6 +51,8 @@ const ROWS_BUDGET: u64 = 64 << 20;
 const SAMPLE_BYTES: u64 = 512;
 /// Questions that wait for the learner at most.
 const LESSONS: usize = 1024;
+/// How long the learner may take for what is left when sampling has ended.
+const LEARNER_PATIENCE: Duration = Duration::from_secs(20);
 /// Distinct executables that are looked at before the first tick.
 const EXECUTABLES: usize = 256;
 /// How often CPUs that come and go are looked for, and progress is shown.
@@ -59,6 +62,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Recording {
     /// Merged stacks.
     pub profile: Profile,
+    /// When the first of them was taken: `CLOCK_MONOTONIC`, nanoseconds.
+    pub first_sample: Option<u64>,
     /// Their names.
     pub names: Named,
     /// Where each tick ended.
@@ -147,9 +152,11 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     for &cpu in &settings.cpus.0 {
         events
             .open(cpu, sample)
-            .and_then(|()| events.enable(cpu))
             .map_err(|error| failed(&format!("sample CPU {cpu}"), &error))?;
     }
+    events
+        .enable_in_turn()
+        .map_err(|error| failed("start sampling", &error))?;
     let mut command = match &settings.target {
         Target::Command(command) => {
             child::become_subreaper()
@@ -234,6 +241,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let names = Named::look_up(&profile, &modules, settings.inline);
     Ok(Recording {
         profile,
+        first_sample: shared.live.first(),
         names,
         ledger,
         start,
@@ -359,7 +367,10 @@ impl Bpf {
 struct Threads {
     stop: OwnedFd,
     reader: JoinHandle<io::Result<(Ledger, u64)>>,
-    learner: JoinHandle<Ledger>,
+    /// The learner's account, when it has ended.
+    learner: Receiver<Ledger>,
+    /// Samples that the learner has not given back.
+    unfinished: Arc<AtomicU64>,
     workers: Vec<JoinHandle<Ledger>>,
 }
 
@@ -385,9 +396,15 @@ impl Threads {
         let (lessons, questions) = crossbeam_channel::bounded(LESSONS);
         let slices = Slices::new(modules.clone());
         let to_workers = senders.clone();
-        let learner = std::thread::Builder::new()
+        let unfinished = Arc::new(AtomicU64::new(0));
+        let (account, learned) = crossbeam_channel::bounded(1);
+        let count = unfinished.clone();
+        std::thread::Builder::new()
             .name("rprof-learner".into())
-            .spawn(move || learn(learner, slices, &questions, &to_workers))?;
+            .spawn(move || {
+                // Nobody listens if it took too long.
+                let _ = account.send(learn(learner, slices, &questions, &to_workers, &count));
+            })?;
         let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let reader = Reader::new(
             ring,
@@ -395,6 +412,7 @@ impl Threads {
             Outlets {
                 workers: senders,
                 learner: lessons,
+                unfinished: unfinished.clone(),
             },
         );
         let reader = std::thread::Builder::new()
@@ -403,7 +421,8 @@ impl Threads {
         Ok(Self {
             stop,
             reader,
-            learner,
+            learner: learned,
+            unfinished,
             workers,
         })
     }
@@ -415,9 +434,17 @@ impl Threads {
             .reader
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the reader died")))?;
-        let others = std::iter::once(self.learner).chain(self.workers);
-        for thread in others {
-            if let Ok(part) = thread.join() {
+        match self.learner.recv_timeout(LEARNER_PATIENCE) {
+            Ok(part) => ledger.merge(&part),
+            // A file that never answers costs what was to be learned from it, not our end.
+            Err(_) => {
+                let stuck = self.unfinished.load(Ordering::Relaxed);
+                ledger.machine.add(Column::Quarantined, stuck);
+                return Ok((ledger, received));
+            }
+        }
+        for worker in self.workers {
+            if let Ok(part) = worker.join() {
                 ledger.merge(&part);
             }
         }
@@ -456,6 +483,7 @@ fn learn(
     mut slices: Slices,
     questions: &Receiver<Lesson>,
     workers: &[Sender<Batch>],
+    unfinished: &AtomicU64,
 ) -> Ledger {
     let mut losses = super::losses::Losses::default();
     for lesson in questions {
@@ -470,25 +498,29 @@ fn learn(
                     });
                 }
             }
-            Lesson::Unwind(unfinished) => match slices.finish(&unfinished, &mut learner) {
-                Some(finished) if finished.interpreter_unwalked => {
-                    losses.add_record(&finished.record, Column::RuntimeBeingLearned);
-                }
-                Some(finished) => {
-                    let record = finished.record;
-                    let Some(sample) = losses.sample(&record) else {
-                        continue;
-                    };
-                    let worker = ring::worker_of(&sample.task.process, workers.len());
-                    let mut batch = vec![record.len() as u64];
-                    batch.extend(record);
-                    // Waiting here delays only what is learned.
-                    if workers[worker].send(batch).is_err() {
-                        losses.add(&sample, Column::WorkerLost);
+            Lesson::Unwind(sample) => {
+                let finished = slices.finish(&sample, &mut learner);
+                unfinished.fetch_sub(1, Ordering::Relaxed);
+                match finished {
+                    Some(finished) if finished.interpreter_unwalked => {
+                        losses.add_record(&finished.record, Column::RuntimeBeingLearned);
                     }
+                    Some(finished) => {
+                        let record = finished.record;
+                        let Some(sample) = losses.sample(&record) else {
+                            continue;
+                        };
+                        let worker = ring::worker_of(&sample.task.process, workers.len());
+                        let mut batch = vec![record.len() as u64];
+                        batch.extend(record);
+                        // Waiting here delays only what is learned.
+                        if workers[worker].send(batch).is_err() {
+                            losses.add(&sample, Column::WorkerLost);
+                        }
+                    }
+                    None => losses.add_record(&sample.sample, Column::Malformed),
                 }
-                None => losses.add_record(&unfinished.sample, Column::Malformed),
-            },
+            }
         }
     }
     losses.into_ledger()

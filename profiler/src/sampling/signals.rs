@@ -67,8 +67,7 @@ impl Signals {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let watched = std::iter::once(&self.fd).chain(processes.iter());
-        let mut fds: Vec<PollFd<'_>> =
-            watched.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+        let mut fds: Vec<PollFd<'_>> = watched.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         match poll(&mut fds, timeout.as_ref()) {
             Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(None),
             Ok(_) => {}

@@ -343,7 +343,7 @@ impl Worker {
         if column == Column::Truncated {
             *self.losses.ledger().truncated.entry(end).or_default() += 1;
         }
-        self.shared.live.sample(&labels.comm);
+        self.shared.live.sample(&labels.comm, sample.time);
         self.losses.ledger().left_out += left_out;
         self.account(sample, column);
     }

@@ -101,12 +101,27 @@ impl Agents {
 
     /// Starts one on the whole machine, at `frequency`.
     pub(super) fn start(&self, agent: Agent, frequency: u32) -> Result<Running, String> {
+        self.start_on(agent, frequency, &[])
+    }
+
+    /// Starts one; of rprof, only on these processes, unless there are none.
+    pub(super) fn start_on(
+        &self,
+        agent: Agent,
+        frequency: u32,
+        pids: &[u32],
+    ) -> Result<Running, String> {
         let output = self.folder.join(output(agent));
         let _ = fs::remove_file(&output);
         let mut command = match agent {
             Agent::Rprof => {
                 let mut command = Command::new(&self.rprof);
-                command.args(["--all", "-v", "-d", &format!("{LONGEST}s")]);
+                let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+                match pids.is_empty() {
+                    true => command.arg("--all"),
+                    false => command.arg("-p").arg(pids.join(",")),
+                };
+                command.args(["-v", "-d", &format!("{LONGEST}s")]);
                 command
             }
             Agent::PerfDwarf | Agent::PerfFp => {
@@ -170,6 +185,14 @@ impl Running {
     /// CPU time of all its processes so far.
     pub(super) fn cpu_time(&self) -> Duration {
         self.pids().into_iter().map(process::cpu_time).sum()
+    }
+
+    /// CPU time so far of the threads that learn modules, which have nothing to do once all modules
+    /// are known.
+    pub(super) fn learning_time(&self) -> Duration {
+        let pids = self.pids().into_iter();
+        pids.map(|pid| process::thread_time(pid, "rprof-learner"))
+            .sum()
     }
 
     /// Anonymous memory of all its processes.

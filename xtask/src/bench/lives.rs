@@ -10,7 +10,7 @@ use std::thread::sleep;
 use super::Bench;
 use super::agent::Agent;
 use super::table::Row;
-use super::weather::{Watch, wait_for_calm};
+use super::weather::Watch;
 use crate::Outcome;
 use crate::workspace::output;
 
@@ -50,7 +50,7 @@ pub(super) fn run(bench: &mut Bench) -> Outcome {
 }
 
 fn measure(bench: &mut Bench, kind: &Kind, program: &[std::path::PathBuf]) -> Outcome {
-    wait_for_calm(bench.plan.patience);
+    bench.wait_for_calm();
     let mut running = bench.agents.start(Agent::Rprof, HERTZ)?;
     sleep(bench.plan.warm_up);
     let watch = Watch::start(&[]);

@@ -30,7 +30,7 @@ mod weather;
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent::{Agent, Agents};
 use loads::Programs;
@@ -48,7 +48,7 @@ struct Plan {
     warm_up: Duration,
     /// One measurement.
     window: Duration,
-    /// Longest wait for calm before a measurement.
+    /// What all waits for calm may take together.
     patience: Duration,
 }
 
@@ -56,14 +56,14 @@ const FULL: Plan = Plan {
     rounds: 3,
     warm_up: Duration::from_secs(3),
     window: Duration::from_secs(10),
-    patience: Duration::from_secs(60),
+    patience: Duration::from_secs(900),
 };
 
 const QUICK: Plan = Plan {
     rounds: 1,
     warm_up: Duration::from_secs(2),
     window: Duration::from_secs(4),
-    patience: Duration::from_secs(5),
+    patience: Duration::from_secs(20),
 };
 
 /// A run.
@@ -76,6 +76,13 @@ struct Bench {
 }
 
 impl Bench {
+    /// Waits for a moment when nobody else uses the machine, 60 s at most.
+    fn wait_for_calm(&mut self) {
+        let start = Instant::now();
+        weather::wait_for_calm(self.plan.patience.min(Duration::from_secs(60)));
+        self.plan.patience = self.plan.patience.saturating_sub(start.elapsed());
+    }
+
     fn add(&mut self, row: Row, agent: Agent, value: f64, weather: Weather) {
         let note = if weather.disturbs() {
             " (disturbed)"

@@ -45,6 +45,20 @@ pub(super) fn cpu_time(pid: u32) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// CPU time of a process's threads of this name.
+pub(super) fn thread_time(pid: u32, name: &str) -> Duration {
+    let nanos = entries(&format!("/proc/{pid}/task"))
+        .into_iter()
+        .filter_map(|task| {
+            let task = format!("/proc/{pid}/task/{task}");
+            let named = read(&format!("{task}/comm")).trim_end() == name;
+            let used = read(&format!("{task}/schedstat"));
+            let used = used.split(' ').next().and_then(|n| n.parse::<u64>().ok());
+            used.filter(|_| named)
+        });
+    Duration::from_nanos(nanos.sum())
+}
+
 /// CPU time of processes, and of their children that ended and were waited for, to 10 ms.
 pub(super) fn cpu_time_with_ended(pids: &[u32]) -> Duration {
     let ticks = pids.iter().flat_map(|pid| {

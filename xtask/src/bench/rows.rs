@@ -8,7 +8,7 @@ use std::process::Command;
 use super::Bench;
 use super::agent::Agent;
 use super::table::Row;
-use super::weather::{Watch, wait_for_calm};
+use super::weather::Watch;
 use crate::Outcome;
 use crate::workspace::{output, root};
 
@@ -40,7 +40,7 @@ fn measure(bench: &mut Bench, row: Row, file: &Path) -> Outcome {
         cargo
     };
     output(&mut cargo("build"))?;
-    wait_for_calm(bench.plan.patience);
+    bench.wait_for_calm();
     let watch = Watch::start(&[]);
     let said = output(cargo("run").arg("--").arg(file))?;
     let mut weather = watch.end(&[]);

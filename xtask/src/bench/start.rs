@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Bench;
 use super::agent::{Agent, Ended, FREQUENCY};
 use super::table::Row;
-use super::weather::{Watch, wait_for_calm};
+use super::weather::Watch;
 use crate::Outcome;
 use crate::workspace::output;
 
@@ -24,7 +24,7 @@ const FIRST: Duration = Duration::from_millis(1500);
 pub(super) fn run(bench: &mut Bench) -> Outcome {
     let agents: Vec<Agent> = bench.agents.present().collect();
     for agent in agents {
-        wait_for_calm(bench.plan.patience);
+        bench.wait_for_calm();
         measure(bench, agent)?;
     }
     Ok(())

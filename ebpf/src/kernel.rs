@@ -18,7 +18,6 @@ macro_rules! kernel_layout {
             /// Each field: the kernel's struct, the paths under which kernels have had the member
             /// (the first that exists counts), and where its offset goes.
             #[cfg(not(target_arch = "bpf"))]
-            #[expect(clippy::type_complexity, reason = "a table, read in one place")]
             pub const FIELDS: &'static [(&'static str, &'static [&'static str], fn(&mut Self) -> &mut u32)] =
                 &[$(($type_, &[$($path),+], |layout| &mut layout.$field)),*];
         }

@@ -29,6 +29,7 @@ pub mod record;
 pub mod rows;
 pub mod runtimes;
 pub mod select;
+pub mod self_check;
 
 #[cfg(target_arch = "bpf")]
 pub mod programs;
@@ -44,7 +45,7 @@ pub struct Aligned<T: ?Sized>(pub T);
 
 #[cfg(feature = "user")]
 mod pod {
-    use crate::{identity, kernel, module, plan, runtimes, select};
+    use crate::{identity, kernel, module, plan, runtimes, select, self_check};
 
     // SAFETY: all `#[repr(C)]`, `Copy`, without padding that is not a named field, and valid for
     // every bit pattern.
@@ -61,4 +62,6 @@ mod pod {
     unsafe impl aya::Pod for runtimes::python::PythonInterpreter {}
     // SAFETY: as above.
     unsafe impl aya::Pod for identity::LostKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for self_check::Walked {}
 }

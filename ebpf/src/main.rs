@@ -2,8 +2,11 @@
 #![no_std]
 #![no_main]
 
+use core::ffi::c_void;
+
 use aya_ebpf::macros::perf_event;
-use aya_ebpf::programs::PerfEventContext;
+use aya_ebpf::programs::{PerfEventContext, RawTracePointContext};
+use rprof_ebpf::programs::self_check;
 use rprof_ebpf::programs::tick::tick;
 
 /// Runs for each tick of the sampling clock, on the CPU that ticked.
@@ -11,6 +14,14 @@ use rprof_ebpf::programs::tick::tick;
 pub fn sample(context: PerfEventContext) -> u32 {
     tick(&context);
     0
+}
+
+/// Runs when user space asks for it, at start: what does the walk find at an address of rprof?
+/// Without aya's macro, which would drop the result.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tracepoint")]
+extern "C" fn self_check(context: *mut c_void) -> i32 {
+    self_check::look_up(RawTracePointContext::new(context).arg(0))
 }
 
 #[panic_handler]

@@ -16,6 +16,7 @@ pub mod naming;
 pub mod native;
 pub mod output;
 pub mod rows;
+pub mod self_check;
 pub mod slice;
 pub mod stack;
 pub mod state;

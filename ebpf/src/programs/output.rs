@@ -9,7 +9,7 @@ use super::config::config;
 use super::maps::RING;
 use super::state::{MAX_KERNEL_FRAMES, MAX_WORDS, State};
 use crate::ledger::Column;
-use crate::record::{RecordHeader, RecordKind, Sample};
+use crate::record::{RecordHeader, RecordKind, Sample, sample_flags};
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
@@ -72,7 +72,9 @@ pub(crate) unsafe fn sample(state: *mut State) {
         (*state).sample.header = header(state, RecordKind::Sample);
         (*state).sample.interpreter = (*state).python.interpreter as u32;
         let len = size_of::<Sample>() as u64 + words * 8;
-        if !send((&raw mut (*state).sample).cast(), len, false) {
+        // Slices fill the ring quickly.
+        let at_once = (*state).sample.flags & sample_flags::HAS_SLICE != 0;
+        if !send((&raw mut (*state).sample).cast(), len, at_once) {
             account::lose(state, Column::RingFull);
         }
     }

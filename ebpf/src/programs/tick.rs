@@ -177,7 +177,9 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
             0,
         );
         let end = (*state).sample.end;
-        if end == End::Unlearned as u32 || end == End::Unsupported as u32 {
+        // A slice costs as much as many walks: it must not use up what the other ticks need.
+        let affordable = (*state).second_used < config!(second_ns) as u64 / 2;
+        if affordable && (end == End::Unlearned as u32 || end == End::Unsupported as u32) {
             (*registers).pc = (*state).pc;
             (*registers).sp = (*state).sp;
             (*registers).bp = (*state).bp;

@@ -35,9 +35,8 @@ impl Live {
     /// A sample of a program came into the profile.
     pub fn sample(&self, program: &Arc<str>, time: u64) {
         self.samples.fetch_add(1, Ordering::Relaxed);
-        let _ = self
-            .first
-            .compare_exchange(0, time, Ordering::Relaxed, Ordering::Relaxed);
+        // Samples that were unwound on come later than they were taken.
+        self.first.fetch_min(time, Ordering::Relaxed);
         if let Ok(mut programs) = self.programs.lock() {
             *programs.entry(program.clone()).or_default() += 1;
         }

@@ -1,5 +1,7 @@
 //! Our own memory: small, and there when the machine swaps.
 
+use rustix::thread::{CapabilitySet, capabilities};
+
 /// Allocations from this size on are given back to the kernel when they are freed: what is read of
 /// a large library must not stay with us.
 const LARGE: i32 = 128 << 10;
@@ -9,12 +11,18 @@ const ARENAS: i32 = 2;
 /// Makes our own pages stay in memory once they are there, and the allocator give back what it can.
 /// Neither is promised to work; nothing depends on it.
 pub fn prepare() {
-    // SAFETY: only settings of the allocator and of our own pages.
+    // SAFETY: only settings of the allocator.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
         libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE);
         libc::mallopt(libc::M_ARENA_MAX, ARENAS);
-        libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT);
+    }
+    // Without the capability the lock counts against RLIMIT_MEMLOCK, and allocations beyond it fail.
+    let locks =
+        capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    if locks {
+        // SAFETY: only a setting of our own pages.
+        unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) };
     }
 }
 

@@ -25,6 +25,7 @@ pub mod reading;
 pub mod ring;
 pub mod row_space;
 pub mod select;
+pub mod self_check;
 pub mod session;
 pub mod signals;
 pub mod slices;

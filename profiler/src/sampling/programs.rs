@@ -49,6 +49,23 @@ impl From<aya::maps::MapError> for Error {
     }
 }
 
+impl From<ProgramError> for Error {
+    fn from(error: ProgramError) -> Self {
+        match error {
+            ProgramError::LoadError {
+                io_error,
+                verifier_log,
+            } => {
+                let log = verifier_log.to_string();
+                let lines: Vec<&str> = log.lines().collect();
+                let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+                Self::Verifier(format!("{io_error}\n{end}"))
+            }
+            other => Self::Program(other),
+        }
+    }
+}
+
 impl Programs {
     /// Loads and verifies the programs; nothing runs yet.
     pub fn load(setup: &Setup<'_>) -> Result<Self, Error> {
@@ -65,19 +82,13 @@ impl Programs {
             .ok_or(Error::Missing("sample"))?
             .try_into()
             .map_err(Error::Program)?;
-        program.load().map_err(|error| match error {
-            ProgramError::LoadError {
-                io_error,
-                verifier_log,
-            } => {
-                let log = verifier_log.to_string();
-                let lines: Vec<&str> = log.lines().collect();
-                let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
-                Error::Verifier(format!("{io_error}\n{end}"))
-            }
-            other => Error::Program(other),
-        })?;
+        program.load()?;
         Ok(Self { ebpf })
+    }
+
+    /// See [`super::self_check::check`].
+    pub fn self_check(&mut self) -> Result<(), super::self_check::Error> {
+        super::self_check::check(&mut self.ebpf)
     }
 
     /// Takes a map out of the object.
@@ -100,11 +111,28 @@ impl Programs {
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Load(error) => write!(f, "{error}"),
-            Self::Verifier(log) => write!(f, "{log}"),
-            Self::Program(error) => write!(f, "{error}"),
+            Self::Load(error) => chain(f, error),
+            Self::Verifier(log) => f.write_str(log),
+            Self::Program(error) => chain(f, error),
             Self::Missing(name) => write!(f, "the eBPF object has no {name}"),
-            Self::Map(error) => write!(f, "{error}"),
+            Self::Map(error) => chain(f, error),
         }
     }
+}
+
+/// An error and its causes: aya says the errno only in the last of them.
+fn chain(f: &mut std::fmt::Formatter<'_>, error: &dyn std::error::Error) -> std::fmt::Result {
+    let mut said = error.to_string();
+    f.write_str(&said)?;
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Some say their cause themselves.
+        if !said.contains(&text) {
+            write!(f, ": {text}")?;
+        }
+        said = text;
+        cause = error.source();
+    }
+    Ok(())
 }

@@ -53,6 +53,8 @@ const SAMPLE_BYTES: u64 = 512;
 const LESSONS: usize = 1024;
 /// How long the learner may take for what is left when sampling has ended.
 const LEARNER_PATIENCE: Duration = Duration::from_secs(20);
+/// How long the first tick waits for what is learned before it.
+const PREPARATION: Duration = Duration::from_millis(300);
 /// Distinct executables that are looked at before the first tick.
 const EXECUTABLES: usize = 256;
 /// How often CPUs that come and go are looked for, and progress is shown.
@@ -94,6 +96,13 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     raise_limits();
     let signals = Signals::new().map_err(|error| failed("watch for signals", &error))?;
     let mut programs = load(settings, machine)?;
+    programs.self_check().map_err(|error| {
+        Failure::new(format!(
+            "the start-up self-check failed on Linux {}: {error}",
+            machine.release
+        ))
+        .next("rprof check")
+    })?;
     let bpf = Bpf::take(&mut programs).map_err(|error| failed("use the eBPF maps", &error))?;
     let Bpf {
         ring,
@@ -107,9 +116,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let modules = Arc::new(Modules::default());
     let space = RowSpace::new(chunks.fd().as_fd(), ROWS_BUDGET)
         .map_err(|error| failed("make room for unwind rows", &error))?;
-    let mut learner = Learner::new(module_maps, space, modules.clone());
-    learner.vdso();
-    prepare(&mut learner, settings);
+    let learner = Learner::new(module_maps, space, modules.clone());
     for (pid, wanted) in wanted_processes(settings) {
         targets
             .insert(pid, wanted, 0)
@@ -136,7 +143,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         selection: selection(settings)?,
         reader,
     });
-    let threads = Threads::start(ring, named, learner, &shared, &modules, a_second(settings))
+    let threads = Threads::start(ring, named, learner, &shared, settings)
         .map_err(|error| failed("start threads", &error))?;
 
     let clock = match settings.event {
@@ -312,8 +319,8 @@ fn load(settings: &Settings, machine: &Machine) -> Result<Programs, Failure> {
 
 /// Learns what is known to run before the first tick. What cannot be found now is learned when it
 /// is met.
-fn prepare(learner: &mut Learner, settings: &Settings) {
-    if let Target::Command(command) = &settings.target {
+fn prepare(learner: &mut Learner, target: &Target) {
+    if let Target::Command(command) = target {
         let environment = Environment {
             path: std::env::var_os("PATH").unwrap_or_default(),
             library_path: std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default(),
@@ -378,33 +385,42 @@ impl Threads {
     fn start(
         ring: RingBuf<MapData>,
         named: BpfHashMap<MapData, u64, u32>,
-        learner: Learner,
+        mut learner: Learner,
         shared: &Arc<Shared>,
-        modules: &Arc<Modules>,
-        samples_a_second: u64,
+        settings: &Settings,
     ) -> io::Result<Self> {
-        let count = workers(samples_a_second);
+        let count = workers(a_second(settings));
         let mut senders = Vec::new();
+        let mut to_workers = Vec::new();
         let mut workers = Vec::new();
         for number in 0..count {
-            let (sender, receiver) = crossbeam_channel::bounded(ring::QUEUE);
+            let (sender, batches) = crossbeam_channel::bounded(ring::QUEUE);
             senders.push(sender);
+            // What the learner finished has a queue of its own: it may wait there, and must not fill
+            // the one that the reader needs.
+            let (sender, finished) = crossbeam_channel::bounded(ring::QUEUE);
+            to_workers.push(sender);
             let shared = shared.clone();
             let thread = std::thread::Builder::new().name(format!("rprof-stacks-{number}"));
-            workers.push(thread.spawn(move || work(shared, &receiver))?);
+            workers.push(thread.spawn(move || work(shared, &batches, &finished))?);
         }
         let (lessons, questions) = crossbeam_channel::bounded(LESSONS);
-        let slices = Slices::new(modules.clone());
-        let to_workers = senders.clone();
+        let slices = Slices::new(shared.modules.clone());
         let unfinished = Arc::new(AtomicU64::new(0));
         let (account, learned) = crossbeam_channel::bounded(1);
         let count = unfinished.clone();
+        let target = settings.target.clone();
+        let (preparing, prepared) = crossbeam_channel::bounded::<()>(0);
         std::thread::Builder::new()
             .name("rprof-learner".into())
             .spawn(move || {
+                learner.vdso();
+                prepare(&mut learner, &target);
+                drop(preparing);
                 // Nobody listens if it took too long.
                 let _ = account.send(learn(learner, slices, &questions, &to_workers, &count));
             })?;
+        let _ = prepared.recv_timeout(PREPARATION);
         let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let reader = Reader::new(
             ring,
@@ -461,20 +477,30 @@ fn workers(samples_a_second: u64) -> usize {
 }
 
 /// A worker's thread.
-fn work(shared: Arc<Shared>, batches: &Receiver<Batch>) -> Ledger {
+fn work(shared: Arc<Shared>, batches: &Receiver<Batch>, finished: &Receiver<Batch>) -> Ledger {
     let mut worker = Worker::new(shared);
     let mut patience = Instant::now();
-    loop {
-        match batches.recv_timeout(LOOK) {
-            Ok(batch) => worker.batch(&batch),
-            Err(crossbeam_channel::RecvTimeoutError::Timeout) => {}
-            Err(crossbeam_channel::RecvTimeoutError::Disconnected) => return worker.into_ledger(),
+    // A queue that has ended is left out: it would be ready for ever.
+    let never = crossbeam_channel::never();
+    let (mut batches, mut finished) = (Some(batches), Some(finished));
+    while batches.is_some() || finished.is_some() {
+        crossbeam_channel::select! {
+            recv(batches.unwrap_or(&never)) -> batch => match batch {
+                Ok(batch) => worker.batch(&batch),
+                Err(_) => batches = None,
+            },
+            recv(finished.unwrap_or(&never)) -> batch => match batch {
+                Ok(batch) => worker.batch(&batch),
+                Err(_) => finished = None,
+            },
+            default(LOOK) => {}
         }
         if patience.elapsed() >= LOOK / 4 {
             worker.settle(false);
             patience = Instant::now();
         }
     }
+    worker.into_ledger()
 }
 
 /// The learner's thread.

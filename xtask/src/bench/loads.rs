@@ -28,34 +28,15 @@ pub(super) struct Load(Vec<Child>);
 impl Programs {
     /// Builds all of them in a folder.
     pub(super) fn build(folder: &Path) -> Result<Self, String> {
-        let write = |name: &str, text: &str| {
-            let file = folder.join(name);
-            fs::write(&file, text).map_err(|e| format!("cannot write {}: {e}", file.display()))
-        };
         say("build the target programs");
-        write("chain.c", &chain::c())?;
-        write("chain.py", &chain::python())?;
-        write("compiled.rs", &chain::rust())?;
-        write("burn.py", include_str!("targets/burn.py"))?;
-        let programs = [
-            ("burn", include_str!("targets/burn.c")),
-            ("lives", include_str!("targets/lives.c")),
-            ("storm", include_str!("targets/storm.c")),
-            ("wakers", include_str!("targets/wakers.c")),
-        ];
-        for (name, text) in programs {
-            write(&format!("{name}.c"), text)?;
-        }
-        for name in programs.map(|(name, _)| name).into_iter().chain(["chain"]) {
-            let flags = ["-O2", "-fomit-frame-pointer", "-fno-optimize-sibling-calls"];
-            let source = folder.join(format!("{name}.c"));
-            run(Command::new("cc")
-                .args(flags)
-                .arg("-w")
-                .arg("-o")
-                .arg(folder.join(name))
-                .arg(source))?;
-        }
+        write(folder, "chain.py", &chain::python())?;
+        write(folder, "compiled.rs", &chain::rust())?;
+        write(folder, "burn.py", include_str!("targets/burn.py"))?;
+        compile(folder, "chain", &chain::c())?;
+        compile(folder, "burn", include_str!("targets/burn.c"))?;
+        compile(folder, "lives", include_str!("targets/lives.c"))?;
+        compile(folder, "storm", include_str!("targets/storm.c"))?;
+        compile(folder, "wakers", include_str!("targets/wakers.c"))?;
         let mut pythons = ["/usr/bin/python3.11", "/usr/local/bin/python3.11"].into_iter();
         let python = pythons
             .find(|file| Path::new(file).exists())
@@ -157,4 +138,33 @@ impl Drop for Load {
             let _ = child.wait();
         }
     }
+}
+
+/// Writes a file; false if it had this text already.
+fn write(folder: &Path, name: &str, text: &str) -> Result<bool, String> {
+    let file = folder.join(name);
+    if fs::read(&file).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(false);
+    }
+    fs::write(&file, text).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+    Ok(true)
+}
+
+/// Builds a C program unless it is there, built from this text.
+fn compile(folder: &Path, name: &str, text: &str) -> Result<(), String> {
+    let (source, program) = (format!("{name}.c"), folder.join(name));
+    if !write(folder, &source, text)? && program.exists() {
+        return Ok(());
+    }
+    let flags = [
+        "-O2",
+        "-fomit-frame-pointer",
+        "-fno-optimize-sibling-calls",
+        "-w",
+    ];
+    run(Command::new("cc")
+        .args(flags)
+        .arg("-o")
+        .arg(program)
+        .arg(folder.join(source)))
 }

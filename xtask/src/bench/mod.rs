@@ -56,7 +56,7 @@ const FULL: Plan = Plan {
     rounds: 3,
     warm_up: Duration::from_secs(3),
     window: Duration::from_secs(10),
-    patience: Duration::from_secs(900),
+    patience: Duration::from_secs(480),
 };
 
 const QUICK: Plan = Plan {

@@ -284,3 +284,41 @@ fn quoted(text: &str) -> String {
     quoted.push('"');
     quoted
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weather(others: f64) -> Weather {
+        Weather {
+            others,
+            stolen: 0.0,
+            load: 2.0,
+        }
+    }
+
+    #[test]
+    fn undisturbed_rounds_count_alone() {
+        let mut table = Table::default();
+        let row = Row::at_most("a", 2.0);
+        for (value, others) in [(9.0, 0.5), (1.0, 0.0), (3.0, 0.0), (2.0, 0.0)] {
+            table.add(row, Agent::Rprof, value, weather(others));
+        }
+        table.add(row, Agent::PerfFp, 7.25, weather(0.5));
+        let text = table.text();
+        let line = text.lines().nth(2).unwrap_or_default();
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        assert_eq!(cells, ["", "a", "≤ 2", "ok", "2 (1 – 3)", "–", "~7.25", ""]);
+    }
+
+    #[test]
+    fn three_digits() {
+        let shown = [1234.5, 99.94, 12.0, 2.345, 0.0321, 0.0].map(digits);
+        assert_eq!(shown, ["1234", "99.9", "12", "2.35", "0.032", "0"]);
+    }
+
+    #[test]
+    fn json_quotes() {
+        assert_eq!(quoted("a\"b\\c\n"), r#""a\"b\\c\u000a""#);
+    }
+}

@@ -57,7 +57,9 @@ pub(crate) unsafe extern "C" fn step(_: u64, _: *mut c_void) -> c_long {
 pub(crate) unsafe fn push(state: *mut State, word: u64) {
     // SAFETY: the index is checked.
     unsafe {
-        let at = (*state).words;
+        // Read anew each time: of two words in a row LLVM would compare the second index with `!=`,
+        // from which verifiers before Linux 6.8 learn no bound.
+        let at = (&raw const (*state).words).read_volatile();
         if at < MAX_WORDS as u64 {
             (*state).out[at as usize] = word;
             (*state).words = at + 1;

@@ -535,13 +535,12 @@ pub mod walk {
             if NAMED.get_ptr(&seen).is_some() {
                 return;
             }
-            let count = (*state).unnamed_count;
-            if count >= MAX_NAMED {
+            if (*state).unnamed_count >= MAX_NAMED || NAMED.insert(&seen, &1, 0).is_err() {
                 return;
             }
-            if NAMED.insert(&seen, &1, 0).is_err() {
-                return;
-            }
+            // Read anew, so that the mask below stays: verifiers before Linux 6.8 do not know the
+            // bound of what was spilled before it was compared.
+            let count = (&raw const (*state).unnamed_count).read_volatile();
             let interpreter = (*state).python.interpreter as u32;
             (*state).unnamed[count as usize & (MAX_NAMED as usize - 1)] = Unnamed {
                 address,

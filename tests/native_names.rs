@@ -154,7 +154,8 @@ fn rust_is_demangled_without_hashes() {
     let profile = record(&scratch, &program, &[SECONDS]);
     nearly_all(&profile, |stack| {
         let names = functions(stack.user());
-        let fill = |name: &&str| name.contains("Shelf<u32>") && name.contains("Fill>::fill");
+        let fill =
+            |name: &&str| name.contains("names::shelf::Shelf<") && name.contains("Fill>::fill");
         let hash = |name: &&str| {
             name.rsplit_once("::h").is_some_and(|(_, hex)| {
                 hex.len() == 16 && hex.bytes().all(|b| b.is_ascii_hexdigit())

@@ -13,10 +13,15 @@ pub struct Ledger {
     pub lost: Vec<String>,
     /// Why truncated stacks ended.
     pub truncated: BTreeMap<String, u64>,
+    /// The rows of processes: pid, name, ticks by column. A pid may have been used twice.
+    pub processes: Vec<(u32, String, BTreeMap<String, u64>)>,
+    /// Processes whose rows are left out.
+    pub not_listed: u64,
 }
 
 impl Ledger {
-    /// Reads `ledger: NAME: TICKS` and `ledger: NAME: TICKS (lost)`.
+    /// Reads `ledger: NAME: TICKS`, `ledger: NAME: TICKS (lost)` and
+    /// `ledger: process PID NAME: TICKS COLUMN, TICKS COLUMN`.
     pub fn parse(comments: &[String]) -> Self {
         let mut ledger = Self::default();
         for line in comments {
@@ -26,12 +31,18 @@ impl Ledger {
             let (name, rest) = row
                 .rsplit_once(": ")
                 .unwrap_or_else(|| panic!("no figure: {line}"));
+            if let Some(process) = name.strip_prefix("process ") {
+                ledger.processes.push(process_row(process, rest));
+                continue;
+            }
             let (figure, note) = rest.split_once(' ').unwrap_or((rest, ""));
             let n: u64 = figure
                 .parse()
                 .unwrap_or_else(|_| panic!("no figure: {line}"));
             if name == "expected" {
                 ledger.expected = n;
+            } else if name == "processes not listed" {
+                ledger.not_listed = n;
             } else if let Some(end) = name.strip_prefix("truncated at ") {
                 ledger.truncated.insert(end.to_string(), n);
             } else {
@@ -63,4 +74,22 @@ impl Ledger {
     pub fn lost(&self) -> u64 {
         self.lost.iter().map(|name| self.get(name)).sum()
     }
+}
+
+fn process_row(process: &str, columns: &str) -> (u32, String, BTreeMap<String, u64>) {
+    let (pid, name) = process.split_once(' ').unwrap_or((process, ""));
+    let columns = columns.split(", ").map(|column| {
+        let (n, column) = column
+            .split_once(' ')
+            .unwrap_or_else(|| panic!("no column: {columns}"));
+        (
+            column.to_string(),
+            n.parse().unwrap_or_else(|_| panic!("no figure: {columns}")),
+        )
+    });
+    (
+        pid.parse().unwrap_or_else(|_| panic!("no pid: {process}")),
+        name.into(),
+        columns.collect(),
+    )
 }

@@ -19,6 +19,10 @@ pub struct Started {
 }
 
 /// Starts a program.
+#[expect(
+    clippy::zombie_processes,
+    reason = "`finish` waits, and is told what the process used"
+)]
 pub fn start(command: &mut Command) -> Started {
     let line = format!("{command:?}");
     let child = command

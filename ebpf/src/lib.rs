@@ -32,7 +32,13 @@ pub mod select;
 pub mod self_check;
 
 #[cfg(target_arch = "bpf")]
-pub mod programs;
+mod programs;
+/// What `main.rs` makes programs of.
+#[cfg(target_arch = "bpf")]
+pub mod entry {
+    pub use crate::programs::self_check::look_up;
+    pub use crate::programs::tick::tick;
+}
 
 /// The compiled programs, as `cargo xtask ebpf` built and committed them.
 #[cfg(not(target_arch = "bpf"))]

@@ -6,12 +6,11 @@ use core::ffi::c_void;
 
 use aya_ebpf::macros::perf_event;
 use aya_ebpf::programs::{PerfEventContext, RawTracePointContext};
-use rprof_ebpf::programs::self_check;
-use rprof_ebpf::programs::tick::tick;
+use rprof_ebpf::entry::{look_up, tick};
 
 /// Runs for each tick of the sampling clock, on the CPU that ticked.
 #[perf_event]
-pub fn sample(context: PerfEventContext) -> u32 {
+fn sample(context: PerfEventContext) -> u32 {
     tick(&context);
     0
 }
@@ -21,7 +20,7 @@ pub fn sample(context: PerfEventContext) -> u32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "raw_tracepoint")]
 extern "C" fn self_check(context: *mut c_void) -> i32 {
-    self_check::look_up(RawTracePointContext::new(context).arg(0))
+    look_up(RawTracePointContext::new(context).arg(0))
 }
 
 #[panic_handler]

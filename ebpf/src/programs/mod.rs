@@ -6,19 +6,19 @@
 //! [`naming`] copies what names code objects not met before · [`slice`] sends what user space needs
 //! to unwind on · [`output`] sends the sample.
 
-pub mod account;
-pub mod config;
-pub mod mapping;
-pub mod maps;
-pub mod memory;
-pub mod module;
-pub mod naming;
-pub mod native;
-pub mod output;
-pub mod rows;
-pub mod self_check;
-pub mod slice;
-pub mod stack;
-pub mod state;
-pub mod task;
-pub mod tick;
+pub(crate) mod account;
+pub(crate) mod config;
+pub(crate) mod mapping;
+pub(crate) mod maps;
+pub(crate) mod memory;
+pub(crate) mod module;
+pub(crate) mod naming;
+pub(crate) mod native;
+pub(crate) mod output;
+pub(crate) mod rows;
+pub(crate) mod self_check;
+pub(crate) mod slice;
+pub(crate) mod stack;
+pub(crate) mod state;
+pub(crate) mod task;
+pub(crate) mod tick;

@@ -2,6 +2,7 @@
 //! executor of [`crate::plan`] that never faults and needs no pid.
 
 use core::ffi::{c_long, c_void};
+use core::hint::black_box;
 
 use aya_ebpf::helpers::generated as helpers;
 
@@ -56,8 +57,10 @@ unsafe extern "C" fn step(_: u64, _: *mut c_void) -> c_long {
         let Some(plan) = PLANS.get_ptr((*object).plan) else {
             return 1;
         };
-        let mut good = true;
-        if number < (*plan).len as u64 && number < MAX_STEPS as u64 {
+        // Out of time, what is left is not named either: its next sample asks again.
+        let spent = now().wrapping_sub((*state).started);
+        let mut good = spent <= 2 * config!(tick_ns) as u64;
+        if good && number < (*plan).len as u64 && number < MAX_STEPS as u64 {
             let step = &raw const (*plan).steps[number as usize & (MAX_STEPS - 1)];
             if run(state, step, (&raw const (*plan).texts).cast()) {
                 (*state).naming_step = number + 1;
@@ -87,8 +90,7 @@ unsafe extern "C" fn step(_: u64, _: *mut c_void) -> c_long {
         }
         (*state).naming = naming + 1;
         (*state).naming_step = 0;
-        let spent = now().wrapping_sub((*state).started);
-        (spent > 2 * config!(tick_ns) as u64) as c_long
+        0
     }
 }
 
@@ -170,8 +172,15 @@ unsafe fn field(state: *mut State, from: u64, len: u64, width: u8, cut: u8) -> b
             cut,
             _pad: 0,
         };
-        if len != 0 && !user(at.add(size_of::<FieldHeader>()).cast(), len as u32, from) {
-            return false;
+        if len != 0 {
+            // Compared again where it is used: verifiers before Linux 6.8 forget the bound of a
+            // number that was spilled before it was compared.
+            let bytes = black_box(len);
+            if bytes > MAX_FIELD as u64
+                || !user(at.add(size_of::<FieldHeader>()).cast(), bytes as u32, from)
+            {
+                return false;
+            }
         }
         (*state).cursor = cursor + size_of::<FieldHeader>() as u64 + (len + 7 & !7);
         true

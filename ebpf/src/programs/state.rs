@@ -6,43 +6,43 @@ use crate::record::Sample;
 use crate::runtimes::python::walk::PythonWalk;
 
 /// Frames in a sample at most.
-pub const MAX_FRAMES: u64 = 1024;
+pub(crate) const MAX_FRAMES: u64 = 1024;
 /// Kernel frames in a sample at most (the kernel's own limit, `kernel.perf_event_max_stack`).
-pub const MAX_KERNEL_FRAMES: u32 = 127;
+pub(crate) const MAX_KERNEL_FRAMES: u32 = 127;
 /// Words of frames: an interpreted frame takes three.
-pub const MAX_WORDS: usize = MAX_KERNEL_FRAMES as usize + 3 * MAX_FRAMES as usize + 1;
+pub(crate) const MAX_WORDS: usize = MAX_KERNEL_FRAMES as usize + 3 * MAX_FRAMES as usize + 1;
 
 /// Bytes of stack that are read at once.
-pub const CHUNK: usize = 1024;
+pub(crate) const CHUNK: usize = 1024;
 /// Bytes of the struct `vm_area_struct` that are read at once: all fields of the layout.
-pub const VMA_BYTES: usize = 256;
+pub(crate) const VMA_BYTES: usize = 256;
 /// Bytes of `struct inode` that are read at once.
-pub const INODE_BYTES: usize = 192;
+pub(crate) const INODE_BYTES: usize = 192;
 /// Code objects that one tick names at most.
-pub const MAX_NAMED: u64 = 64;
+pub(crate) const MAX_NAMED: u64 = 128;
 /// Room for a path, for mappings, for the fields of a code object.
-pub const BUFFER: usize = 25 << 10;
+pub(crate) const BUFFER: usize = 25 << 10;
 /// Mappings kept between ticks.
-pub const KEPT: usize = 8;
+pub(crate) const KEPT: usize = 8;
 
 /// An executable mapping, with what is known of its module.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Mapped {
-    pub start: u64,
+pub(crate) struct Mapped {
+    pub(crate) start: u64,
     /// 0: the slot is free.
-    pub end: u64,
+    pub(crate) end: u64,
     /// Address − file offset.
-    pub bias: u64,
+    pub(crate) bias: u64,
     /// A [`Backing`] number.
-    pub backing: u64,
-    pub module: ModuleInfo,
+    pub(crate) backing: u64,
+    pub(crate) module: ModuleInfo,
 }
 
 /// What stands behind a mapping.
 #[repr(u64)]
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Backing {
+pub(crate) enum Backing {
     /// A module that is known.
     Module = 0,
     /// A file that user space has not learned yet.
@@ -54,20 +54,20 @@ pub enum Backing {
 /// A code object to be named after the walk.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Unnamed {
-    pub address: u64,
-    pub key: u64,
-    pub seen: u64,
-    pub plan: u32,
-    pub runtime: u32,
-    pub interpreter: u32,
-    pub _pad: u32,
+pub(crate) struct Unnamed {
+    pub(crate) address: u64,
+    pub(crate) key: u64,
+    pub(crate) seen: u64,
+    pub(crate) plan: u32,
+    pub(crate) runtime: u32,
+    pub(crate) interpreter: u32,
+    pub(crate) _pad: u32,
 }
 
 /// What the walk does next.
 #[repr(u64)]
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// A native frame.
     Native = 0,
     /// Look for the runtime's thread state.
@@ -81,77 +81,77 @@ pub enum Phase {
 }
 
 #[repr(C)]
-pub struct State {
+pub(crate) struct State {
     // Where the walk is.
-    pub phase: u64,
-    pub pc: u64,
-    pub sp: u64,
-    pub bp: u64,
-    pub bx: u64,
+    pub(crate) phase: u64,
+    pub(crate) pc: u64,
+    pub(crate) sp: u64,
+    pub(crate) bp: u64,
+    pub(crate) bx: u64,
     /// The pc is that of an instruction, not of a return address.
-    pub exact: u64,
+    pub(crate) exact: u64,
     /// The frame was found by frame pointer.
-    pub guessed: u64,
+    pub(crate) guessed: u64,
     /// Bits of [`crate::record::lost`]: registers whose value is not known.
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// Frames so far, words so far, steps so far.
-    pub frames: u64,
-    pub words: u64,
-    pub steps: u64,
+    pub(crate) frames: u64,
+    pub(crate) words: u64,
+    pub(crate) steps: u64,
     /// Walks of the tree that did not find the current pc.
-    pub attempts: u64,
+    pub(crate) attempts: u64,
     // The native frame that waits until the runtime's frames before it are written.
-    pub pending: u64,
-    pub next_pc: u64,
-    pub next_sp: u64,
-    pub next_bp: u64,
-    pub next_bx: u64,
-    pub next_lost: u64,
-    pub next_exact: u64,
-    pub next_guessed: u64,
+    pub(crate) pending: u64,
+    pub(crate) next_pc: u64,
+    pub(crate) next_sp: u64,
+    pub(crate) next_bp: u64,
+    pub(crate) next_bx: u64,
+    pub(crate) next_lost: u64,
+    pub(crate) next_exact: u64,
+    pub(crate) next_guessed: u64,
     // The process.
-    pub task: u64,
-    pub mm: u64,
-    pub fsbase: u64,
-    pub started: u64,
+    pub(crate) task: u64,
+    pub(crate) mm: u64,
+    pub(crate) fsbase: u64,
+    pub(crate) started: u64,
     // Cost of this second.
-    pub second_started: u64,
-    pub second_used: u64,
+    pub(crate) second_started: u64,
+    pub(crate) second_used: u64,
     // Kept between ticks while the mappings cannot have changed.
-    pub kept_for: ProcessKey,
-    pub kept_sequence: u64,
-    pub kept_generation: u64,
-    pub kept_next: u64,
-    pub mapped: Mapped,
-    pub kept: [Mapped; KEPT],
+    pub(crate) kept_for: ProcessKey,
+    pub(crate) kept_sequence: u64,
+    pub(crate) kept_generation: u64,
+    pub(crate) kept_next: u64,
+    pub(crate) mapped: Mapped,
+    pub(crate) kept: [Mapped; KEPT],
     /// File key of the last mapping looked at.
-    pub key: ModuleKey,
-    pub file: u64,
+    pub(crate) key: ModuleKey,
+    pub(crate) file: u64,
     // Buffers.
     /// Where the piece of stack begins (`u64::MAX`: there is none), and its last word's offset.
-    pub chunk_base: u64,
-    pub chunk_last: u64,
-    pub chunk: [u64; CHUNK / 8 + 1],
-    pub node: [u64; 32],
-    pub vma: [u64; VMA_BYTES / 8],
-    pub inode: [u64; INODE_BYTES / 8],
-    pub frame: [u64; 16],
-    pub code: [u64; 32],
-    pub python: PythonWalk,
+    pub(crate) chunk_base: u64,
+    pub(crate) chunk_last: u64,
+    pub(crate) chunk: [u64; CHUNK / 8 + 1],
+    pub(crate) node: [u64; 32],
+    pub(crate) vma: [u64; VMA_BYTES / 8],
+    pub(crate) inode: [u64; INODE_BYTES / 8],
+    pub(crate) frame: [u64; 16],
+    pub(crate) code: [u64; 32],
+    pub(crate) python: PythonWalk,
     // Naming.
-    pub unnamed: [Unnamed; MAX_NAMED as usize],
-    pub unnamed_count: u64,
-    pub naming: u64,
-    pub naming_step: u64,
-    pub slots: [u64; 8],
-    pub cursor: u64,
-    pub address: u64,
-    pub count: u64,
-    pub dentry: u64,
-    pub mount: u64,
-    pub buffer: [u8; BUFFER],
+    pub(crate) unnamed: [Unnamed; MAX_NAMED as usize],
+    pub(crate) unnamed_count: u64,
+    pub(crate) naming: u64,
+    pub(crate) naming_step: u64,
+    pub(crate) slots: [u64; 8],
+    pub(crate) cursor: u64,
+    pub(crate) address: u64,
+    pub(crate) count: u64,
+    pub(crate) dentry: u64,
+    pub(crate) mount: u64,
+    pub(crate) buffer: [u8; BUFFER],
     // What is sent.
-    pub sequence: u64,
-    pub sample: Sample,
-    pub out: [u64; MAX_WORDS],
+    pub(crate) sequence: u64,
+    pub(crate) sample: Sample,
+    pub(crate) out: [u64; MAX_WORDS],
 }

@@ -95,7 +95,7 @@ pub const fn code_key(first_line: u32, filename: u64, qualname: u64, linetable: 
 
 /// The walk, in the eBPF program.
 #[cfg(target_arch = "bpf")]
-pub mod walk {
+pub(crate) mod walk {
     use core::ffi::c_long;
 
     use super::{CODE_BYTES, FRAME_BYTES, PythonInterpreter, PythonLayout, code_key, symbols};
@@ -118,7 +118,7 @@ pub mod walk {
     /// Whether this thread runs Python.
     #[repr(u64)]
     #[derive(Clone, Copy, PartialEq, Eq)]
-    pub enum Status {
+    pub(crate) enum Status {
         /// No frame of an interpreter was met yet.
         NotLooked = 0,
         /// Its thread state is known.
@@ -130,27 +130,27 @@ pub mod walk {
     /// Where the walk stands among Python's frames.
     #[repr(C)]
     #[derive(Clone, Copy)]
-    pub struct PythonWalk {
+    pub(crate) struct PythonWalk {
         /// A [`Status`] number.
-        pub status: u64,
+        pub(crate) status: u64,
         /// Address of the newest `_PyCFrame` not yet passed; 0: none is left.
-        pub marker: u64,
+        pub(crate) marker: u64,
         /// The frame that comes next in the current activation.
-        pub frame: u64,
+        pub(crate) frame: u64,
         /// Address − virtual address in the interpreter's mapping.
-        pub bias: u64,
+        pub(crate) bias: u64,
         /// Index in the map of interpreters.
-        pub interpreter: u64,
+        pub(crate) interpreter: u64,
         /// Search: current interpreter state, thread state, best marker so far, its thread state.
-        pub interp: u64,
-        pub thread: u64,
-        pub best: u64,
-        pub best_thread: u64,
-        pub searched: u64,
+        pub(crate) interp: u64,
+        pub(crate) thread: u64,
+        pub(crate) best: u64,
+        pub(crate) best_thread: u64,
+        pub(crate) searched: u64,
         /// 1: native frames have ended, user space will merge what the walk finds now.
-        pub after_native: u64,
+        pub(crate) after_native: u64,
         /// 1: the interpreter's mapping was met, `interpreter` and `bias` are its.
-        pub mapped: u64,
+        pub(crate) mapped: u64,
     }
 
     /// A 64-bit field of a struct whose first `len` bytes were read.

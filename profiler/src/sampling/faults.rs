@@ -10,6 +10,9 @@ pub enum Fault {
     RingBytes(u32),
     /// `worker-panic:N`: each worker panics over its Nth sample.
     WorkerPanic(u64),
+    /// `slow-machine:N`: a tick, and the ticks of a second, may take N times as long. An emulated
+    /// processor is that slow.
+    SlowMachine(u32),
 }
 
 /// The fault of this run.
@@ -26,6 +29,7 @@ fn parse(text: &str) -> Option<Fault> {
             Some(Fault::RingBytes(number))
         }
         "worker-panic" => Some(Fault::WorkerPanic(number.into())),
+        "slow-machine" if (1..=50).contains(&number) => Some(Fault::SlowMachine(number)),
         _ => None,
     }
 }

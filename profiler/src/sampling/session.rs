@@ -281,6 +281,10 @@ fn load(settings: &Settings, machine: &Machine) -> Result<Programs, Failure> {
     })?;
     let cpus = possible_cpus();
     let ring_bytes = ring_bytes(settings);
+    let slowness = match faults::asked() {
+        Some(Fault::SlowMachine(times)) => times,
+        _ => 1,
+    };
     let config = Config {
         select: match &settings.target {
             Target::All { .. } => Select::All,
@@ -291,8 +295,8 @@ fn load(settings: &Settings, machine: &Machine) -> Result<Programs, Failure> {
         } as u32,
         own_ns: own_pid_namespace(),
         kernel_frames: u32::from(settings.kernel),
-        tick_ns: TICK.as_nanos() as u32,
-        second_ns: SECOND.as_nanos() as u32,
+        tick_ns: slowness * TICK.as_nanos() as u32,
+        second_ns: slowness * SECOND.as_nanos() as u32,
         name_code: u32::from(settings.reads != Reads::ProcessVm),
         // A ring that is to overflow wakes nobody.
         wake_bytes: match faults::asked() {

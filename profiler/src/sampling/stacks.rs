@@ -139,7 +139,11 @@ impl Worker {
             Some(since) => self.sample(&waiting.sample, &waiting.words, Some(since)),
             None => {
                 let why = self.why_unnamed(&waiting);
-                self.account(&waiting.sample, why);
+                if self.shared.mark_faults && why == Column::WouldFault {
+                    self.finish_unnamed(&waiting);
+                } else {
+                    self.account(&waiting.sample, why);
+                }
             }
         }
     }
@@ -291,6 +295,16 @@ impl Worker {
         });
     }
 
+    /// `--on-fault mark`: a sample whose names never came is kept, with marks in their places.
+    fn finish_unnamed(&mut self, waiting: &Waiting) {
+        let kernel = waiting.sample.kernel_frames as usize;
+        let Some((kernel, user)) = waiting.words.split_at_checked(kernel) else {
+            return self.account(&waiting.sample, Column::Malformed);
+        };
+        self.build(&waiting.sample, kernel, user);
+        self.finish(&waiting.sample, End::WouldFault, user);
+    }
+
     /// Under which reason a sample is lost whose names never came.
     fn why_unnamed(&self, waiting: &Waiting) -> Column {
         let kernel = waiting.sample.kernel_frames as usize;
@@ -328,7 +342,9 @@ impl Worker {
             _ => Column::Truncated,
         };
         if end == End::WouldFault {
-            self.frames.push(Frame::WouldFault);
+            if !self.frames.contains(&Frame::WouldFault) {
+                self.frames.push(Frame::WouldFault);
+            }
         } else if end != End::Complete {
             self.frames.push(Frame::Truncated(end));
         }

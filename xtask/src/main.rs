@@ -6,6 +6,7 @@
 
 mod bench;
 mod ebpf;
+mod kernels;
 mod licences;
 mod workspace;
 
@@ -37,6 +38,12 @@ const CHORES: &[Chore] = &[
         options: "[--check]",
         about: "build ebpf/object/rprof.bpf.o from its sources, or prove that it is what they give",
         run: ebpf::run,
+    },
+    Chore {
+        name: "kernels",
+        options: "[6.1 6.12 7.2 nowait …]",
+        about: "boot other kernels in an emulator: does rprof load there, and say the truth?",
+        run: kernels::run,
     },
     Chore {
         name: "licences",

@@ -1,0 +1,312 @@
+//! What must hold on every kernel, and the table that says where it does.
+//!
+//! A report enters; shares and broken promises leave. The chains that are expected are those of
+//! `guest/chain.c` and `guest/spin.py`, written down here a second time: rprof is not asked.
+
+use std::fmt;
+
+use super::report::{Ledger, Report, stacks};
+
+/// Of the ticks that met something to profile, how many must be resolved. An emulated machine loses
+/// some: timers come late, and modules take seconds to be learned.
+const RESOLVED: f64 = 95.0;
+/// Of the samples of a target, how many must show its whole chain.
+const WHOLE: f64 = 97.0;
+/// Samples below which a share says nothing.
+const FEW: u64 = 40;
+
+/// What a kernel's report says.
+pub(super) struct Verdict {
+    release: String,
+    /// The programs were loaded.
+    loaded: bool,
+    /// What the walk finds agrees with `/proc/self/maps`: rprof records nothing otherwise.
+    checked: bool,
+    /// Percent of the C program's samples that show its whole chain.
+    complete: Option<f64>,
+    /// Percent of the Python program's samples that show its functions, in their place.
+    named: Option<f64>,
+    /// The same with names read in user space; `None` where the kernel cannot do that.
+    named_by_reads: Option<f64>,
+    /// Percent of busy ticks resolved.
+    resolved: Option<f64>,
+    losses: String,
+    /// Promises that do not hold.
+    pub(super) broken: Vec<String>,
+}
+
+impl Verdict {
+    /// `flags`: the kernel has both flags of `process_vm_readv`.
+    pub(super) fn of(report: &Report, flags: bool) -> Self {
+        let mut broken = Vec::new();
+        let mut must = |holds: bool, promise: String| {
+            if !holds {
+                broken.push(promise);
+            }
+        };
+        let all = report.section("all");
+        let refused = |text: &str| text.contains("refused the eBPF program");
+        let loaded = all.status.is_some() && !refused(&all.text);
+        let checked = all.status == Some(0);
+        must(loaded, format!("the programs load: {}", excerpt(&all.text)));
+        must(
+            checked || !loaded,
+            format!("a recording succeeds: {}", excerpt(&all.text)),
+        );
+
+        let check = &report.section("check").text;
+        let known = check
+            .lines()
+            .find(|line| line.contains("PROCESS_VM_NOWAIT"));
+        let has = known.is_some_and(|line| !line.contains("no PROCESS_VM_NOWAIT"));
+        must(known.is_some(), "`rprof check` speaks of the flags".into());
+        must(
+            has == flags,
+            format!("`rprof check` knows the flags: {check}"),
+        );
+
+        let by_reads = report.section("process-vm");
+        if flags {
+            must(
+                by_reads.status == Some(0),
+                format!("user space reads names: {}", excerpt(&by_reads.text)),
+            );
+        } else {
+            let sentence = by_reads.text.contains("PROCESS_VM_NOWAIT");
+            must(
+                by_reads.status == Some(1) && sentence,
+                format!("--reads process-vm is refused: {}", excerpt(&by_reads.text)),
+            );
+        }
+
+        let mut resolved = None;
+        let mut losses = Vec::new();
+        for run in ["command", "all", "process-vm"] {
+            let Some(ledger) = Ledger::parse(&report.section(run).text) else {
+                continue;
+            };
+            must(
+                ledger.total() == ledger.expected,
+                format!("{run}: the ledger adds up: {ledger:?}"),
+            );
+            let share = percent(ledger.get("resolved"), ledger.busy());
+            must(
+                share.is_some_and(|share| share >= RESOLVED),
+                format!("{run}: {RESOLVED} % of the busy ticks are resolved: {ledger:?}"),
+            );
+            resolved = match (resolved, share) {
+                (Some(a), Some(b)) => Some(f64::min(a, b)),
+                (a, b) => a.or(b),
+            };
+            let own = ledger.losses();
+            losses.extend(own.iter().map(|(name, n)| format!("{n} {name} ({run})")));
+        }
+
+        let mut share = |run: &str, target: &str, whole: fn(&[&str]) -> Whole| {
+            let (good, of) = count(
+                &report.section(&format!("{run}.folded")).text,
+                target,
+                whole,
+            );
+            let share = percent(good, of);
+            must(
+                share.is_some_and(|share| of >= FEW && share >= WHOLE),
+                format!("{run}: {WHOLE} % of {target}'s samples are whole: {good} of {of}"),
+            );
+            share
+        };
+        let complete = share("command", "chain", chain).min_with(share("all", "chain", chain));
+        let named = share("all", "python3.11", spin);
+        let named_by_reads = flags
+            .then(|| share("process-vm", "python3.11", spin))
+            .flatten();
+
+        let messages = &report.section("messages").text;
+        let bad = messages.lines().find(|line| {
+            ["WARNING: ", "BUG: ", "Oops", "stall"]
+                .iter()
+                .any(|word| line.contains(word))
+        });
+        must(
+            bad.is_none(),
+            format!("the kernel is content: {}", bad.unwrap_or_default()),
+        );
+        must(
+            report.section("messages").status.is_some(),
+            "the guest comes to its end".into(),
+        );
+
+        Self {
+            release: report.section("kernel").text.trim().to_owned(),
+            loaded,
+            checked,
+            complete,
+            named,
+            named_by_reads,
+            resolved,
+            losses: losses.join(", "),
+            broken,
+        }
+    }
+}
+
+/// What a stack shows of a target's chain.
+enum Whole {
+    Yes,
+    No,
+    /// It was taken before the target was where it stays.
+    Before,
+}
+
+/// Samples of a target that are whole, of those that count.
+fn count(folded: &str, target: &str, whole: fn(&[&str]) -> Whole) -> (u64, u64) {
+    let (mut good, mut of) = (0, 0);
+    for (frames, n) in stacks(folded) {
+        if frames.first() != Some(&target) {
+            continue;
+        }
+        match whole(&frames[1..]) {
+            Whole::Yes => (good, of) = (good + n, of + n),
+            Whole::No => of += n,
+            Whole::Before => {}
+        }
+    }
+    (good, of)
+}
+
+/// The C program's chain, from the function that the kernel starts. Between libc's entry and `main`
+/// stands a function of libc that has a name only in its debug file.
+fn chain(frames: &[&str]) -> Whole {
+    let levels = (1..=24).map(|level| format!("level_{level:02}"));
+    let names = ["main".to_owned()].into_iter().chain(levels);
+    let names: Vec<String> = names.chain(["leaf".to_owned()]).collect();
+    let starts = frames.starts_with(&["_start", "__libc_start_main"])
+        || frames.starts_with(&["_start", "__libc_start_main_impl"]);
+    let begins = frames.iter().position(|frame| *frame == "main");
+    match begins {
+        Some(at) if starts && at == 3 => {
+            let shown = frames.get(at..at + names.len()).unwrap_or_default();
+            if shown == names {
+                Whole::Yes
+            } else if frames.len() < at + names.len() && frames[at..] == names[..frames.len() - at]
+            {
+                // On its way down.
+                Whole::Before
+            } else {
+                Whole::No
+            }
+        }
+        // The dynamic linker and the kernel, before `main`.
+        None if !cut(frames) => Whole::Before,
+        _ => Whole::No,
+    }
+}
+
+/// The Python program's functions, each activation within the native frame that runs it.
+fn spin(frames: &[&str]) -> Whole {
+    const LOOP: &str = "_PyEval_EvalFrameDefault";
+    let first = [LOOP, "<module>", "outer", "middle"];
+    let second = [LOOP, "inner", "Work.burn"];
+    let find = |frames: &[&str], part: &[&str]| {
+        frames.windows(part.len()).position(|window| window == part)
+    };
+    let Some(at) = find(frames, &first) else {
+        let startup = !cut(frames) && !frames.contains(&"Work.burn");
+        return if startup { Whole::Before } else { Whole::No };
+    };
+    // C lies between the two activations.
+    let rest = &frames[at + first.len()..];
+    match find(rest, &second) {
+        Some(between) if between > 0 && frames.first() == Some(&"_start") => Whole::Yes,
+        _ => Whole::No,
+    }
+}
+
+fn cut(frames: &[&str]) -> bool {
+    frames
+        .first()
+        .is_some_and(|root| root.starts_with("[truncated"))
+}
+
+fn percent(part: u64, of: u64) -> Option<f64> {
+    (of > 0).then(|| part as f64 * 100.0 / of as f64)
+}
+
+trait MinWith {
+    /// The smaller one; of one and none, none.
+    fn min_with(self, other: Self) -> Self;
+}
+
+impl MinWith for Option<f64> {
+    fn min_with(self, other: Self) -> Self {
+        Some(self?.min(other?))
+    }
+}
+
+/// The last lines, on one.
+fn excerpt(text: &str) -> String {
+    let lines: Vec<&str> = text.trim().lines().collect();
+    lines[lines.len().saturating_sub(4)..].join(" / ")
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.broken.is_empty() {
+            return write!(f, "{} holds all promises", self.release);
+        }
+        write!(f, "{} breaks:", self.release)?;
+        self.broken
+            .iter()
+            .try_for_each(|promise| write!(f, "\n  {promise}"))
+    }
+}
+
+/// One line a kernel.
+pub(super) fn table(verdicts: &[(&str, Result<Verdict, String>)]) -> String {
+    let mut rows = vec![
+        [
+            "kernel",
+            "release",
+            "load",
+            "self-check",
+            "C whole",
+            "Python named",
+            "by reads",
+            "resolved",
+            "losses",
+        ]
+        .map(str::to_owned),
+    ];
+    for (name, verdict) in verdicts {
+        let yes = |holds: bool| if holds { "ok" } else { "NO" }.to_owned();
+        let share = |share: Option<f64>| share.map_or("-".into(), |share| format!("{share:.1} %"));
+        rows.push(match verdict {
+            Ok(v) => [
+                (*name).to_owned(),
+                v.release.clone(),
+                yes(v.loaded),
+                yes(v.checked),
+                share(v.complete),
+                share(v.named),
+                share(v.named_by_reads),
+                share(v.resolved),
+                v.losses.clone(),
+            ],
+            Err(_) => {
+                let mut row = ["-"; 9].map(str::to_owned);
+                row[0] = (*name).to_owned();
+                row
+            }
+        });
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..9).map(width).collect();
+    let line = |row: &[String; 9]| {
+        let cells = row.iter().zip(&widths);
+        let cells: Vec<String> = cells
+            .map(|(cell, &width)| format!("{cell:width$}"))
+            .collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}

@@ -370,7 +370,10 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
                 |w| w[2].1.kind = Kind::Anonymous as u64,
                 "found code of no file",
             ),
-            (|w| drop(w.pop()), "[stack]`, rprof's walk ended before it"),
+            (
+                |w| w.truncate(w.len() - 1),
+                "[stack]`, rprof's walk ended before it",
+            ),
             (
                 |w| w.push(w[4]),
                 "found a mapping 7fffffffd000-7ffffffff000",

@@ -96,10 +96,10 @@ pub(super) fn python() -> String {
     text
 }
 
-/// Rust that keeps a compiler busy for some seconds.
+/// Rust that keeps a compiler busy for some seconds, mostly in LLVM.
 pub(super) fn rust() -> String {
     let mut text = String::new();
-    for number in 0..400 {
+    for number in 0..60 {
         let _ = writeln!(
             text,
             "pub fn f{number}(v: &[u64]) -> Vec<String> {{\n    let mut w: Vec<u64> = \

@@ -56,7 +56,7 @@ const FULL: Plan = Plan {
     rounds: 3,
     warm_up: Duration::from_secs(3),
     window: Duration::from_secs(10),
-    patience: Duration::from_secs(480),
+    patience: Duration::from_secs(300),
 };
 
 const QUICK: Plan = Plan {
@@ -101,8 +101,8 @@ const TRIALS: [(&str, Trial); 6] = [
     ("tick", tick::run),
     ("steady", steady::run),
     ("start", start::run),
-    ("peak", peak::run),
     ("lives", lives::run),
+    ("peak", peak::run),
     ("rows", rows::run),
 ];
 

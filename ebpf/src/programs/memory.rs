@@ -1,6 +1,7 @@
 //! Reads of kernel and user memory. None of them faults, sleeps or takes a lock.
 
 use core::ffi::c_void;
+use core::hint::black_box;
 
 use aya_ebpf::helpers::generated as helpers;
 
@@ -63,6 +64,14 @@ pub(crate) fn user_u64(address: u64) -> Option<u64> {
 pub(crate) unsafe fn at<T: Copy>(base: *const u8, offset: u64) -> T {
     // SAFETY: the caller's.
     unsafe { core::ptr::read_volatile(base.add(offset as usize).cast()) }
+}
+
+/// An index with a mask that stays: where a compare before it makes the mask superfluous the compiler
+/// would drop it, but verifiers before Linux 6.8 forget the bound of a number that was spilled
+/// before it was compared.
+#[inline(always)]
+pub(crate) fn masked(number: u64, mask: u64) -> usize {
+    (black_box(number) & mask) as usize
 }
 
 /// Monotonic time, nanoseconds.

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated as helpers;
 
 use super::config::offset;
 use super::maps::{ANNOUNCED, state};
-use super::memory::{at, kernel, kernel_u32, kernel_u64};
+use super::memory::{at, kernel, kernel_u32, kernel_u64, masked};
 use super::output;
 use super::state::{BUFFER, INODE_BYTES, State};
 use crate::record::{MAX_MAPPINGS, Mapping, Mappings, ModuleSeen, RecordKind};
@@ -149,7 +149,7 @@ unsafe extern "C" fn component(_: u64, _: *mut c_void) -> c_long {
         let path = (&raw mut (*state).buffer)
             .cast::<u8>()
             .add(AT + size_of::<ModuleSeen>());
-        *path.add(cursor as usize & (PATH_BYTES as usize - 1)) = b'/';
+        *path.add(masked(cursor, PATH_BYTES - 1)) = b'/';
         let to = path.add(cursor as usize + 1 & (PATH_BYTES as usize - 1));
         if !kernel(to.cast(), len as u32 & 255, name[1]) {
             return 1;

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated as helpers;
 
 use super::config::config;
 use super::maps::{NAMED, PLANS, state};
-use super::memory::{now, user, user_u64};
+use super::memory::{masked, now, user, user_u64};
 use super::output;
 use super::state::{BUFFER, MAX_NAMED, State};
 use crate::plan::{FieldHeader, MAX_FIELD, MAX_STEPS, Op, SLOTS, Step, TextForm};
@@ -165,7 +165,7 @@ unsafe fn field(state: *mut State, from: u64, len: u64, width: u8, cut: u8) -> b
         }
         let at = (&raw mut (*state).buffer)
             .cast::<u8>()
-            .add(size_of::<CodeObject>() + (cursor & CURSOR_MASK) as usize);
+            .add(size_of::<CodeObject>() + masked(cursor, CURSOR_MASK));
         *at.cast::<FieldHeader>() = FieldHeader {
             len: len as u32,
             width,

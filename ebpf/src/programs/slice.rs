@@ -7,7 +7,7 @@ use aya_ebpf::helpers::generated as helpers;
 
 use super::mapping;
 use super::maps::state;
-use super::memory::user;
+use super::memory::{masked, user};
 use super::module;
 use super::output;
 use super::state::{Backing, State};
@@ -109,7 +109,7 @@ unsafe extern "C" fn executable(_: u64, _: *mut c_void) -> c_long {
                     .cast::<u8>()
                     .add(size_of::<Mappings>())
                     .cast::<Mapping>()
-                    .add(count as usize & (MAX_MAPPINGS as usize - 1));
+                    .add(masked(count, MAX_MAPPINGS as u64 - 1));
                 let anonymous = (*mapped).backing == Backing::Anonymous as u64;
                 (*to).start = (*mapped).start;
                 (*to).end = (*mapped).end;

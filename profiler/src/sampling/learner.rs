@@ -157,9 +157,21 @@ impl Learner {
     /// the module, but no row of it.
     fn add(&mut self, module: Module, table: Option<Table>) -> Option<ModuleId> {
         let key = module.key;
-        let mut info = table
-            .and_then(|table| self.rows(&table).ok()?)
-            .unwrap_or_default();
+        let placed = match table.map(|table| self.rows(&table)) {
+            None => Some(ModuleInfo::default()),
+            Some(Ok(placed)) => placed,
+            Some(Err(error)) => {
+                let note = format!("{}: no room for unwind rows: {error}", module.path);
+                self.modules.note(note);
+                None
+            }
+        };
+        // Rows that found no place: the module stays unlearned to the programs, and its stacks go by
+        // slices. Said to have none, they would be cut.
+        let Some(mut info) = placed else {
+            self.infos.push(ModuleInfo::default());
+            return self.modules.add(module);
+        };
         if let Interpreter::Known(detected) = &module.interpreter
             && let Some(index) = self.interpreter(detected)
         {

@@ -8,6 +8,9 @@ use std::sync::{Arc, RwLock};
 use rprof_ebpf::module::{ModuleId, ModuleKey};
 use rprof_symbolize::runtimes::Detected;
 
+/// Notes kept at most.
+const MAX_NOTES: usize = 100;
+
 /// A module that was met.
 #[derive(Debug)]
 pub struct Module {
@@ -51,6 +54,7 @@ struct Table {
     modules: Vec<Arc<Module>>,
     /// By index in the programs' map of interpreters.
     interpreters: Vec<Arc<Detected>>,
+    notes: Vec<String>,
 }
 
 impl Modules {
@@ -73,6 +77,23 @@ impl Modules {
             .interpreters
             .get(index as usize)
             .cloned()
+    }
+
+    /// Keeps something to be said at the end, with `-v`.
+    pub(super) fn note(&self, note: String) {
+        if let Ok(mut table) = self.0.write()
+            && table.notes.len() < MAX_NOTES
+        {
+            table.notes.push(note);
+        }
+    }
+
+    /// What was noted.
+    pub fn notes(&self) -> Vec<String> {
+        self.0
+            .read()
+            .map(|table| table.notes.clone())
+            .unwrap_or_default()
     }
 
     /// Adds a module, and gives its number, or `None` if there are 65,535 already.

@@ -24,7 +24,10 @@ pub struct Named {
 impl Named {
     /// Looks up the names of a profile's frames.
     pub fn look_up(profile: &Profile, modules: &Modules, inlines: bool) -> Self {
-        let mut named = Self::default();
+        let mut named = Self {
+            left_out: modules.notes(),
+            ..Self::default()
+        };
         let mut places: HashMap<ModuleId, Vec<u64>> = HashMap::new();
         let mut addresses = Vec::new();
         profile.each_frame(&mut |frame| match frame {

@@ -17,6 +17,11 @@ const MAP_TYPE_ARRAY: u32 = 2;
 const F_MMAPABLE: u32 = 1024;
 const MAP_CREATE: i32 = 0;
 const MAP_UPDATE_ELEM: i32 = 2;
+const BTF_LOAD: i32 = 18;
+
+/// The types of a chunk's key and value, numbers in [`btf`].
+const KEY_TYPE: u32 = 1;
+const VALUE_TYPE: u32 = 2;
 
 /// The words of a chunk, shared with the kernel.
 struct Chunk {
@@ -36,6 +41,7 @@ impl Drop for Chunk {
 /// All chunks, and which words are free.
 pub struct RowSpace {
     outer: OwnedFd,
+    btf: OwnedFd,
     chunks: Vec<Chunk>,
     budget: u32,
     /// Free runs of words: start, length; sorted, never touching.
@@ -46,11 +52,12 @@ impl RowSpace {
     /// An empty space over the outer map, of at most `budget` bytes.
     ///
     /// # Errors
-    /// Those of duplicating the descriptor.
+    /// Those of duplicating the descriptor, and of telling the kernel a chunk's types.
     pub fn new(outer: BorrowedFd<'_>, budget: u64) -> io::Result<Self> {
         let budget = (budget / u64::from(CHUNK_BYTES)).min(u64::from(MAX_CHUNKS)) as u32;
         Ok(Self {
             outer: outer.try_clone_to_owned()?,
+            btf: btf()?,
             chunks: Vec::new(),
             budget,
             free: Vec::new(),
@@ -91,7 +98,8 @@ impl RowSpace {
                 return Ok(None);
             }
             for number in have..have + want {
-                self.chunks.push(Chunk::new(&self.outer, number)?);
+                self.chunks
+                    .push(Chunk::new(&self.outer, &self.btf, number)?);
                 self.release(number * CHUNK_WORDS, CHUNK_WORDS);
             }
         }
@@ -142,7 +150,7 @@ impl RowSpace {
 
 impl Chunk {
     /// Makes a chunk and puts it into the outer map as number `number`.
-    fn new(outer: &OwnedFd, number: u32) -> io::Result<Self> {
+    fn new(outer: &OwnedFd, btf: &OwnedFd, number: u32) -> io::Result<Self> {
         /// The head of `union bpf_attr` for BPF_MAP_CREATE.
         #[repr(C)]
         struct Create {
@@ -151,7 +159,13 @@ impl Chunk {
             value_size: u32,
             max_entries: u32,
             map_flags: u32,
-            rest: [u32; 13],
+            inner_map_fd: u32,
+            numa_node: u32,
+            map_name: [u8; 16],
+            map_ifindex: u32,
+            btf_fd: u32,
+            btf_key_type_id: u32,
+            btf_value_type_id: u32,
         }
         /// The same for BPF_MAP_UPDATE_ELEM.
         #[repr(C)]
@@ -168,7 +182,13 @@ impl Chunk {
             value_size: CHUNK_BYTES,
             max_entries: 1,
             map_flags: F_MMAPABLE,
-            rest: [0; 13],
+            inner_map_fd: 0,
+            numa_node: 0,
+            map_name: [0; 16],
+            map_ifindex: 0,
+            btf_fd: btf.as_raw_fd() as u32,
+            btf_key_type_id: KEY_TYPE,
+            btf_value_type_id: VALUE_TYPE,
         };
         // SAFETY: the attribute is complete; the descriptor is new and ours.
         let map = unsafe { OwnedFd::from_raw_fd(bpf(MAP_CREATE, &create)?) };
@@ -199,6 +219,54 @@ impl Chunk {
             words: words.cast(),
         })
     }
+}
+
+/// Tells the kernel the types of a chunk's key and value. What they are is of no use to anybody, but
+/// up to Linux 6.1 an outer map takes maps with types only if its template had them, as aya's has.
+///
+/// Source: `Documentation/bpf/btf.rst`; `bpf_map_meta_equal` (kernel/bpf/map_in_map.c, Linux 6.1).
+fn btf() -> io::Result<OwnedFd> {
+    /// A header, the types, and the names; without padding.
+    #[repr(C)]
+    struct Btf {
+        magic: u16,
+        version: u8,
+        flags: u8,
+        /// Bytes of header; offset and length of types and strings.
+        header: [u32; 5],
+        word: [u32; 4],
+        words: [u32; 6],
+        strings: [u8; 8],
+    }
+    const INT: u32 = 1 << 24;
+    const ARRAY: u32 = 3 << 24;
+    let types = Btf {
+        magic: 0xeb9f,
+        version: 1,
+        flags: 0,
+        header: [24, 0, 40, 40, 8],
+        // Name, kind, bytes, bits: type 1.
+        word: [1, INT, 4, 32],
+        // Name, kind, 0, element, index, length: type 2.
+        words: [0, ARRAY, 0, KEY_TYPE, KEY_TYPE, CHUNK_WORDS],
+        strings: *b"\0word\0\0\0",
+    };
+    /// The head of `union bpf_attr` for BPF_BTF_LOAD.
+    #[repr(C)]
+    struct Load {
+        btf: u64,
+        log: u64,
+        btf_size: u32,
+        log_size: u32,
+    }
+    let load = Load {
+        btf: (&raw const types) as u64,
+        log: 0,
+        btf_size: size_of::<Btf>() as u32,
+        log_size: 0,
+    };
+    // SAFETY: the attribute and what it points to are complete; the descriptor is new and ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(bpf(BTF_LOAD, &load)?) })
 }
 
 /// The system call; the kernel reads `size_of::<T>()` bytes of the attribute.

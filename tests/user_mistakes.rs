@@ -7,14 +7,16 @@ use std::process::Command;
 use rprof_tests::machine;
 use rprof_tests::profile::Frame;
 use rprof_tests::rprof::{Rprof, Run, binary};
-use rprof_tests::scratch::{OPTIMIZED, Scratch};
+use rprof_tests::scratch::{OPTIMIZED, Scratch, finish};
 
 /// `rprof` for half a second, as the last words of another command.
 fn within(scratch: &Scratch, words: &[&str], args: &[&str]) -> Run {
     let mut command = Command::new(words[0]);
     // Where the build is kept, another user may not look.
     let copy = scratch.file("rprof");
-    std::fs::copy(binary(), &copy).expect("a copy of the binary");
+    // By another process: a test beside this one may start a program while it is being written, and
+    // would keep it open for writing.
+    finish(Command::new("cp").arg(binary()).arg(&copy));
     command.args(&words[1..]).arg(copy);
     let run = Rprof::within(scratch, command);
     std::fs::set_permissions(

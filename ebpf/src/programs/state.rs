@@ -3,7 +3,8 @@
 use crate::identity::ProcessKey;
 use crate::module::{ModuleInfo, ModuleKey};
 use crate::record::Sample;
-use crate::runtimes::python::walk::PythonWalk;
+use crate::runtimes::python::FRAME_BYTES;
+use crate::runtimes::python::walk::{FRAME_PIECE, PythonWalk};
 
 /// Frames in a sample at most.
 pub(crate) const MAX_FRAMES: u64 = 1024;
@@ -135,7 +136,9 @@ pub(crate) struct State {
     pub(crate) node: [u64; 32],
     pub(crate) vma: [u64; VMA_BYTES / 8],
     pub(crate) inode: [u64; INODE_BYTES / 8],
-    pub(crate) frame: [u64; 16],
+    /// Where the piece of a runtime's frames begins; `u64::MAX`: there is none.
+    pub(crate) frame_base: u64,
+    pub(crate) frame: [u64; (FRAME_PIECE + FRAME_BYTES) as usize / 8],
     pub(crate) code: [u64; 32],
     pub(crate) python: PythonWalk,
     // Naming.

@@ -110,25 +110,32 @@ fn own_nr(pid: u64) -> u32 {
     0
 }
 
-/// Whether the tick's task is one that was asked for.
+/// Whether the current task is one that was asked for. Asked before anything else is read: with
+/// `-p`, most ticks are others'.
 ///
 /// # Safety
 /// `task` comes from `bpf_get_current_task_btf`.
 #[inline(always)]
-pub(crate) unsafe fn selected(state: *mut State, task: *const u8) -> bool {
+pub(crate) unsafe fn selected(task: *const u8) -> bool {
     let select = config!(select);
     if select == Select::All as u32 {
         return true;
     }
     // SAFETY: as said.
     unsafe {
-        let own = (*state).sample.task.own.tgid;
+        let own = if config!(own_ns) == INITIAL_PID_NS {
+            at(task, offset!(task_tgid))
+        } else {
+            let leader: u64 = at(task, offset!(task_group_leader));
+            own_nr(kernel_u64(leader + offset!(task_thread_pid)))
+        };
         if let Some(wanted) = TARGETS.get_ptr(&own) {
             return *wanted & target::ITSELF != 0;
         }
         if select == Select::Targets as u32 {
             return false;
         }
+        let exec_id: u32 = at(task, offset!(task_exec_id));
         let mut leader: u64 = at(task, offset!(task_group_leader));
         for _ in 0..MAX_ANCESTORS {
             let parent = kernel_u64(leader + offset!(task_real_parent));
@@ -139,8 +146,7 @@ pub(crate) unsafe fn selected(state: *mut State, task: *const u8) -> bool {
             let own = own_nr(kernel_u64(leader + offset!(task_thread_pid)));
             if let Some(wanted) = TARGETS.get_ptr(&own) {
                 // rprof's own child, before its exec, is rprof still.
-                let same_program = kernel_u32(leader + offset!(task_exec_id))
-                    == (*state).sample.task.process.exec_id;
+                let same_program = kernel_u32(leader + offset!(task_exec_id)) == exec_id;
                 let not_begun = *wanted & target::ITSELF == 0 && same_program;
                 return *wanted & target::DESCENDANTS != 0 && !not_begun;
             }

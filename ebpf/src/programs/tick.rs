@@ -48,16 +48,16 @@ pub fn tick(context: &PerfEventContext) {
             account::count(Column::Idle);
             return;
         }
+        let current = helpers::bpf_get_current_task_btf() as *const u8;
+        if !task::selected(current) {
+            account::count(Column::NotSelected);
+            return;
+        }
         let Some(state) = state() else { return };
         let started = now();
         (*state).started = started;
         (*state).sample.time = started;
-        let current = helpers::bpf_get_current_task_btf() as *const u8;
         task::identify(state, current);
-        if !task::selected(state, current) {
-            account::count(Column::NotSelected);
-            return;
-        }
         if started.wrapping_sub((*state).second_started) > SECOND {
             (*state).second_started = started;
             (*state).second_used = 0;
@@ -164,6 +164,7 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
         (*state).phase = Phase::Native as u64;
         stack::forget(state);
         (*state).python.status = Status::NotLooked as u64;
+        (*state).frame_base = u64::MAX;
         (*state).python.marker = 0;
         (*state).python.after_native = 0;
         (*state).python.mapped = 0;

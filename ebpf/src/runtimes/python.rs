@@ -102,7 +102,7 @@ pub(crate) mod walk {
     use crate::frame::{self, Tag};
     use crate::programs::config::config;
     use crate::programs::maps::{NAMED, PYTHONS, THREADS, ThreadState};
-    use crate::programs::memory::{at, user, user_u64};
+    use crate::programs::memory::{at, masked, user, user_u64};
     use crate::programs::native::{advance, end, push};
     use crate::programs::state::{MAX_NAMED, Phase, State, Unnamed};
     use crate::record::{End, sample_flags};
@@ -110,6 +110,8 @@ pub(crate) mod walk {
 
     /// Bytes of a thread state that are read at once.
     const THREAD_BYTES: u32 = 192;
+    /// Bytes of frames that are read at once.
+    pub(crate) const FRAME_PIECE: u32 = 1024;
     /// Thread states looked at in search of this thread's.
     const MAX_THREADS: u64 = 2048;
     /// `FRAME_OWNED_BY_GENERATOR` (Include/internal/pycore_frame.h, 3.11).
@@ -444,10 +446,9 @@ pub(crate) mod walk {
             if address == 0 {
                 return leave(state, layout);
             }
-            let bytes = (&raw mut (*state).frame).cast::<u8>();
-            if !user(bytes.cast(), FRAME_BYTES, address) {
+            let Some(bytes) = frame_bytes(state, address) else {
                 return end(state, End::WouldFault);
-            }
+            };
             let Some(object) = field::<u64>(bytes, (*layout).frame_code, FRAME_BYTES) else {
                 return end(state, End::Runtime);
             };
@@ -475,6 +476,31 @@ pub(crate) mod walk {
                 return leave(state, layout);
             }
             0
+        }
+    }
+
+    /// The bytes of a frame. Frames of a thread stand close together, callers below their callees: what
+    /// is read ends with the frame and begins as far below it as the buffer reaches.
+    #[inline(always)]
+    unsafe fn frame_bytes(state: *mut State, address: u64) -> Option<*const u8> {
+        const LAST: u64 = FRAME_PIECE as u64 - FRAME_BYTES as u64;
+        // SAFETY: this CPU's slot; the distance is checked, and masked for the verifier: the buffer is
+        // longer than a piece by a frame.
+        unsafe {
+            let buffer = (&raw mut (*state).frame).cast::<u8>();
+            let mut distance = address.wrapping_sub((*state).frame_base);
+            if distance > LAST {
+                distance = LAST;
+                (*state).frame_base = address.wrapping_sub(LAST);
+                if !user(buffer.cast(), FRAME_PIECE, (*state).frame_base) {
+                    distance = 0;
+                    (*state).frame_base = u64::MAX;
+                    if !user(buffer.cast(), FRAME_BYTES, address) {
+                        return None;
+                    }
+                }
+            }
+            Some(buffer.add(masked(distance, FRAME_PIECE as u64 - 1)))
         }
     }
 

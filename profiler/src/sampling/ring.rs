@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap as BpfHashMap, MapData, RingBuf};
 use crossbeam_channel::{Sender, TrySendError};
@@ -23,10 +23,12 @@ use crate::ledger::Ledger;
 
 /// How long records may lie in the ring.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// How long records may gather for a worker.
+const HAND_OVER: Duration = Duration::from_secs(1);
 /// Batches that wait for one worker at most.
 pub const QUEUE: usize = 64;
 /// Words of one batch at most.
-const BATCH_WORDS: usize = 64 << 10;
+const BATCH_WORDS: usize = 16 << 10;
 
 /// Records for a worker, one after the other: a word that says how many words follow, then those.
 pub type Batch = Vec<u64>;
@@ -101,6 +103,7 @@ impl Reader {
             tv_sec: 0,
             tv_nsec: INTERVAL.as_nanos() as i64,
         };
+        let mut handed_over = Instant::now();
         loop {
             let last = {
                 let mut fds = [
@@ -114,6 +117,11 @@ impl Reader {
                 !fds[1].revents().is_empty()
             };
             self.drain();
+            // A worker that is woken costs as much as a dozen samples: once a second is enough.
+            if last || handed_over.elapsed() >= HAND_OVER {
+                self.flush_all();
+                handed_over = Instant::now();
+            }
             if last {
                 return Ok((self.losses.into_ledger(), self.samples));
             }
@@ -138,6 +146,10 @@ impl Reader {
                 self.deliver(kind, cpu, record);
             }
         }
+    }
+
+    /// Hands the workers what has gathered.
+    fn flush_all(&mut self) {
         for worker in 0..self.batches.len() {
             self.flush(worker);
         }

@@ -21,7 +21,7 @@ const BTF_LOAD: i32 = 18;
 
 /// The types of a chunk's key and value, numbers in [`btf`].
 const KEY_TYPE: u32 = 1;
-const VALUE_TYPE: u32 = 2;
+const VALUE_TYPE: u32 = 3;
 
 /// The words of a chunk, shared with the kernel.
 struct Chunk {
@@ -222,7 +222,8 @@ impl Chunk {
 }
 
 /// Tells the kernel the types of a chunk's key and value. What they are is of no use to anybody, but
-/// up to Linux 6.1 an outer map takes maps with types only if its template had them, as aya's has.
+/// up to Linux 6.1 an outer map whose template has a struct for its value, as aya's has, takes only
+/// maps that have one too.
 ///
 /// Source: `Documentation/bpf/btf.rst`; `bpf_map_meta_equal` (kernel/bpf/map_in_map.c, Linux 6.1).
 fn btf() -> io::Result<OwnedFd> {
@@ -236,19 +237,23 @@ fn btf() -> io::Result<OwnedFd> {
         header: [u32; 5],
         word: [u32; 4],
         words: [u32; 6],
+        chunk: [u32; 6],
         strings: [u8; 8],
     }
     const INT: u32 = 1 << 24;
     const ARRAY: u32 = 3 << 24;
+    const STRUCT_OF_ONE: u32 = 4 << 24 | 1;
     let types = Btf {
         magic: 0xeb9f,
         version: 1,
         flags: 0,
-        header: [24, 0, 40, 40, 8],
+        header: [24, 0, 64, 64, 8],
         // Name, kind, bytes, bits: type 1.
         word: [1, INT, 4, 32],
         // Name, kind, 0, element, index, length: type 2.
         words: [0, ARRAY, 0, KEY_TYPE, KEY_TYPE, CHUNK_WORDS],
+        // Name, kind, bytes; its member's name, type, offset: type 3.
+        chunk: [0, STRUCT_OF_ONE, CHUNK_BYTES, 1, 2, 0],
         strings: *b"\0word\0\0\0",
     };
     /// The head of `union bpf_attr` for BPF_BTF_LOAD.

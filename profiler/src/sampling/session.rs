@@ -32,7 +32,9 @@ use crate::report::progress::ProgressLine;
 
 /// Bytes of unwind rows.
 const ROWS_BUDGET: u64 = 64 << 20;
-/// How often CPUs that come and go are looked for, and progress is shown.
+/// How often CPUs that come and go are looked for.
+const LOOK_FOR_CPUS: Duration = Duration::from_secs(5);
+/// How often progress is shown.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What a recording gave.
@@ -152,6 +154,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let mut progress = ProgressLine::new(settings);
     let deadline = settings.duration.map(|duration| began + duration);
     let mut processes = pidfds(settings);
+    let mut looked = Instant::now();
     let mut ended = None;
     let mut stops = 0;
     loop {
@@ -187,7 +190,8 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
             }
             _ => {}
         }
-        if settings.new_cpus {
+        if settings.new_cpus && looked.elapsed() >= LOOK_FOR_CPUS {
+            looked = Instant::now();
             follow_cpus(&mut events, sample);
         }
         if matches!(settings.target, Target::Pids { .. }) && processes.is_empty() {

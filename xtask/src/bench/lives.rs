@@ -9,6 +9,7 @@ use std::thread::sleep;
 
 use super::Bench;
 use super::agent::Agent;
+use super::loads;
 use super::table::Row;
 use super::weather::Watch;
 use crate::Outcome;
@@ -18,7 +19,7 @@ const HERTZ: u32 = 199;
 
 /// A kind of life.
 struct Kind {
-    /// The process's name.
+    /// The process's name, which no other program on the machine has.
     comm: &'static str,
     /// The function that its CPU time is for.
     function: &'static str,
@@ -27,25 +28,27 @@ struct Kind {
 }
 
 const C: Kind = Kind {
-    comm: "burn",
+    comm: loads::SHORT_C,
     function: "burn",
     seen: Row::at_least("short-lived C, 30–200 ms: CPU time seen, %", 100.0),
     complete: Row::at_least("short-lived C: complete and named, %", 100.0),
 };
 
 const PYTHON: Kind = Kind {
-    comm: "python3.11",
+    comm: loads::SHORT_PYTHON,
     function: "burn",
     seen: Row::at_least("short-lived Python, 30–200 ms: CPU time seen, %", 100.0),
     complete: Row::at_least("short-lived Python: complete and named, %", 100.0),
 };
 
 pub(super) fn run(bench: &mut Bench) -> Outcome {
-    let burn = vec![bench.programs.file("burn")];
-    measure(bench, &C, &burn)?;
-    match bench.programs.python.clone() {
-        Some(python) => measure(bench, &PYTHON, &[python, bench.programs.file("burn.py")]),
-        None => Ok(()),
+    let file = |name| bench.programs.file(name);
+    let (c, python) = (file(loads::SHORT_C), file(loads::SHORT_PYTHON));
+    let (script, has_python) = (file("burn.py"), bench.programs.python.is_some());
+    measure(bench, &C, &[c])?;
+    match has_python {
+        true => measure(bench, &PYTHON, &[python, script]),
+        false => Ok(()),
     }
 }
 
@@ -103,7 +106,8 @@ fn measure(bench: &mut Bench, kind: &Kind, program: &[std::path::PathBuf]) -> Ou
     Ok(())
 }
 
-/// Whether a frame is neither `[unknown]` nor `module+0x1234`.
+/// Whether a frame has a name. `module+0x1234` is one: Debian's interpreter is stripped of its static
+/// functions' names.
 fn is_named(frame: &str) -> bool {
-    frame != "[unknown]" && !frame.contains("+0x")
+    frame != "[unknown]"
 }

@@ -4,6 +4,7 @@
 //! after ten minutes, should nobody be left to kill it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -14,6 +15,10 @@ use crate::workspace::{run, say};
 pub(super) const WAKERS: u32 = 300;
 /// Processes a second of [`Programs::storm`].
 pub(super) const STORM: u32 = 400;
+
+/// The program that lives shortly, and the interpreter under a name of its own.
+pub(super) const SHORT_C: &str = "bench-burn";
+pub(super) const SHORT_PYTHON: &str = "bench-python";
 
 /// Target programs, built.
 pub(super) struct Programs {
@@ -33,7 +38,7 @@ impl Programs {
         write(folder, "compiled.rs", &chain::rust())?;
         write(folder, "burn.py", include_str!("targets/burn.py"))?;
         compile(folder, "chain", &chain::c())?;
-        compile(folder, "burn", include_str!("targets/burn.c"))?;
+        compile(folder, SHORT_C, include_str!("targets/burn.c"))?;
         compile(folder, "lives", include_str!("targets/lives.c"))?;
         compile(folder, "storm", include_str!("targets/storm.c"))?;
         compile(folder, "wakers", include_str!("targets/wakers.c"))?;
@@ -41,6 +46,11 @@ impl Programs {
         let python = pythons
             .find(|file| Path::new(file).exists())
             .map(PathBuf::from);
+        if let Some(python) = &python {
+            let link = folder.join(SHORT_PYTHON);
+            let _ = fs::remove_file(&link);
+            symlink(python, &link).map_err(|e| format!("cannot make {}: {e}", link.display()))?;
+        }
         Ok(Self {
             folder: folder.to_path_buf(),
             python,

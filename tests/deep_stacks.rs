@@ -30,6 +30,7 @@ const DEEP: &[&str] = &[
 fn record(scratch: &Scratch, command: &[String]) -> (Vec<String>, Profile) {
     let run = Rprof::new(scratch, ["-F", "49", "--"])
         .args(command)
+        .env("RPROF_FAULT", "slow-machine:10")
         .run()
         .expect(0);
     (

@@ -56,6 +56,7 @@ fn record(scratch: &Scratch, interpreter: &Interpreter, more: &[&str]) -> (Vec<S
     let words = interpreter.words(&script, &[&[folder.as_str(), &seconds], more].concat());
     let run = Rprof::new(scratch, ["-F", "199", "--"])
         .args(words)
+        .env("RPROF_FAULT", "slow-machine:10")
         .run()
         .expect(0);
     (said(&run.text()), run.profile())

@@ -50,29 +50,43 @@ pub(super) struct Ledger {
     pub(super) expected: u64,
     /// Columns in their order, with what is said of each behind its name.
     pub(super) columns: Vec<(String, u64)>,
+    /// Why truncated stacks ended; within the column `truncated`.
+    pub(super) reasons: Vec<(String, u64)>,
 }
 
 impl Ledger {
-    /// The ledger in a summary: a line `N  ticks expected`, and one line `N  COLUMN` each. Reasons
-    /// within a column have one space, not two.
+    /// The ledger in a summary: a line `N  ticks expected`, and one line `N  COLUMN` each; after
+    /// `truncated` its reasons, `N at: REASON`.
     pub(super) fn parse(summary: &str) -> Option<Self> {
-        let row = |line: &str| {
-            let (number, name) = line.trim_start().split_once("  ")?;
+        let row = |line: &str, between: &str| {
+            let (number, name) = line.trim_start().split_once(between)?;
             let name = name.split("  ").next()?;
             Some((name.to_owned(), number.parse::<u64>().ok()?))
         };
-        let mut rows = summary
+        let numbered = |line: &&str| line.trim_start().starts_with(|c: char| c.is_ascii_digit());
+        let mut lines = summary
             .lines()
             .skip_while(|line| !line.ends_with("  ticks expected"));
-        let (_, expected) = row(rows.next()?)?;
-        let rows =
-            rows.take_while(|line| line.trim_start().starts_with(|c: char| c.is_ascii_digit()));
-        let columns = rows.filter_map(row).collect();
-        Some(Self { expected, columns })
+        let (_, expected) = row(lines.next()?, "  ")?;
+        let mut ledger = Self {
+            expected,
+            ..Self::default()
+        };
+        for line in lines.take_while(numbered) {
+            ledger.reasons.extend(row(line, " at: "));
+            ledger.columns.extend(row(line, "  "));
+        }
+        Some(ledger)
     }
 
     pub(super) fn get(&self, column: &str) -> u64 {
         let found = self.columns.iter().find(|(name, _)| name == column);
+        found.map_or(0, |(_, n)| *n)
+    }
+
+    /// Stacks that were truncated for a reason.
+    pub(super) fn truncated(&self, reason: &str) -> u64 {
+        let found = self.reasons.iter().find(|(name, _)| name == reason);
         found.map_or(0, |(_, n)| *n)
     }
 
@@ -142,6 +156,8 @@ mod tests {
         assert_eq!(ledger.total(), 499);
         assert_eq!(ledger.busy(), 253);
         assert_eq!(ledger.get("rate lowered"), 45);
+        assert_eq!(ledger.truncated("time"), 3);
+        assert_eq!(ledger.truncated("depth"), 0);
         assert_eq!(ledger.losses()[0].0, "rate lowered");
         assert_eq!(ledger.losses().len(), 3);
         assert_eq!(Ledger::parse("rprof: no"), None);

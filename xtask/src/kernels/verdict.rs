@@ -12,6 +12,8 @@ const RESOLVED: f64 = 95.0;
 /// Losses that emulation causes: an emulated processor waits for a real one, and what is learned in
 /// milliseconds elsewhere takes it seconds. They are shown, and not held against rprof.
 const SLOW: [&str; 2] = ["not delivered by the kernel", "runtime being learned"];
+/// The same among truncated stacks.
+const LEARNING: &str = "module being learned";
 /// Of the samples of a target, how many must show its whole chain.
 const WHOLE: f64 = 97.0;
 /// Samples below which a share says nothing.
@@ -92,6 +94,7 @@ impl Verdict {
                 format!("{run}: the ledger adds up: {ledger:?}"),
             );
             let slow: u64 = SLOW.iter().map(|column| ledger.get(column)).sum();
+            let slow = slow + ledger.truncated(LEARNING);
             let busy = ledger.busy().saturating_sub(slow);
             let share = percent(ledger.get("resolved"), busy);
             must(
@@ -166,7 +169,8 @@ enum Whole {
 fn count(folded: &str, target: &str, whole: fn(&[&str]) -> Whole) -> (u64, u64) {
     let (mut good, mut of) = (0, 0);
     for (frames, n) in stacks(folded) {
-        if frames.first() != Some(&target) {
+        let learning = frames.get(1).is_some_and(|root| root.contains(LEARNING));
+        if frames.first() != Some(&target) || learning {
             continue;
         }
         match whole(&frames[1..]) {

@@ -62,8 +62,10 @@ columns! {
     MemoryFull = 16, "profile full", true;
     /// A file or process that rprof read from did not answer in time.
     Quarantined = 17, "quarantined", true;
+    /// A code object's names could not be copied at any sample.
+    Unnamed = 18, "names not read", true;
     /// rprof itself could not make sense of the record: a defect.
-    Malformed = 18, "malformed", true;
+    Malformed = 19, "malformed", true;
 }
 
 /// How many columns there are.

@@ -53,8 +53,8 @@ pub struct Sample {
     pub flags: u32,
     /// Index of the interpreter whose frames are in it, in its runtime's map.
     pub interpreter: u32,
-    /// Nanoseconds that the tick took until the sample was sent.
-    pub spent: u32,
+    /// Padding, zero.
+    pub _pad: u32,
     /// Registers of the last frame walked; what a slice is unwound from.
     pub registers: Registers,
 }

@@ -136,7 +136,6 @@ fn finish(
     if settings.verbosity > Verbosity::Quiet {
         say(&summary(&data, Paint { on: settings.color }));
     }
-    written.map_err(|error| Failure::not_written(&error, again))?;
     let ended = match recording.running {
         // Its end is rprof's, even when sampling ended first.
         Some(command) => Some(
@@ -145,6 +144,7 @@ fn finish(
         ),
         None => recording.ended,
     };
+    written.map_err(|error| Failure::not_written(&error, again))?;
     Ok(ended.map_or(exit::DONE, exit_code))
 }
 

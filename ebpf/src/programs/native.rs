@@ -86,6 +86,10 @@ unsafe fn give_up(state: *mut State, why: End) -> c_long {
         if (*state).python.marker == 0 {
             return 1;
         }
+        let goes_on = why == End::Unlearned || why == End::Unsupported;
+        if !goes_on && why != End::WouldFault {
+            (*state).sample.end = End::Native as u32;
+        }
         python::walk::rest(state);
         0
     }
@@ -150,6 +154,10 @@ unsafe fn native(state: *mut State) -> c_long {
             (*state).frames += 1;
             push(state, word);
             if rule.kind == RuleKind::End as u8 {
+                if (*state).python.marker != 0 {
+                    // Activations that no native frame held: some frame's place is not known.
+                    return give_up(state, End::Runtime);
+                }
                 return end(state, End::Complete);
             }
             return give_up(state, why);

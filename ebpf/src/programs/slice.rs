@@ -5,9 +5,10 @@ use core::ffi::{c_long, c_void};
 
 use aya_ebpf::helpers::generated as helpers;
 
+use super::config::config;
 use super::mapping;
 use super::maps::state;
-use super::memory::{masked, user};
+use super::memory::{masked, now, user};
 use super::module;
 use super::output;
 use super::state::{Backing, State};
@@ -43,6 +44,7 @@ pub(crate) unsafe fn send(state: *mut State) {
             return;
         }
         (*state).address = FIRST_ADDRESS;
+        (*state).listed = 0;
         (*state).count = 0;
         helpers::bpf_loop(
             MAX_ENTRIES,
@@ -57,12 +59,21 @@ pub(crate) unsafe fn send(state: *mut State) {
         }
         (*record).header = output::header(state, RecordKind::Mappings);
         (*record).count = count as u32;
-        (*record).cut = ((*state).count > count) as u32;
+        (*record).cut = ((*state).count > count || (*state).listed == 0) as u32;
         let len = size_of::<Mappings>() as u64 + count * size_of::<Mapping>() as u64;
         if output::send(record.cast(), len, false) {
             (*state).sample.flags |= sample_flags::HAS_SLICE;
+        } else {
+            (*state).ring_full = 1;
         }
     }
+}
+
+/// Whether the tick's time is over.
+#[inline(always)]
+unsafe fn out_of_time(state: *mut State) -> bool {
+    // SAFETY: this CPU's slot.
+    now().wrapping_sub(unsafe { (*state).started }) > config!(tick_ns) as u64
 }
 
 /// Sends the stack from `state.address` to the end of its page.
@@ -70,6 +81,9 @@ unsafe extern "C" fn piece(_: u64, _: *mut c_void) -> c_long {
     let Some(state) = state() else { return 1 };
     // SAFETY: this CPU's slot; at most a page into a buffer of several.
     unsafe {
+        if out_of_time(state) {
+            return 1;
+        }
         let address = (*state).address;
         let len = SLICE_BYTES as u64 - (address & (SLICE_BYTES as u64 - 1));
         let record = (&raw mut (*state).buffer).cast::<Slice>();
@@ -84,6 +98,7 @@ unsafe extern "C" fn piece(_: u64, _: *mut c_void) -> c_long {
             size_of::<Slice>() as u64 + (len + 7 & !7),
             false,
         ) {
+            (*state).ring_full = 1;
             return 1;
         }
         (*state).address = address + len;
@@ -98,6 +113,9 @@ unsafe extern "C" fn executable(_: u64, _: *mut c_void) -> c_long {
     // SAFETY: this CPU's slot; the index is checked.
     unsafe {
         let address = (*state).address;
+        if out_of_time(state) {
+            return 1;
+        }
         let Some(entry) = mapping::entry(state, address) else {
             return 1;
         };
@@ -130,6 +148,7 @@ unsafe extern "C" fn executable(_: u64, _: *mut c_void) -> c_long {
             }
         }
         if entry.last >= 1 << 47 {
+            (*state).listed = 1;
             return 1;
         }
         (*state).address = entry.last + 1;

@@ -150,11 +150,15 @@ pub(crate) struct State {
     pub(crate) cursor: u64,
     pub(crate) address: u64,
     pub(crate) count: u64,
+    /// 1: all mappings were looked at.
+    pub(crate) listed: u64,
     pub(crate) dentry: u64,
     pub(crate) mount: u64,
     pub(crate) buffer: [u8; BUFFER],
     // What is sent.
     pub(crate) sequence: u64,
+    /// 1: a slice found no room.
+    pub(crate) ring_full: u64,
     pub(crate) sample: Sample,
     pub(crate) out: [u64; MAX_WORDS],
 }

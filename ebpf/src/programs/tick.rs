@@ -67,13 +67,16 @@ pub fn tick(context: &PerfEventContext) {
             return;
         }
         (*state).sequence += 1;
+        (*state).ring_full = 0;
         kernel_side(state, context);
         user_side(state, current);
         naming::name(state);
-        let spent = now().wrapping_sub(started);
-        (*state).sample.spent = spent as u32;
-        output::sample(state);
-        (*state).second_used += spent;
+        if (*state).ring_full != 0 {
+            account::lose(state, Column::RingFull);
+        } else {
+            output::sample(state);
+        }
+        (*state).second_used += now().wrapping_sub(started);
     }
 }
 
@@ -168,6 +171,9 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
         (*state).python.marker = 0;
         (*state).python.after_native = 0;
         (*state).python.mapped = 0;
+        (*state).python.faulted = 0;
+        // A walk that uses up its steps says nothing else.
+        (*state).sample.end = End::Depth as u32;
         let generation = GENERATION.get_ptr(0).map_or(0, |g| *g);
         mapping::keep_or_forget(state, generation);
         let mut nothing = 0u64;
@@ -195,8 +201,10 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
                     (&raw mut nothing).cast(),
                     0,
                 );
-                (*state).sample.end = end;
             }
+        }
+        if (*state).python.faulted != 0 {
+            (*state).sample.end = End::WouldFault as u32;
         }
     }
 }

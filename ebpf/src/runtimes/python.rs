@@ -52,8 +52,6 @@ pub struct PythonLayout {
     pub code_instructions: u32,
     /// Index of the plan that names a code object.
     pub plan: u32,
-    /// Padding, zero.
-    pub _pad: u32,
 }
 
 /// An interpreter's file: what the walk needs to know of it.
@@ -75,6 +73,10 @@ pub mod symbols {
     /// `PyCode_Type`
     pub const CODE_TYPE: usize = 1;
 }
+
+// No padding: it goes into a map byte by byte.
+const _: () =
+    assert!(size_of::<PythonLayout>() == 22 * 4 && size_of::<PythonInterpreter>() == 22 * 4 + 24);
 
 /// Bytes of a frame that the walk reads at once, and of a code object.
 pub const FRAME_BYTES: u32 = 80;
@@ -153,6 +155,8 @@ pub(crate) mod walk {
         pub(crate) after_native: u64,
         /// 1: the interpreter's mapping was met, `interpreter` and `bias` are its.
         pub(crate) mapped: u64,
+        /// 1: a pointer was not in memory, so that frames may be missing.
+        pub(crate) faulted: u64,
     }
 
     /// A 64-bit field of a struct whose first `len` bytes were read.
@@ -264,9 +268,11 @@ pub(crate) mod walk {
             let runtime = (*python)
                 .bias
                 .wrapping_add((*known).symbols[symbols::RUNTIME]);
-            (*python).interp =
-                user_u64(runtime.wrapping_add((*layout).runtime_interpreters as u64)).unwrap_or(0);
-            (*python).thread = threads(layout, (*python).interp);
+            (*python).interp = link(
+                state,
+                runtime.wrapping_add((*layout).runtime_interpreters as u64),
+            );
+            (*python).thread = threads(state, layout, (*python).interp);
             (*python).best = 0;
             (*python).searched = 0;
             (*state).phase = Phase::FindThread as u64;
@@ -275,12 +281,26 @@ pub(crate) mod walk {
 
     /// First thread state of an interpreter state.
     #[inline(always)]
-    unsafe fn threads(layout: *const PythonLayout, interp: u64) -> u64 {
+    unsafe fn threads(state: *mut State, layout: *const PythonLayout, interp: u64) -> u64 {
         if interp == 0 {
             return 0;
         }
-        // SAFETY: a map value.
-        user_u64(interp.wrapping_add(unsafe { (*layout).interp_threads } as u64)).unwrap_or(0)
+        // SAFETY: this CPU's slot; a map value.
+        unsafe { link(state, interp.wrapping_add((*layout).interp_threads as u64)) }
+    }
+
+    /// A pointer of the interpreter's. 0 ends whatever list it belongs to; one that is not in memory
+    /// does too, and then the sample says so.
+    #[inline(always)]
+    unsafe fn link(state: *mut State, address: u64) -> u64 {
+        match user_u64(address) {
+            Some(pointer) => pointer,
+            None => {
+                // SAFETY: this CPU's slot.
+                unsafe { (*state).python.faulted = 1 };
+                0
+            }
+        }
     }
 
     /// Reads a thread state into `state.code`; its newest marker, if it is this thread's and the
@@ -328,8 +348,8 @@ pub(crate) mod walk {
                 let interp = (*python).interp;
                 if interp != 0 && (*python).searched <= MAX_THREADS {
                     let next = interp.wrapping_add((*layout).interp_next as u64);
-                    (*python).interp = user_u64(next).unwrap_or(0);
-                    (*python).thread = threads(layout, (*python).interp);
+                    (*python).interp = link(state, next);
+                    (*python).thread = threads(state, layout, (*python).interp);
                     if (*python).thread != 0 {
                         return 0;
                     }
@@ -358,8 +378,7 @@ pub(crate) mod walk {
                 (*python).best = marker;
                 (*python).best_thread = thread;
             }
-            (*python).thread =
-                user_u64(thread.wrapping_add((*layout).thread_next as u64)).unwrap_or(0);
+            (*python).thread = link(state, thread.wrapping_add((*layout).thread_next as u64));
             0
         }
     }
@@ -403,7 +422,7 @@ pub(crate) mod walk {
                 .python
                 .marker
                 .wrapping_add((*known).layout.cframe_current as u64);
-            user_u64(at).unwrap_or(0)
+            link(state, at)
         }
     }
 
@@ -413,10 +432,10 @@ pub(crate) mod walk {
         // SAFETY: this CPU's slot.
         unsafe {
             let marker = (*state).python.marker;
-            let next = user_u64(marker.wrapping_add((*layout).cframe_previous as u64)).unwrap_or(0);
+            let next = link(state, marker.wrapping_add((*layout).cframe_previous as u64));
             // Markers lie ever closer to the root; the outermost is in the thread state.
             let on_stack = next > marker
-                && user_u64(next.wrapping_add((*layout).cframe_previous as u64)).unwrap_or(0) != 0;
+                && link(state, next.wrapping_add((*layout).cframe_previous as u64)) != 0;
             (*state).python.marker = if on_stack { next } else { 0 };
             if (*state).phase == Phase::RuntimeRest as u64 {
                 if !on_stack {

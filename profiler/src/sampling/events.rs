@@ -145,7 +145,7 @@ impl Events {
     /// # Errors
     /// Those of the ioctl.
     pub fn enable_in_turn(&self) -> io::Result<()> {
-        let share = Duration::from_secs(1) / self.frequency.max(1);
+        let share = (Duration::from_secs(1) / self.frequency.max(1)).min(Duration::from_millis(50));
         for number in 0..EVENTS {
             if number > 0 {
                 std::thread::sleep(share);

@@ -26,6 +26,11 @@ use super::vdso;
 /// Words that one module may take: a bad binary must never cost the others.
 const MAX_MODULE_WORDS: u32 = 2 << 20;
 
+/// How often a module's file is looked for.
+const TRIES: u32 = 3;
+/// Modules whose tries are counted at most.
+const MAX_TRIED: usize = 4096;
+
 /// The programs' maps that say what a module is.
 pub struct ModuleMaps {
     /// Modules by key.
@@ -47,6 +52,8 @@ pub struct Learner {
     generation: u64,
     /// Where the rows of each module stand, by number − 1.
     infos: Vec<ModuleInfo>,
+    /// Modules whose files were looked for in vain.
+    tries: std::collections::HashMap<ModuleKey, u32>,
 }
 
 impl Learner {
@@ -59,6 +66,7 @@ impl Learner {
             plans: Vec::new(),
             generation: 0,
             infos: Vec::new(),
+            tries: std::collections::HashMap::new(),
         }
     }
 
@@ -114,6 +122,8 @@ impl Learner {
                 };
                 self.file(sampled.key, &path, file)
             }
+            // The process may just have ended: the next one that maps the file may lead to it.
+            Err(_) if sampled.components.is_empty() || self.tries(&sampled.key) < TRIES => None,
             Err(error) => {
                 let module = Module {
                     key: sampled.key,
@@ -124,6 +134,16 @@ impl Learner {
                 self.add(module, None)
             }
         }
+    }
+
+    /// How often a module's file was looked for in vain, this time included.
+    fn tries(&mut self, key: &ModuleKey) -> u32 {
+        if self.tries.len() >= MAX_TRIED {
+            self.tries.clear();
+        }
+        let tries = self.tries.entry(*key).or_default();
+        *tries += 1;
+        *tries
     }
 
     /// Learns a file that was opened already.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap as BpfHashMap, MapData, RingBuf};
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rprof_ebpf::identity::ProcessKey;
 use rprof_ebpf::ledger::Column;
 use rprof_ebpf::record::{
@@ -66,6 +66,8 @@ pub struct Outlets {
 pub struct Reader {
     ring: RingBuf<MapData>,
     named: BpfHashMap<MapData, u64, u32>,
+    /// Code objects whose names workers miss.
+    forgotten: Receiver<u64>,
     outlets: Outlets,
     batches: Vec<Batch>,
     /// By CPU: what came for a sample that has not come yet.
@@ -79,12 +81,14 @@ impl Reader {
     pub fn new(
         ring: RingBuf<MapData>,
         named: BpfHashMap<MapData, u64, u32>,
+        forgotten: Receiver<u64>,
         outlets: Outlets,
     ) -> Self {
         let batches = vec![Batch::new(); outlets.workers.len()];
         Self {
             ring,
             named,
+            forgotten,
             outlets,
             batches,
             unfinished: HashMap::new(),
@@ -116,6 +120,9 @@ impl Reader {
                 }
                 !fds[1].revents().is_empty()
             };
+            for key in self.forgotten.try_iter() {
+                let _ = self.named.remove(&key);
+            }
             self.drain();
             // A worker that is woken costs as much as a dozen samples: once a second is enough.
             if last || handed_over.elapsed() >= HAND_OVER {

@@ -1,6 +1,6 @@
 //! A recording: everything started in order, watched, and stopped in order.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -8,6 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use aya::maps::{HashMap as BpfHashMap, MapData, MapError, PerCpuArray};
 use rprof_ebpf::identity::LostKey;
 use rprof_ebpf::ledger::Column;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::child;
 use super::events::{Clock, Events};
@@ -30,6 +32,8 @@ use crate::profile::{Limits, Profile};
 use crate::report::check::Machine;
 use crate::report::progress::ProgressLine;
 
+/// Code objects that wait to be asked for again, at most.
+const FORGOTTEN: usize = 1024;
 /// Bytes of unwind rows.
 const ROWS_BUDGET: u64 = 64 << 20;
 /// How often CPUs that come and go are looked for.
@@ -70,7 +74,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         Failure::new(format!("cannot {doing}: {error}")).next("rprof check")
     };
     memory::prepare();
-    raise_limits();
+    let descriptors = raise_limits();
     let signals = Signals::new().map_err(|error| failed("watch for signals", &error))?;
     let mut programs = load(settings, machine)?;
     programs.self_check().map_err(|error| {
@@ -109,6 +113,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         (Reads::Auto, true) => "context, then process-vm",
         _ => "context",
     };
+    let (forget, forgotten) = crossbeam_channel::bounded(FORGOTTEN);
     let shared = Arc::new(Shared {
         profile: Mutex::new(Profile::new(Limits {
             max_memory: usize::try_from(settings.max_memory).unwrap_or(usize::MAX),
@@ -117,10 +122,11 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         modules: modules.clone(),
         mark_faults: settings.on_fault == OnFault::Mark,
         live: Live::default(),
+        forget,
         selection: selection(settings)?,
         reader,
     });
-    let threads = Threads::start(ring, named, learner, &shared, settings)
+    let threads = Threads::start(ring, named, forgotten, learner, &shared, settings)
         .map_err(|error| failed("start threads", &error))?;
 
     let clock = match settings.event {
@@ -145,7 +151,10 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         Target::Command(command) => {
             child::become_subreaper()
                 .map_err(|error| failed("adopt the command's descendants", &error))?;
-            Some((child::start(command, signals.before())?, command.wait_all))
+            Some((
+                child::start(command, signals.before(), descriptors)?,
+                command.wait_all,
+            ))
         }
         _ => None,
     };
@@ -153,7 +162,9 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
 
     let mut progress = ProgressLine::new(settings);
     let deadline = settings.duration.map(|duration| began + duration);
-    let mut processes = pidfds(settings);
+    let (pids, mut processes): (Vec<u32>, Vec<OwnedFd>) = pidfds(settings).into_iter().unzip();
+    let numbers = processes.iter().map(AsRawFd::as_raw_fd);
+    let mut watched: Vec<(u32, i32)> = pids.into_iter().zip(numbers).collect();
     let mut looked = Instant::now();
     let mut ended = None;
     let mut stops = 0;
@@ -194,6 +205,14 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
             looked = Instant::now();
             follow_cpus(&mut events, sample);
         }
+        // A pid may be given to another process, which nobody asked for.
+        watched.retain(|(pid, number)| {
+            let lives = processes.iter().any(|fd| fd.as_raw_fd() == *number);
+            if !lives {
+                let _ = targets.remove(pid);
+            }
+            lives
+        });
         if matches!(settings.target, Target::Pids { .. }) && processes.is_empty() {
             break;
         }
@@ -249,6 +268,11 @@ fn account(
     counts: &PerCpuArray<MapData, u64>,
     lost: &BpfHashMap<MapData, LostKey, u64>,
 ) -> Result<(), MapError> {
+    // What user space received and booked nowhere was lost with the thread that held it.
+    let booked = ledger.machine.total();
+    ledger
+        .machine
+        .add(Column::WorkerLost, received.saturating_sub(booked));
     let mut delivered = received;
     for column in [
         Column::Idle,
@@ -301,12 +325,15 @@ fn follow_cpus(events: &mut Events, program: BorrowedFd<'_>) {
     }
 }
 
-/// Files stay open for each module: as many as we may.
-fn raise_limits() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    let _ = setrlimit(Resource::Nofile, limit);
+/// Files stay open for each module: as many as we may. What was before is for the command.
+fn raise_limits() -> Rlimit {
+    let before = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: before.maximum,
+        maximum: before.maximum,
+    };
+    let _ = setrlimit(Resource::Nofile, raised);
+    before
 }
 
 fn pass_on(pid: u32, signal: i32) {

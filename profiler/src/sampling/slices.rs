@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use object::read::ReadCache;
 use rprof_ebpf::frame::{Frame as Raw, Frames, Tag, native};
-use rprof_ebpf::record::{Mapping, Mappings, Sample, Slice, sample_flags, take};
+use rprof_ebpf::record::{End, Mapping, Mappings, Sample, Slice, sample_flags, take};
 use rprof_ebpf::rows::Rule;
 use rprof_symbolize::module_file::Sampled;
 use rprof_unwind::slice::{Cache, FrameInfo, Sources, Stack, Unwinder};
@@ -47,7 +47,7 @@ impl Slices {
         let (mut sample, words) = take::<Sample>(&unfinished.sample)?;
         let (kernel, user) = words.split_at_checked(sample.kernel_frames as usize)?;
         let user = user.get(..sample.user_words as usize)?;
-        let mappings = mappings(&unfinished.mappings);
+        let (mappings, mappings_cut) = mappings(&unfinished.mappings);
         let pieces: Vec<(u64, Vec<u8>)> = unfinished
             .slices
             .iter()
@@ -119,7 +119,15 @@ impl Slices {
         // In the outermost frame, or beyond where native frames could be followed.
         out.extend(groups.flat_map(|group| group.1));
         out.extend(last);
-        sample.end = walk.end as u32;
+        // A runtime's frames that were cut stay cut, however far native frames went.
+        let uncut = [End::Unlearned, End::Unsupported].map(|end| end as u32);
+        if uncut.contains(&sample.end) {
+            sample.end = match walk.end {
+                // The list of mappings was cut, not the stack.
+                End::NoMapping if mappings_cut => End::Time,
+                end => end,
+            } as u32;
+        }
         sample.user_words = out.len() as u32;
         let mut record = words_of(&sample, &unfinished.sample);
         record.extend_from_slice(kernel);
@@ -174,10 +182,10 @@ fn learn(learner: &mut Learner, pid: u32, mapping: &Mapping) -> Option<u16> {
     })
 }
 
-/// The mappings of their record.
-fn mappings(record: &[u64]) -> Vec<Mapping> {
+/// The mappings of their record, and whether there were more.
+fn mappings(record: &[u64]) -> (Vec<Mapping>, bool) {
     let Some((header, mut rest)) = take::<Mappings>(record) else {
-        return Vec::new();
+        return (Vec::new(), true);
     };
     let mut mappings = Vec::new();
     for _ in 0..header.count {
@@ -187,7 +195,7 @@ fn mappings(record: &[u64]) -> Vec<Mapping> {
         mappings.push(mapping);
         rest = after;
     }
-    mappings
+    (mappings, header.cut != 0)
 }
 
 /// Address and bytes of a slice's record.

@@ -6,13 +6,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
 use rprof_ebpf::frame::{Frame as Raw, Frames};
 use rprof_ebpf::identity::ProcessKey;
 use rprof_ebpf::ledger::Column;
 use rprof_ebpf::record::{CodeObject, End, RecordHeader, RecordKind, Sample, sample_flags, take};
+use rprof_ebpf::runtimes::named_key;
 use rprof_symbolize::reads::ReadError;
 use rprof_symbolize::runtimes::Code;
 
@@ -32,6 +34,9 @@ use crate::profile::{Added, Frame, Function, Labels, Profile};
 pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Samples that wait in one worker at most.
 const MAX_WAITING: usize = 4096;
+/// Processes whose names are kept whatever their age, and how long others' are.
+const KEPT_PROCESSES: usize = 256;
+const KEPT_FOR: Duration = Duration::from_secs(60);
 /// Code objects kept for one process at most.
 const MAX_CODES: usize = 64 << 10;
 
@@ -45,6 +50,8 @@ pub struct Shared {
     pub mark_faults: bool,
     /// Figures for the progress line.
     pub live: Live,
+    /// Code objects whose names the programs are to send again.
+    pub forget: Sender<u64>,
     /// `--cgroup`, `--comm`.
     pub selection: Selection,
     /// Who reads names in user space, if anybody may.
@@ -62,6 +69,8 @@ struct Process {
     codes: HashMap<(u64, u64), Named>,
     /// Code objects of which a read failed: why.
     failed: HashMap<(u64, u64), ReadError>,
+    /// When something was last learned of it, or missed.
+    used: Option<Instant>,
 }
 
 struct Waiting {
@@ -102,7 +111,7 @@ impl Worker {
     pub fn batch(&mut self, batch: &Batch) {
         for record in records(batch) {
             let worked = catch_unwind(AssertUnwindSafe(|| self.record(record)));
-            if worked.is_err() {
+            if worked.is_err() && is_sample(record) {
                 self.losses.add_record(record, Column::WorkerLost);
             }
         }
@@ -126,6 +135,7 @@ impl Worker {
 
     /// Tries again what waits; `last`: what still has no name is given up.
     pub fn settle(&mut self, last: bool) {
+        self.prune();
         let now = Instant::now();
         for waiting in std::mem::take(&mut self.waiting) {
             let late = last || now.duration_since(waiting.since) >= PATIENCE;
@@ -135,16 +145,24 @@ impl Worker {
     }
 
     fn settle_one(&mut self, waiting: Waiting, since: Option<Instant>) {
-        match since {
-            Some(since) => self.sample(&waiting.sample, &waiting.words, Some(since)),
-            None => {
-                let why = self.why_unnamed(&waiting);
-                if self.shared.mark_faults && why == Column::WouldFault {
-                    self.finish_unnamed(&waiting);
-                } else {
-                    self.account(&waiting.sample, why);
-                }
-            }
+        if let Some(since) = since {
+            return self.sample(&waiting.sample, &waiting.words, Some(since));
+        }
+        let kernel = waiting.sample.kernel_frames as usize;
+        let Some((kernel, user)) = waiting.words.split_at_checked(kernel) else {
+            return self.account(&waiting.sample, Column::Malformed);
+        };
+        // Names may have come with the last records.
+        let missing = self.build(&waiting.sample, kernel, user);
+        if missing.is_empty() {
+            return self.finish(&waiting.sample, end_of(&waiting.sample), user);
+        }
+        let why = self.why_unnamed(&waiting.sample, &missing);
+        let fault = matches!(why, Column::WouldFault | Column::Unnamed);
+        if self.shared.mark_faults && fault {
+            self.finish(&waiting.sample, End::WouldFault, user);
+        } else {
+            self.account(&waiting.sample, why);
         }
     }
 
@@ -175,7 +193,9 @@ impl Worker {
     }
 
     fn keep(&mut self, process: ProcessKey, address: u64, code: Code) {
-        let codes = &mut self.processes.entry(process).or_default().codes;
+        let known = self.processes.entry(process).or_default();
+        known.used = Some(Instant::now());
+        let codes = &mut known.codes;
         if codes.len() >= MAX_CODES {
             codes.clear();
         }
@@ -202,10 +222,7 @@ impl Worker {
         if !self.selected(sample) {
             return self.account(sample, Column::NotSelected);
         }
-        let end = End::ALL
-            .get(sample.end as usize)
-            .copied()
-            .unwrap_or(End::NoUser);
+        let end = end_of(sample);
         if end == End::WouldFault && !self.shared.mark_faults {
             return self.account(sample, Column::WouldFault);
         }
@@ -213,7 +230,12 @@ impl Worker {
         if !missing.is_empty() {
             if since.is_none() {
                 self.read(sample, &missing);
-                if !self.build(sample, kernel, user).is_empty() {
+                let missing = self.build(sample, kernel, user);
+                if !missing.is_empty() {
+                    // Sent before, and lost on the way or given up since: to be sent again.
+                    for (address, key) in missing {
+                        self.forget(&sample.task.process, address, key);
+                    }
                     return self.wait(sample, words, Instant::now());
                 }
             } else if let Some(since) = since {
@@ -276,6 +298,29 @@ impl Worker {
         }
     }
 
+    /// Has the programs send a code object's names again.
+    fn forget(&self, process: &ProcessKey, address: u64, key: u64) {
+        // A full queue: its next sample asks again.
+        let _ = self
+            .shared
+            .forget
+            .try_send(named_key(process, address, key));
+    }
+
+    /// Drops what is known of processes that gave no sample with new names for long: most have ended.
+    /// Those that have not are named again.
+    fn prune(&mut self) {
+        if self.processes.len() <= KEPT_PROCESSES {
+            return;
+        }
+        let now = Instant::now();
+        self.processes.retain(|_, process| {
+            process
+                .used
+                .is_some_and(|used| now.duration_since(used) < KEPT_FOR)
+        });
+    }
+
     fn failed(&mut self, process: ProcessKey, object: (u64, u64), why: ReadError) {
         self.processes
             .entry(process)
@@ -285,6 +330,8 @@ impl Worker {
     }
 
     fn wait(&mut self, sample: &Sample, words: &[u64], since: Instant) {
+        let process = self.processes.entry(sample.task.process).or_default();
+        process.used = Some(Instant::now());
         if self.waiting.len() >= MAX_WAITING {
             return self.account(sample, Column::QueueFull);
         }
@@ -295,31 +342,18 @@ impl Worker {
         });
     }
 
-    /// `--on-fault mark`: a sample whose names never came is kept, with marks in their places.
-    fn finish_unnamed(&mut self, waiting: &Waiting) {
-        let kernel = waiting.sample.kernel_frames as usize;
-        let Some((kernel, user)) = waiting.words.split_at_checked(kernel) else {
-            return self.account(&waiting.sample, Column::Malformed);
-        };
-        self.build(&waiting.sample, kernel, user);
-        self.finish(&waiting.sample, End::WouldFault, user);
-    }
-
     /// Under which reason a sample is lost whose names never came.
-    fn why_unnamed(&self, waiting: &Waiting) -> Column {
-        let kernel = waiting.sample.kernel_frames as usize;
-        let process = self.processes.get(&waiting.sample.task.process);
-        let failed = Frames(waiting.words.get(kernel..).unwrap_or_default()).find_map(|raw| {
-            let Raw::Interpreted { code, key, .. } = raw else {
-                return None;
-            };
-            process?.failed.get(&(code, key))
-        });
+    fn why_unnamed(&self, sample: &Sample, missing: &[(u64, u64)]) -> Column {
+        let process = self.processes.get(&sample.task.process);
+        let failed = missing
+            .iter()
+            .find_map(|object| process?.failed.get(object));
         match failed {
+            Some(ReadError::WouldFault) => Column::WouldFault,
             Some(ReadError::SharedPage) => Column::SharedPage,
             Some(ReadError::Changed) => Column::Changed,
             Some(ReadError::Gone) => Column::TargetGone,
-            _ => Column::WouldFault,
+            _ => Column::Unnamed,
         }
     }
 
@@ -349,10 +383,14 @@ impl Worker {
             self.frames.push(Frame::Truncated(end));
         }
         let labels = self.labels(sample);
-        let added = match self.shared.profile.lock() {
-            Ok(mut profile) => profile.add(&self.frames, &labels, 1),
-            Err(_) => Added::Full,
-        };
+        // Adding is all or nothing: a panic in it left the profile whole.
+        let mut profile = self
+            .shared
+            .profile
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let added = profile.add(&self.frames, &labels, 1);
+        drop(profile);
         if added == Added::Full {
             return self.account(sample, Column::MemoryFull);
         }
@@ -393,4 +431,14 @@ impl Worker {
         }
         self.losses.add(sample, column);
     }
+}
+
+/// Why a sample's user stack ends.
+fn end_of(sample: &Sample) -> End {
+    let end = End::ALL.get(sample.end as usize);
+    end.copied().unwrap_or(End::NoUser)
+}
+
+fn is_sample(record: &[u64]) -> bool {
+    take::<RecordHeader>(record).is_some_and(|(header, _)| header.kind == RecordKind::Sample as u32)
 }

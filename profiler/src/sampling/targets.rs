@@ -25,14 +25,16 @@ pub(super) fn wanted_processes(settings: &Settings) -> Vec<(u32, u32)> {
     }
 }
 
-/// Descriptors that become readable when the processes that were asked for end.
-pub(super) fn pidfds(settings: &Settings) -> Vec<OwnedFd> {
+/// The processes that were asked for, with descriptors that become readable when they end.
+pub(super) fn pidfds(settings: &Settings) -> Vec<(u32, OwnedFd)> {
     let Target::Pids { pids, .. } = &settings.target else {
         return Vec::new();
     };
     pids.iter()
-        .filter_map(|&pid| Pid::from_raw(i32::try_from(pid).ok()?))
-        .filter_map(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+        .filter_map(|&pid| {
+            let raw = Pid::from_raw(i32::try_from(pid).ok()?)?;
+            Some((pid, pidfd_open(raw, PidfdFlags::empty()).ok()?))
+        })
         .collect()
 }
 

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use rprof_symbolize::beneath;
 use rprof_symbolize::libraries::{self, Environment};
 
 use super::learner::Learner;
+use super::losses::Losses;
 use super::ring::{self, Batch, Lesson, Outlets, Reader};
 use super::slices::Slices;
 use super::stacks::{Shared, Worker};
@@ -40,6 +42,8 @@ pub(super) struct Threads {
     learner: Receiver<Ledger>,
     /// Samples that the learner has not given back.
     unfinished: Arc<AtomicU64>,
+    /// Workers are to end although the learner has not.
+    give_up: Arc<AtomicBool>,
     workers: Vec<JoinHandle<Ledger>>,
 }
 
@@ -47,6 +51,7 @@ impl Threads {
     pub(super) fn start(
         ring: RingBuf<MapData>,
         named: BpfHashMap<MapData, u64, u32>,
+        forgotten: Receiver<u64>,
         mut learner: Learner,
         shared: &Arc<Shared>,
         settings: &Settings,
@@ -55,6 +60,7 @@ impl Threads {
         let mut senders = Vec::new();
         let mut to_workers = Vec::new();
         let mut workers = Vec::new();
+        let give_up = Arc::new(AtomicBool::new(false));
         for number in 0..count {
             let (sender, batches) = crossbeam_channel::bounded(ring::QUEUE);
             senders.push(sender);
@@ -63,8 +69,9 @@ impl Threads {
             let (sender, finished) = crossbeam_channel::bounded(ring::QUEUE);
             to_workers.push(sender);
             let shared = shared.clone();
+            let give_up = give_up.clone();
             let thread = std::thread::Builder::new().name(format!("rprof-stacks-{number}"));
-            workers.push(thread.spawn(move || work(shared, &batches, &finished))?);
+            workers.push(thread.spawn(move || work(shared, &batches, &finished, &give_up))?);
         }
         let (lessons, questions) = crossbeam_channel::bounded(LESSONS);
         let slices = Slices::new(shared.modules.clone());
@@ -87,6 +94,7 @@ impl Threads {
         let reader = Reader::new(
             ring,
             named,
+            forgotten,
             Outlets {
                 workers: senders,
                 learner: lessons,
@@ -101,6 +109,7 @@ impl Threads {
             reader,
             learner: learned,
             unfinished,
+            give_up,
             workers,
         })
     }
@@ -118,7 +127,7 @@ impl Threads {
             Err(_) => {
                 let stuck = self.unfinished.load(Ordering::Relaxed);
                 ledger.machine.add(Column::Quarantined, stuck);
-                return Ok((ledger, received));
+                self.give_up.store(true, Ordering::Relaxed);
             }
         }
         for worker in self.workers {
@@ -139,13 +148,18 @@ fn workers(samples_a_second: u64) -> usize {
 }
 
 /// A worker's thread.
-fn work(shared: Arc<Shared>, batches: &Receiver<Batch>, finished: &Receiver<Batch>) -> Ledger {
+fn work(
+    shared: Arc<Shared>,
+    batches: &Receiver<Batch>,
+    finished: &Receiver<Batch>,
+    give_up: &AtomicBool,
+) -> Ledger {
     let mut worker = Worker::new(shared);
     let mut patience = Instant::now();
     // A queue that has ended is left out: it would be ready for ever.
     let never = crossbeam_channel::never();
     let (mut batches, mut finished) = (Some(batches), Some(finished));
-    while batches.is_some() || finished.is_some() {
+    while batches.is_some() || (finished.is_some() && !give_up.load(Ordering::Relaxed)) {
         crossbeam_channel::select! {
             recv(batches.unwrap_or(&never)) -> batch => match batch {
                 Ok(batch) => worker.batch(&batch),
@@ -173,45 +187,68 @@ fn learn(
     workers: &[Sender<Batch>],
     unfinished: &AtomicU64,
 ) -> Ledger {
-    let mut losses = super::losses::Losses::default();
+    let mut losses = Losses::default();
     for lesson in questions {
-        match lesson {
-            Lesson::Module(record) => {
-                if let Some((seen, path)) = ring::module_seen(&record) {
-                    learner.learn(&rprof_symbolize::module_file::Sampled {
-                        key: seen.key,
-                        pid: seen.own_tgid,
-                        mapping: (seen.start, seen.end),
-                        components: &path,
-                    });
-                }
+        let taught = catch_unwind(AssertUnwindSafe(|| {
+            take(
+                lesson,
+                &mut learner,
+                &mut slices,
+                workers,
+                unfinished,
+                &mut losses,
+            );
+        }));
+        // What it held is booked as lost when the account is closed.
+        drop(taught);
+    }
+    losses.into_ledger()
+}
+
+/// Takes one lesson.
+fn take(
+    lesson: Lesson,
+    learner: &mut Learner,
+    slices: &mut Slices,
+    workers: &[Sender<Batch>],
+    unfinished: &AtomicU64,
+    losses: &mut Losses,
+) {
+    match lesson {
+        Lesson::Module(record) => {
+            if let Some((seen, path)) = ring::module_seen(&record) {
+                learner.learn(&rprof_symbolize::module_file::Sampled {
+                    key: seen.key,
+                    pid: seen.own_tgid,
+                    mapping: (seen.start, seen.end),
+                    components: &path,
+                });
             }
-            Lesson::Unwind(sample) => {
-                let finished = slices.finish(&sample, &mut learner);
-                unfinished.fetch_sub(1, Ordering::Relaxed);
-                match finished {
-                    Some(finished) if finished.interpreter_unwalked => {
-                        losses.add_record(&finished.record, Column::RuntimeBeingLearned);
-                    }
-                    Some(finished) => {
-                        let record = finished.record;
-                        let Some(sample) = losses.sample(&record) else {
-                            continue;
-                        };
-                        let worker = ring::worker_of(&sample.task.process, workers.len());
-                        let mut batch = vec![record.len() as u64];
-                        batch.extend(record);
-                        // Waiting here delays only what is learned.
-                        if workers[worker].send(batch).is_err() {
-                            losses.add(&sample, Column::WorkerLost);
-                        }
-                    }
-                    None => losses.add_record(&sample.sample, Column::Malformed),
+        }
+        Lesson::Unwind(sample) => {
+            unfinished.fetch_sub(1, Ordering::Relaxed);
+            let finished = slices.finish(&sample, learner);
+            match finished {
+                Some(finished) if finished.interpreter_unwalked => {
+                    losses.add_record(&finished.record, Column::RuntimeBeingLearned);
                 }
+                Some(finished) => {
+                    let record = finished.record;
+                    let Some(sample) = losses.sample(&record) else {
+                        return;
+                    };
+                    let worker = ring::worker_of(&sample.task.process, workers.len());
+                    let mut batch = vec![record.len() as u64];
+                    batch.extend(record);
+                    // Waiting here delays only what is learned.
+                    if workers[worker].send(batch).is_err() {
+                        losses.add(&sample, Column::WorkerLost);
+                    }
+                }
+                None => losses.add_record(&sample.sample, Column::Malformed),
             }
         }
     }
-    losses.into_ledger()
 }
 
 /// Learns what is known to run before the first tick. What cannot be found now is learned when it

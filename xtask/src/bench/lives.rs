@@ -56,11 +56,13 @@ fn measure(bench: &mut Bench, kind: &Kind, program: &[std::path::PathBuf]) -> Ou
     bench.wait_for_calm();
     let mut running = bench.agents.start(Agent::Rprof, HERTZ)?;
     sleep(bench.plan.warm_up);
-    let watch = Watch::start(&[]);
+    // The lives are waited for: their CPU time becomes ours.
+    let ours = [std::process::id()];
+    let watch = Watch::start(&ours);
     let seconds = bench.plan.window.as_secs().to_string();
     let mut lives = Command::new(bench.programs.file("lives"));
     let said = output(lives.arg(seconds).args(program))?;
-    let elapsed = watch.elapsed().as_secs_f64();
+    let weather = watch.end(&ours);
     running.still_runs()?;
     let used: f64 = said
         .trim()
@@ -68,8 +70,6 @@ fn measure(bench: &mut Bench, kind: &Kind, program: &[std::path::PathBuf]) -> Ou
         .nth(1)
         .and_then(|n| n.parse().ok())
         .ok_or_else(|| format!("`lives` said {said:?}"))?;
-    let mut weather = watch.end(&[]);
-    weather.others = (weather.others - used / elapsed).max(0.0);
     let ended = running.stop(|_| ())?;
     let folded = fs::read_to_string(&ended.output)
         .map_err(|error| format!("cannot read {}: {error}", ended.output.display()))?;

@@ -56,11 +56,15 @@ pub(super) fn run(bench: &mut Bench) -> Outcome {
 }
 
 fn measure(bench: &mut Bench, agent: Agent) -> Outcome {
-    let _busy = bench.programs.busy()?;
+    let busy = bench.programs.busy()?;
     let mut node = Command::new("node");
     node.args(["-e", SPIN]);
-    let _node = Load::start([node]);
-    let watch = Watch::start(&[]);
+    let node = Load::start([node]);
+    // The agent and the compiler are waited for: their CPU time becomes ours.
+    let mut ours = busy.pids();
+    ours.push(std::process::id());
+    ours.extend(node.iter().flat_map(Load::pids));
+    let watch = Watch::start(&ours);
     let mut running = bench.agents.start(agent, FREQUENCY)?;
     let end = Instant::now() + bench.plan.window;
     let over = AtomicBool::new(false);
@@ -80,9 +84,7 @@ fn measure(bench: &mut Bench, agent: Agent) -> Outcome {
     compiled?;
     running.still_runs()?;
     let ended = running.stop(|running| peak.look(&running.pids()))?;
-    // Memory does not depend on neighbours' CPU time; theirs cannot be told from the compiler's.
-    let mut weather = watch.end(&[]);
-    weather.others = 0.0;
+    let weather = watch.end(&ours);
     bench.add(ANONYMOUS, agent, peak.anonymous as f64 / MIB, weather);
     bench.add(RESIDENT, agent, peak.resident as f64 / MIB, weather);
     bench.add(STOP, agent, ended.took.as_secs_f64(), weather);

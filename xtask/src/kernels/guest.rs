@@ -1,4 +1,4 @@
-//! A guest: one kernel, emulated, that runs `guest/init` and turns itself off.
+//! A guest: one kernel, emulated, that runs `guest/init` and reboots, which ends it.
 //!
 //! A kernel and the initramfs enter; the report leaves, as the guest wrote it to its second serial
 //! line. The kernel's own messages are in `console` beside it.
@@ -73,7 +73,7 @@ fn start(kernel: &Path, image: &Path, console: &Path, report: &Path) -> Result<C
 struct Guest(Child);
 
 impl Guest {
-    /// Whether it turned itself off before the deadline.
+    /// Whether it ended before the deadline.
     fn wait(&mut self) -> Result<bool, String> {
         let deadline = Instant::now() + DEADLINE;
         while Instant::now() < deadline {

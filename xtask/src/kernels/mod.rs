@@ -91,6 +91,7 @@ fn kernel(name: &str, folder: &Path) -> Result<std::path::PathBuf, String> {
         };
         fs::rename(&fresh, &kept)
             .map_err(|error| format!("cannot move {}: {error}", fresh.display()))?;
+        let _ = fs::remove_dir_all(folder.join("unpacked"));
     }
     Ok(kept)
 }

@@ -55,7 +55,6 @@ pub(super) fn build(folder: &Path) -> Result<PathBuf, String> {
     let built = tree.join("arch/x86/boot/bzImage");
     fs::copy(&built, &image).map_err(|e| format!("cannot copy {}: {e}", built.display()))?;
     let _ = fs::remove_dir_all(&tree);
-    let _ = fs::remove_dir_all(folder.join("unpacked"));
     Ok(image)
 }
 

@@ -121,9 +121,12 @@ fn idle_time_is_the_kernels() {
     // milliseconds beyond the two looks.
     let (shown, expected) = (profile.ledger.get("idle") as f64, idle * HERTZ);
     let bound = count_bound(expected) + 0.02 * profile.ledger.expected as f64;
-    println!("{shown} idle ticks, {expected:.0} by the kernel's account");
+    // A virtual machine's host may let the timer of an idle CPU pass: those ticks are not delivered,
+    // and it cannot be told what the CPU did.
+    let most = shown + profile.ledger.get("not delivered by the kernel") as f64;
+    println!("{shown} to {most} idle ticks, {expected:.0} by the kernel's account");
     assert!(
-        (shown - expected).abs() <= bound,
+        shown <= expected + bound && most >= expected - bound,
         "{shown} idle, {expected:.0} expected: {:?}",
         profile.ledger
     );

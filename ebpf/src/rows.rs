@@ -75,6 +75,9 @@ pub enum RuleKind {
     Signal = 5,
     /// There is CFI, but no rule above can say it: user space unwinds on from a slice of the stack.
     Unsupported = 6,
+    /// Right after the system call that makes a thread, at a leaf: the child (rax is 0) has no
+    /// caller; the parent's CFA is register + offset.
+    Clone = 7,
 }
 
 const _: () = assert!(size_of::<Rule>() == RULE_WORDS as usize * 4);

@@ -13,8 +13,12 @@ use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64};
 use object::read::elf::{CompressionHeader, FileHeader, ProgramHeader, SectionHeader};
 use object::read::{CompressedData, CompressionFormat, ReadRef};
 
+use rprof_ebpf::rows::{Rule, RuleKind};
+
 use crate::cfi::Cfi;
 use crate::error::Error;
+use crate::x86_64::rule::plain;
+use crate::x86_64::unlisted;
 
 /// Bytes of an unwind section at most; the largest browsers have 40 MiB.
 const MAX_SECTION: u64 = 128 << 20;
@@ -152,15 +156,41 @@ impl<'data, R: ReadRef<'data>> Module<'data, R> {
         })
     }
 
-    /// Addresses of the code at the entry point: nobody called it, whether CFI says so or, as that
-    /// of ld.so, nothing. Where there is none (a library) the range is empty.
-    pub(crate) fn entry(&self) -> Range<u64> {
-        let end = if self.entry == 0 {
-            0
-        } else {
-            self.entry.saturating_add(ENTRY_BYTES)
-        };
-        self.entry..end
+    /// Rules of code that is known although CFI need not cover it: addresses, apart from each other,
+    /// and what holds there.
+    pub(crate) fn known(&self) -> Vec<(Range<u64>, Rule)> {
+        let mut known = Vec::new();
+        // Nobody called the code at the entry point, whether CFI says so or, as that of ld.so,
+        // nothing. A library may have none.
+        if self.entry != 0 {
+            let end = self.entry.saturating_add(ENTRY_BYTES);
+            known.push((self.entry..end, plain(RuleKind::End)));
+        }
+        for name in [b".init".as_slice(), b".fini"] {
+            let Some(section) = self.section(name) else {
+                continue;
+            };
+            let Some((offset, size)) = section.file_range(ENDIAN) else {
+                continue;
+            };
+            let code = match size {
+                0..=unlisted::MAX_EDGE => self.bytes(offset, size, "code").unwrap_or_default(),
+                _ => &[],
+            };
+            let start = section.sh_addr(ENDIAN);
+            let mut end = start.saturating_add(size);
+            for (from, rule) in unlisted::edge(code).into_iter().flatten().rev() {
+                let from = start.saturating_add(from as u64);
+                known.push((from..end, rule));
+                end = from;
+            }
+        }
+        known
+    }
+
+    /// Bytes of code at a file offset.
+    pub(crate) fn code(&self, offset: u64, size: u64) -> &'data [u8] {
+        self.bytes(offset, size, "code").unwrap_or_default()
     }
 
     /// The executable segments.

@@ -145,6 +145,15 @@ unsafe fn native(state: *mut State) -> c_long {
             if let Some(found) = rows::find(&(*state).mapped.module, offset) {
                 rule = found;
             }
+            if rule.kind == RuleKind::Clone as u8 {
+                // A new thread has no caller; its parent is in the function that made it.
+                let child = exact & 1 != 0 && (*state).sample.registers.low[0] == 0;
+                rule.kind = if child {
+                    RuleKind::End
+                } else {
+                    RuleKind::Register
+                } as u8;
+            }
         }
         if guessed != 0 {
             (*state).sample.flags |= sample_flags::BY_FRAME_POINTER;

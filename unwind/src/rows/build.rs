@@ -8,42 +8,73 @@ use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
 
 use gimli::{BaseAddresses, UnwindSection};
+use object::read::ReadRef;
 use rprof_ebpf::rows::{Rule, RuleKind};
 
 use super::{NONE, OFFSET_BITS, Row, UNSUPPORTED};
-use crate::cfi::{Bytes, Cfi, Context, Fde, Section};
+use crate::cfi::{Bytes, Context, Fde, Section};
 use crate::error::Error;
-use crate::module::{Segment, Segments};
+use crate::module::{Module, Segment, Segments};
 use crate::x86_64::rule::{plain, rule};
+use crate::x86_64::unlisted;
 
-/// The rules and rows of a module whose entry point's code stands at `entry`; more than `max` rows before they are merged are an error.
-pub(super) fn rows(
-    cfi: &Cfi<'_>,
+/// The rules and rows of a module; more than `max` rows before they are merged are an error.
+pub(super) fn rows<'data, R: ReadRef<'data>>(
+    module: &Module<'data, R>,
     segments: &Segments,
-    entry: Range<u64>,
     max: u32,
 ) -> Result<(Vec<Rule>, Vec<Row>), Error> {
+    let cfi = module.cfi()?;
     let mut rules = Rules::new();
     let bases = &cfi.bases;
-    let rows = Functions::read(&cfi.eh_frame(), bases, segments, &mut rules, max)?;
+    let mut rows = Functions::read(&cfi.eh_frame(), bases, segments, &mut rules, max)?;
     let further = Functions::read(&cfi.debug_frame(), bases, segments, &mut rules, max)?;
-    let rows = if further.is_empty() {
-        rows
-    } else {
-        fill(&rows, &further)
-    };
-    let rows = match segments.offset_of(entry.start) {
-        Some(start) if !entry.is_empty() => {
-            let end = rules.number(plain(RuleKind::End));
-            let outermost = [
-                Row::new(start, end),
-                Row::new(start + (entry.end - entry.start), NONE),
-            ];
-            fill(&rows, &outermost)
+    if !further.is_empty() {
+        rows = fill(&rows, &further);
+    }
+    let known = known(module, segments, &rows, &mut rules);
+    Ok((rules.list, fill(&rows, &known)))
+}
+
+/// Rows of code that is known although CFI need not cover it.
+fn known<'data, R: ReadRef<'data>>(
+    module: &Module<'data, R>,
+    segments: &Segments,
+    rows: &[Row],
+    rules: &mut Rules,
+) -> Vec<Row> {
+    let mut known = Vec::new();
+    for (place, rule) in module.known() {
+        if let Some(start) = segments.offset_of(place.start) {
+            known.push((start, place.end - place.start, rule));
         }
-        _ => rows,
-    };
-    Ok((rules.list, rows))
+    }
+    // Threads begin in gaps just before code without a caller.
+    let end = rules.number(plain(RuleKind::End));
+    for pair in rows.windows(2) {
+        let &[gap, after] = pair else { continue };
+        let len = after.offset() - gap.offset();
+        if gap.rule() == NONE
+            && after.rule() == end
+            && len == unlisted::CLONE
+            && let Some(rule) = unlisted::clone(module.code(gap.offset(), len))
+        {
+            known.push((gap.offset(), len, rule));
+        }
+    }
+    known.sort_by_key(|(start, ..)| *start);
+    let mut list = List(Vec::with_capacity(known.len() * 2));
+    for (at, &(start, len, rule)) in known.iter().enumerate() {
+        let next = known.get(at + 1).map_or(u64::MAX, |(start, ..)| *start);
+        let end = start + len;
+        if end >> OFFSET_BITS == 0 {
+            list.push(start, rules.number(rule));
+            if end < next {
+                list.push(end, NONE);
+            }
+        }
+    }
+    list.0
 }
 
 /// Distinct rules and their numbers.

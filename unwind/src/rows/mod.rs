@@ -76,7 +76,7 @@ impl Table {
         max_words: u32,
     ) -> Result<Self, Error> {
         let segments = module.segments()?;
-        let (rules, rows) = build::rows(&module.cfi()?, &segments, module.entry(), max_words)?;
+        let (rules, rows) = build::rows(module, &segments, max_words)?;
         let table = Self {
             rules,
             rows,

@@ -5,6 +5,7 @@ use std::ops::{ControlFlow, Range};
 use gimli::{BaseAddresses, UnwindSection};
 use object::read::ReadRef;
 use rprof_ebpf::record::End;
+use rprof_ebpf::rows::Rule;
 
 use crate::cfi::{Bytes, Cfi, Context, Section};
 use crate::error::Error;
@@ -19,7 +20,8 @@ const MAX_WORK: usize = 4 << 20;
 pub struct FrameInfo {
     cfi: Cfi<'static>,
     segments: Segments,
-    entry: Range<u64>,
+    /// Code that is known without CFI, by stated address.
+    known: Vec<(Range<u64>, Rule)>,
     eh_frame: Index,
     debug_frame: Index,
 }
@@ -52,7 +54,7 @@ impl FrameInfo {
             debug_frame: index(&cfi.debug_frame(), &cfi.bases, &segments),
             cfi,
             segments,
-            entry: module.entry(),
+            known: module.known(),
         })
     }
 
@@ -88,9 +90,14 @@ impl FrameInfo {
             found => return found,
         }
         match lookup.caller(&second, &self.debug_frame) {
-            Err(End::NoRow) if self.entry.contains(&address) => Err(End::Complete),
-            found => found,
+            Err(End::NoRow) => {}
+            found => return found,
         }
+        let known = self.known.iter().find(|(at, _)| at.contains(&address));
+        let caller = known.and_then(|(_, rule)| frame.caller_by_rule(rule, read));
+        caller
+            .unwrap_or(Err(End::NoRow))
+            .map(|caller| (caller, false))
     }
 }
 

@@ -102,6 +102,11 @@ impl Frame {
                 _ => Err(End::LostRegister),
             },
             k if k == RuleKind::End as u8 => Err(End::Complete),
+            k if k == RuleKind::Clone as u8 => match self.get(X86_64::RAX) {
+                Some(0) => Err(End::Complete),
+                Some(_) => register(rule.register).map(|value| at(value, rule.offset)),
+                None => Err(End::LostRegister),
+            },
             _ => return None,
         };
         Some(cfa.and_then(|cfa| {

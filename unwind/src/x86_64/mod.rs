@@ -4,3 +4,4 @@
 pub(crate) mod expression;
 pub(crate) mod frame;
 pub(crate) mod rule;
+pub(crate) mod unlisted;

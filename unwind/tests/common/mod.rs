@@ -119,9 +119,9 @@ fn step(rule: Rule, registers: &Registers, read: &dyn Fn(u64) -> Option<u64>) ->
     let base = registers[usize::from(rule.register)].wrapping_add_signed(rule.offset.into());
     let cfa = if is(RuleKind::None) {
         return Some(Step::None);
-    } else if is(RuleKind::End) {
+    } else if is(RuleKind::End) || is(RuleKind::Clone) && registers[0] == 0 {
         return Some(Step::End);
-    } else if is(RuleKind::Register) {
+    } else if is(RuleKind::Register) || is(RuleKind::Clone) {
         base
     } else if is(RuleKind::DerefRegister) {
         read(base)?.wrapping_add_signed(rule.offset2.into())

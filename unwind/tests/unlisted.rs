@@ -90,10 +90,6 @@ fn return_addresses_are_those_returned_to() {
             Ok(())
         });
     }
-    #[expect(
-        clippy::zombie_processes,
-        reason = "waited for by pid, as each thread is"
-    )]
     let first = command.spawn().expect("started").id() as i32;
 
     let mut tables = Tables::default();

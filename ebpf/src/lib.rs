@@ -65,7 +65,7 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for plan::Plan {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for runtimes::python::PythonInterpreter {}
+    unsafe impl aya::Pod for runtimes::Interpreter {}
     // SAFETY: as above.
     unsafe impl aya::Pod for identity::LostKey {}
     // SAFETY: as above.

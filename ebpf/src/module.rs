@@ -59,7 +59,7 @@ pub struct ModuleInfo {
     pub rules: u32,
     /// Which runtime's interpreter this file holds: [`crate::runtimes`] number, 0 for none.
     pub runtime: u32,
-    /// Index of the interpreter in its runtime's map.
+    /// Index of the interpreter in the map of interpreters.
     pub interpreter: u32,
     /// Padding, zero.
     pub _pad: u32,

@@ -51,7 +51,7 @@ pub struct Sample {
     pub user_words: u32,
     /// Bits of [`sample_flags`].
     pub flags: u32,
-    /// Index of the interpreter whose frames are in it, in its runtime's map.
+    /// Index of the interpreter whose frames are in it, in the map of interpreters.
     pub interpreter: u32,
     /// Padding, zero.
     pub _pad: u32,
@@ -63,14 +63,10 @@ pub struct Sample {
 pub mod sample_flags {
     /// Slices and mappings were sent before: user space can unwind on.
     pub const HAS_SLICE: u32 = 1;
-    /// A code object in it could not be named at the sample.
-    pub const UNNAMED: u32 = 2;
     /// At least one caller was found by frame pointer.
-    pub const BY_FRAME_POINTER: u32 = 4;
-    /// The thread runs in a module of a runtime, but no thread state of it is this thread's.
-    pub const NO_THREAD_STATE: u32 = 8;
+    pub const BY_FRAME_POINTER: u32 = 2;
     /// The runtime of the process is known: its frames are in the sample, or the thread has none.
-    pub const RUNTIME_KNOWN: u32 = 16;
+    pub const RUNTIME_KNOWN: u32 = 4;
 }
 
 /// User registers at a frame.
@@ -265,7 +261,7 @@ pub struct CodeObject {
     pub key: u64,
     /// Runtime number.
     pub runtime: u32,
-    /// Index of the interpreter in its runtime's map.
+    /// Index of the interpreter in the map of interpreters.
     pub interpreter: u32,
     /// Bytes of fields that follow.
     pub len: u64,

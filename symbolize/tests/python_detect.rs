@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use python_target::{detect_file, interpreters};
-use rprof_symbolize::runtimes::{Interpreter, Unknown, detect};
+use rprof_ebpf::runtimes::python::PythonInterpreter;
+use rprof_symbolize::runtimes::{Unknown, detect};
 
 /// What an interpreter prints for a script.
 fn ask(executable: &Path, script: &str) -> String {
@@ -42,7 +43,7 @@ fn supported_versions_are_found() {
         let mut interpreters = 0;
         for found in found {
             assert_eq!(found.version, format!("CPython {version}"));
-            let Interpreter::Python(python) = found.interpreter;
+            let python: &PythonInterpreter = found.interpreter.layout().unwrap();
             assert!(python.symbols.iter().all(|&a| a != 0));
             interpreters += 1;
         }

@@ -6,9 +6,8 @@ mod python_target;
 use std::collections::BTreeSet;
 
 use python_target::{Memory, Target, interpreters};
-use rprof_ebpf::runtimes::python::{PythonLayout, code_key, symbols};
+use rprof_ebpf::runtimes::python::{PythonInterpreter, PythonLayout, code_key, symbols};
 use rprof_symbolize::reads::execute;
-use rprof_symbolize::runtimes::Interpreter;
 
 fn hex(word: &str) -> u64 {
     u64::from_str_radix(word.trim_start_matches("0x"), 16).unwrap()
@@ -36,7 +35,7 @@ fn frames_and_threads_are_the_interpreters_own() {
     assert!(!all.is_empty(), "no python3.11 on this machine");
     for interpreter in &all {
         let mut target = Target::start(interpreter, &[], "frames.py");
-        let Interpreter::Python(python) = target.detected.interpreter;
+        let python: &PythonInterpreter = target.detected.interpreter.layout().unwrap();
         let l = python.layout;
         let plan = target.detected.plan;
         let runtime = python.symbols[symbols::RUNTIME] + target.bias;

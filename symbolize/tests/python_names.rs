@@ -4,8 +4,9 @@
 mod python_target;
 
 use python_target::{Target, interpreters};
+use rprof_ebpf::runtimes::python::PythonInterpreter;
 use rprof_symbolize::reads::{ReadError, execute};
-use rprof_symbolize::runtimes::{Code, Interpreter};
+use rprof_symbolize::runtimes::Code;
 
 fn text(hex: &str) -> String {
     let digits = hex.trim_matches('-').as_bytes();
@@ -49,7 +50,7 @@ fn check(interpreter: &std::path::Path, arguments: &[&str]) {
     assert!(codes > 2000 && cut >= 1 && none > 0);
 
     // What is no code object: the type of code objects, and nothing at all.
-    let Interpreter::Python(python) = target.detected.interpreter;
+    let python: &PythonInterpreter = target.detected.interpreter.layout().unwrap();
     let no_code = python.symbols[1] + target.bias;
     assert!(execute(&target.detected.plan, &mut target.memory, no_code).is_err());
     let nowhere = execute(&target.detected.plan, &mut target.memory, 64);

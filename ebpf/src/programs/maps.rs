@@ -11,8 +11,7 @@ use crate::ledger::COLUMNS;
 use crate::module::{ModuleInfo, ModuleKey};
 use crate::plan::Plan;
 use crate::rows::{CHUNK_WORDS, MAX_CHUNKS};
-use crate::runtimes::python::PythonInterpreter;
-use crate::runtimes::{MAX_INTERPRETERS, MAX_PLANS};
+use crate::runtimes::{Interpreter, MAX_INTERPRETERS, MAX_PLANS};
 
 /// A chunk of row space.
 #[repr(C)]
@@ -50,7 +49,7 @@ pub(crate) static LOST: LruHashMap<LostKey, u64> = LruHashMap::with_max_entries(
 #[map]
 pub(crate) static TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(4096, 0);
 #[map]
-pub(crate) static PYTHONS: Array<PythonInterpreter> = Array::with_max_entries(MAX_INTERPRETERS, 0);
+pub(crate) static INTERPRETERS: Array<Interpreter> = Array::with_max_entries(MAX_INTERPRETERS, 0);
 #[map]
 pub(crate) static PLANS: Array<Plan> = Array::with_max_entries(MAX_PLANS, 0);
 /// The thread state of a thread, by tid.

@@ -12,7 +12,7 @@ use super::memory::{masked, now, user, user_u64};
 use super::output;
 use super::state::{BUFFER, MAX_NAMED, State};
 use crate::plan::{FieldHeader, MAX_FIELD, MAX_STEPS, Op, SLOTS, Step, TextForm};
-use crate::record::{CodeObject, RecordKind, sample_flags};
+use crate::record::{CodeObject, RecordKind};
 
 /// Where a field may begin at most, counted from the first; a mask, so that the verifier sees that
 /// a field of [`MAX_FIELD`] fits.
@@ -86,7 +86,6 @@ unsafe extern "C" fn step(_: u64, _: *mut c_void) -> c_long {
         if !good {
             // Its next sample asks again.
             let _ = NAMED.remove(&(*object).seen);
-            (*state).sample.flags |= sample_flags::UNNAMED;
         }
         (*state).naming = naming + 1;
         (*state).naming_step = 0;

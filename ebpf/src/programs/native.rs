@@ -12,7 +12,7 @@ use super::state::{Backing, MAX_FRAMES, MAX_WORDS, Phase, State};
 use crate::frame::{self, Tag};
 use crate::record::{End, lost, sample_flags};
 use crate::rows::{AT_RBP_FIRST, LOST, Rule, RuleKind};
-use crate::runtimes::{self, python};
+use crate::runtimes::{of_runtime, walk};
 
 /// DWARF numbers (System V ABI, x86-64, figure 3.36).
 const RBX: u8 = 3;
@@ -39,12 +39,12 @@ pub(crate) unsafe extern "C" fn step(_: u64, _: *mut c_void) -> c_long {
         let phase = (*state).phase;
         if phase == Phase::Native as u64 {
             native(state)
-        } else if phase == Phase::FindThread as u64 {
-            python::walk::find_thread(state)
+        } else if phase == Phase::Search as u64 {
+            of_runtime!(state, search)
         } else if phase == Phase::Done as u64 {
             1
         } else {
-            python::walk::frame(state)
+            of_runtime!(state, frame)
         }
     }
 }
@@ -83,14 +83,14 @@ unsafe fn give_up(state: *mut State, why: End) -> c_long {
     // SAFETY: this CPU's slot.
     unsafe {
         (*state).sample.end = why as u32;
-        if (*state).python.marker == 0 {
+        if (*state).walk.marker == 0 {
             return 1;
         }
         let goes_on = why == End::Unlearned || why == End::Unsupported;
         if !goes_on && why != End::WouldFault {
             (*state).sample.end = End::Native as u32;
         }
-        python::walk::rest(state);
+        walk::rest(state);
         0
     }
 }
@@ -131,10 +131,10 @@ unsafe fn native(state: *mut State) -> c_long {
         if backing == Backing::Anonymous as u64 {
             word = frame::address(Tag::Anonymous, pc);
         } else {
-            if (*state).mapped.module.runtime == runtimes::PYTHON as u32
-                && (*state).python.status == python::walk::Status::NotLooked as u64
+            if (*state).mapped.module.runtime != 0
+                && (*state).walk.status == walk::Status::NotLooked as u64
             {
-                return python::walk::begin(state);
+                return walk::begin(state);
             }
             let tag = if guessed != 0 {
                 Tag::NativeByFramePointer
@@ -163,7 +163,7 @@ unsafe fn native(state: *mut State) -> c_long {
             (*state).frames += 1;
             push(state, word);
             if rule.kind == RuleKind::End as u8 {
-                if (*state).python.marker != 0 {
+                if (*state).walk.marker != 0 {
                     // Activations that no native frame held: some frame's place is not known.
                     return give_up(state, End::Runtime);
                 }
@@ -171,10 +171,10 @@ unsafe fn native(state: *mut State) -> c_long {
             }
             return give_up(state, why);
         }
-        let marker = (*state).python.marker;
+        let marker = (*state).walk.marker;
         if marker >= (*state).sp && marker < (*state).next_sp && marker != 0 {
             (*state).pending = word;
-            python::walk::enter(state);
+            walk::enter(state);
             return 0;
         }
         advance(state, word)

@@ -70,7 +70,7 @@ pub(crate) unsafe fn sample(state: *mut State) {
         let kernel = (*state).sample.kernel_frames & MAX_KERNEL_FRAMES;
         (*state).sample.user_words = (words as u32).wrapping_sub(kernel);
         (*state).sample.header = header(state, RecordKind::Sample);
-        (*state).sample.interpreter = (*state).python.interpreter as u32;
+        (*state).sample.interpreter = (*state).walk.interpreter as u32;
         let len = size_of::<Sample>() as u64 + words * 8;
         // Slices fill the ring quickly.
         let at_once = (*state).sample.flags & sample_flags::HAS_SLICE != 0;

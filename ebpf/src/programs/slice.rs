@@ -16,7 +16,7 @@ use crate::module::ModuleKey;
 use crate::record::{
     MAX_MAPPINGS, MAX_SLICES, Mapping, Mappings, RecordKind, SLICE_BYTES, Slice, sample_flags,
 };
-use crate::runtimes::{PYTHON, python};
+use crate::runtimes::walk;
 
 /// No mapping begins below (`vm.mmap_min_addr`), and a walk for address 0 finds the end of the tree.
 const FIRST_ADDRESS: u64 = 4096;
@@ -143,8 +143,8 @@ unsafe extern "C" fn executable(_: u64, _: *mut c_void) -> c_long {
             if (*mapped).backing == Backing::Unlearned as u64 {
                 module::announce(state);
             }
-            if (*mapped).module.runtime == PYTHON as u32 {
-                python::walk::found_mapping(state);
+            if (*mapped).module.runtime != 0 {
+                walk::found_mapping(state);
             }
         }
         if entry.last >= 1 << 47 {

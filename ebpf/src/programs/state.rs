@@ -3,8 +3,8 @@
 use crate::identity::ProcessKey;
 use crate::module::{ModuleInfo, ModuleKey};
 use crate::record::Sample;
-use crate::runtimes::python::FRAME_BYTES;
-use crate::runtimes::python::walk::{FRAME_PIECE, PythonWalk};
+use crate::runtimes::Owns;
+use crate::runtimes::walk::{FRAME_BYTES, FRAME_PIECE, Walk};
 
 /// Frames in a sample at most.
 pub(crate) const MAX_FRAMES: u64 = 1024;
@@ -71,8 +71,8 @@ pub(crate) struct Unnamed {
 pub(crate) enum Phase {
     /// A native frame.
     Native = 0,
-    /// Look for the runtime's thread state.
-    FindThread = 1,
+    /// Look for the newest marker of a runtime on this thread's stack.
+    Search = 1,
     /// A runtime's frame of the activation that the pending native frame holds.
     Runtime = 2,
     /// Native frames ended early: the rest of the runtime's frames.
@@ -140,7 +140,8 @@ pub(crate) struct State {
     pub(crate) frame_base: u64,
     pub(crate) frame: [u64; (FRAME_PIECE + FRAME_BYTES) as usize / 8],
     pub(crate) code: [u64; 32],
-    pub(crate) python: PythonWalk,
+    pub(crate) walk: Walk,
+    pub(crate) runtimes: Owns,
     // Naming.
     pub(crate) unnamed: [Unnamed; MAX_NAMED as usize],
     pub(crate) unnamed_count: u64,

@@ -14,8 +14,7 @@ use super::{account, mapping, naming, native, output, slice, stack, task};
 use crate::identity::task_flags;
 use crate::ledger::Column;
 use crate::record::End;
-use crate::runtimes::python;
-use crate::runtimes::python::walk::Status;
+use crate::runtimes::walk;
 
 /// Offsets in `struct pt_regs` (arch/x86/include/uapi/asm/ptrace.h).
 mod pt_regs {
@@ -166,12 +165,7 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
         (*state).attempts = 0;
         (*state).phase = Phase::Native as u64;
         stack::forget(state);
-        (*state).python.status = Status::NotLooked as u64;
-        (*state).frame_base = u64::MAX;
-        (*state).python.marker = 0;
-        (*state).python.after_native = 0;
-        (*state).python.mapped = 0;
-        (*state).python.faulted = 0;
+        walk::reset(state);
         // A walk that uses up its steps says nothing else.
         (*state).sample.end = End::Depth as u32;
         let generation = GENERATION.get_ptr(0).map_or(0, |g| *g);
@@ -194,7 +188,7 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
             (*registers).leaf = (*state).exact;
             (*registers).lost = (*state).lost;
             slice::send(state);
-            if python::walk::begin_after_native(state) {
+            if walk::begin_after_native(state) {
                 helpers::bpf_loop(
                     MAX_STEPS,
                     native::step as *mut c_void,
@@ -203,7 +197,7 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
                 );
             }
         }
-        if (*state).python.faulted != 0 {
+        if (*state).walk.faulted != 0 {
             (*state).sample.end = End::WouldFault as u32;
         }
     }

@@ -12,11 +12,10 @@ use object::read::ReadCache;
 use rprof_ebpf::module::{ModuleId, ModuleInfo, ModuleKey};
 use rprof_ebpf::plan::Plan;
 use rprof_ebpf::rows::Rule;
-use rprof_ebpf::runtimes::python::PythonInterpreter;
-use rprof_ebpf::runtimes::{MAX_INTERPRETERS, MAX_PLANS};
+use rprof_ebpf::runtimes::{self as walked, MAX_INTERPRETERS, MAX_PLANS};
 use rprof_symbolize::libraries::CodeFile;
 use rprof_symbolize::module_file::{self, Identity, Sampled};
-use rprof_symbolize::runtimes::{self, Detected, Interpreter as Layout};
+use rprof_symbolize::runtimes::{self, Detected};
 use rprof_unwind::rows::{self, Table};
 
 use super::modules::{Content, Interpreter, Module, Modules};
@@ -37,8 +36,8 @@ pub struct ModuleMaps {
     pub modules: HashMap<MapData, ModuleKey, ModuleInfo>,
     /// Moves with each change of the modules.
     pub generation: Array<MapData, u64>,
-    /// Python interpreters by index.
-    pub pythons: Array<MapData, PythonInterpreter>,
+    /// Interpreters by index.
+    pub interpreters: Array<MapData, walked::Interpreter>,
     /// Plans by index.
     pub plans: Array<MapData, Plan>,
 }
@@ -195,7 +194,7 @@ impl Learner {
         if let Interpreter::Known(detected) = &module.interpreter
             && let Some(index) = self.interpreter(detected)
         {
-            info.runtime = u32::from(detected.interpreter.runtime());
+            info.runtime = detected.interpreter.runtime;
             info.interpreter = index;
         }
         let id = self.modules.add(module)?;
@@ -242,11 +241,9 @@ impl Learner {
         if index >= MAX_INTERPRETERS {
             return None;
         }
-        let mut layout = detected.interpreter;
-        layout.set_plan(plan);
-        match layout {
-            Layout::Python(python) => self.maps.pythons.set(index, python, 0).ok()?,
-        }
+        let mut interpreter = detected.interpreter;
+        interpreter.plan = plan;
+        self.maps.interpreters.set(index, interpreter, 0).ok()?;
         Some(index)
     }
 

@@ -103,7 +103,7 @@ impl Bpf {
             module_maps: ModuleMaps {
                 modules: BpfHashMap::try_from(programs.map("MODULES")?)?,
                 generation: Array::try_from(programs.map("GENERATION")?)?,
-                pythons: Array::try_from(programs.map("PYTHONS")?)?,
+                interpreters: Array::try_from(programs.map("INTERPRETERS")?)?,
                 plans: Array::try_from(programs.map("PLANS")?)?,
             },
             chunks: match programs.map("CHUNKS")? {

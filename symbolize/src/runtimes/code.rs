@@ -45,6 +45,8 @@ impl Code {
 pub enum DecodeError {
     /// Fewer fields, or shorter ones, than the plan has.
     Short,
+    /// The interpreter is another runtime's.
+    Runtime,
     /// The object is of another type.
     Type,
     /// A string whose characters are not the plan's: none, or of a width that does not exist.
@@ -55,6 +57,7 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Short => "code object: fields are missing",
+            Self::Runtime => "code object: of another runtime",
             Self::Type => "code object: its type is another",
             Self::Text => "code object: a name is not a string",
         })

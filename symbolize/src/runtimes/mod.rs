@@ -6,8 +6,8 @@
 //! read, at the sample or later, enter [`Detected::decode`]; out comes a [`Code`]. Nothing here
 //! reads a target: the plan is data, [`crate::reads`] executes it.
 //!
-//! A runtime is a module here and one of the same name in `rprof_ebpf::runtimes`; it is registered
-//! by its line in `DETECTORS` and its variant of [`Interpreter`].
+//! A runtime is a module here and one of the same name in [`rprof_ebpf::runtimes`]; its line in
+//! `RUNTIMES` is all that the rest of the project knows of it.
 
 mod code;
 mod exports;
@@ -19,46 +19,30 @@ use std::path::Path;
 
 use object::ReadRef;
 use rprof_ebpf::plan::Plan;
-use rprof_ebpf::runtimes::python::PythonInterpreter;
+use rprof_ebpf::runtimes::Interpreter;
 
 pub use code::{Code, DecodeError, Run};
 pub use exports::Exports;
 
-/// Finds one runtime in a file; the path is a hint only (a file may be unlinked or renamed).
-type Detector = fn(&Exports<'_>, Option<&Path>) -> Result<Option<Detected>, Unknown>;
+/// A runtime.
+struct Runtime {
+    /// Its number in [`rprof_ebpf::runtimes`].
+    number: u8,
+    /// Finds it in a file; the path is a hint only (a file may be unlinked or renamed).
+    detect: fn(&Exports<'_>, Option<&Path>) -> Result<Option<Detected>, Unknown>,
+    /// See [`Detected::decode`].
+    decode: fn(&Interpreter, &[u8]) -> Result<Code, DecodeError>,
+}
 
 /// The registry.
-const DETECTORS: &[Detector] = &[python::detect];
-
-/// What the eBPF side walks a runtime's frames with: an entry of that runtime's map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interpreter {
-    /// CPython.
-    Python(PythonInterpreter),
-}
-
-impl Interpreter {
-    /// Its number in [`rprof_ebpf::runtimes`].
-    pub fn runtime(&self) -> u8 {
-        match self {
-            Self::Python(_) => rprof_ebpf::runtimes::PYTHON,
-        }
-    }
-
-    /// Sets the index of its plan, which whoever fills the map of plans gives out; 0 before.
-    pub fn set_plan(&mut self, index: u32) {
-        match self {
-            Self::Python(python) => python.layout.plan = index,
-        }
-    }
-}
+const RUNTIMES: &[Runtime] = &[python::RUNTIME];
 
 /// A runtime that a file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detected {
     /// Its name and version for people: `CPython 3.11.7`.
     pub version: String,
-    /// Where its fields and symbols are.
+    /// What the eBPF side walks its frames with; the plan has no index yet.
     pub interpreter: Interpreter,
     /// What to read of a code object.
     pub plan: Plan,
@@ -71,9 +55,10 @@ impl Detected {
     /// # Errors
     /// [`DecodeError`], whatever the bytes are.
     pub fn decode(&self, fields: &[u8]) -> Result<Code, DecodeError> {
-        match &self.interpreter {
-            Interpreter::Python(python) => python::decode(python, fields),
-        }
+        let number = self.interpreter.runtime;
+        let runtime = RUNTIMES.iter().find(|r| u32::from(r.number) == number);
+        let runtime = runtime.ok_or(DecodeError::Runtime)?;
+        (runtime.decode)(&self.interpreter, fields)
     }
 }
 
@@ -111,8 +96,8 @@ pub fn detect<'d, R: ReadRef<'d> + 'd>(
     let Some(exports) = Exports::parse(data) else {
         return Ok(None);
     };
-    for detector in DETECTORS {
-        if let Some(found) = detector(&exports, path)? {
+    for runtime in RUNTIMES {
+        if let Some(found) = (runtime.detect)(&exports, path)? {
             return Ok(Some(found));
         }
     }

@@ -7,11 +7,12 @@
 
 use std::path::Path;
 
+use rprof_ebpf::runtimes::Interpreter;
 use rprof_ebpf::runtimes::python::{PythonInterpreter, symbols};
 
 use super::layout::Version;
 use super::names::plan;
-use crate::runtimes::{Detected, Exports, Interpreter, Unknown};
+use crate::runtimes::{Detected, Exports, Unknown};
 
 /// `PY_RELEASE_LEVEL_GAMMA`: alphas and betas still move their fields.
 const RELEASE_CANDIDATE: u64 = 0xc;
@@ -51,14 +52,13 @@ pub fn detect(exports: &Exports<'_>, path: Option<&Path>) -> Result<Option<Detec
     let mut addresses = [0; 2];
     addresses[symbols::RUNTIME] = runtime;
     addresses[symbols::CODE_TYPE] = code_type;
-    let interpreter = PythonInterpreter {
+    let python = PythonInterpreter {
         layout: known.layout,
-        text_delta: exports.text_delta().unwrap_or(0),
         symbols: addresses,
     };
     Ok(Some(Detected {
         version,
-        interpreter: Interpreter::Python(interpreter),
+        interpreter: Interpreter::new(exports.text_delta().unwrap_or(0), &python),
         plan: plan(known),
     }))
 }

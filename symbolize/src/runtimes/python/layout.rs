@@ -51,7 +51,7 @@ const V3_11: Version = Version {
         code_linetable: 136,
         code_first_traceable: 168,
         code_instructions: 184,
-        plan: 0,
+        _pad: 0,
     },
     text: TextForm {
         len_at: 16,

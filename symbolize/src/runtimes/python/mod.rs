@@ -10,3 +10,10 @@ mod names;
 
 pub use detect::detect;
 pub use names::{decode, plan};
+
+/// The line of the registry.
+pub(super) const RUNTIME: super::Runtime = super::Runtime {
+    number: rprof_ebpf::runtimes::PYTHON,
+    detect,
+    decode,
+};

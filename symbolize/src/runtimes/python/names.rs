@@ -4,6 +4,7 @@
 //! it read enters [`decode`], which trusts none of it.
 
 use rprof_ebpf::plan::{MAX_FIELD, Op, Plan, Step};
+use rprof_ebpf::runtimes::Interpreter;
 use rprof_ebpf::runtimes::python::{PythonInterpreter, PythonLayout, code_key, symbols};
 
 use super::layout::Version;
@@ -96,7 +97,8 @@ pub fn plan(version: &Version) -> Plan {
 ///
 /// # Errors
 /// [`DecodeError`], whatever the bytes are.
-pub fn decode(python: &PythonInterpreter, fields: &[u8]) -> Result<Code, DecodeError> {
+pub fn decode(interpreter: &Interpreter, fields: &[u8]) -> Result<Code, DecodeError> {
+    let python: &PythonInterpreter = interpreter.layout().ok_or(DecodeError::Runtime)?;
     let layout = &python.layout;
     let mut fields = Fields(fields);
     // Where the interpreter is loaded is not known here, but it is loaded by whole pages.

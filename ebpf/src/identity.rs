@@ -62,12 +62,26 @@ pub mod task_flags {
     pub const IN_KERNEL: u32 = 4;
 }
 
-/// A row of the map of ticks lost inside the programs.
+/// A row of the map of ticks lost inside the programs: whose, and in which column.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LostKey {
-    /// Whose ticks.
-    pub process: ProcessKey,
+    /// `group_leader->start_boottime`, nanoseconds since boot.
+    pub start: u64,
+    /// Process id in the initial pid namespace.
+    pub host: u32,
+    /// Process id in rprof's own namespace (0: not visible).
+    pub own: u32,
     /// A [`crate::ledger::Column`] number.
     pub column: u64,
+}
+
+/// What the map of lost ticks says of a row.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LostTicks {
+    /// How many.
+    pub ticks: u64,
+    /// `group_leader->comm` at the first of them.
+    pub comm: [u8; COMM_LEN],
 }

@@ -1,4 +1,10 @@
 //! The ledger: every expected tick ends in exactly one column.
+//!
+//! The programs count each tick that they do not hand on, and each sample that they send
+//! ([`SENT`]): so the ticks that the kernel delivered are known whatever becomes of the samples in
+//! user space. There is no column for a full map: none costs a sample. Names that were sent and
+//! could not be noted are sent again; a module without a place goes by slices; an interpreter
+//! without one leaves its stacks truncated, which says so.
 
 /// Declares the columns once: number, name, and whether it is a loss.
 macro_rules! columns {
@@ -44,7 +50,7 @@ columns! {
     RingFull = 7, "ring full", true;
     /// A worker's queue was full.
     QueueFull = 8, "queue full", true;
-    /// A worker died with it.
+    /// A thread of rprof died with it.
     WorkerLost = 9, "worker lost", true;
     /// A page that the stack or a name needs was not in memory.
     WouldFault = 10, "would fault", true;
@@ -56,17 +62,20 @@ columns! {
     TargetGone = 13, "target gone", true;
     /// The interpreter's file was seen for the first time.
     RuntimeBeingLearned = 14, "runtime being learned", true;
-    /// A map of the program was full.
-    MapFull = 15, "map full", true;
     /// The profile's memory was used up, and its part file did not help.
-    MemoryFull = 16, "profile full", true;
+    MemoryFull = 15, "profile full", true;
     /// A file or process that rprof read from did not answer in time.
-    Quarantined = 17, "quarantined", true;
+    Quarantined = 16, "quarantined", true;
     /// A code object's names could not be copied at any sample.
-    Unnamed = 18, "names not read", true;
+    Unnamed = 17, "names not read", true;
     /// rprof itself could not make sense of the record: a defect.
-    Malformed = 19, "malformed", true;
+    Malformed = 18, "malformed", true;
 }
 
 /// How many columns there are.
 pub const COLUMNS: usize = Column::ALL.len();
+
+/// Where the programs count, beside columns: samples that they sent.
+pub const SENT: u32 = COLUMNS as u32;
+/// How many numbers the programs count for each CPU.
+pub const COUNTERS: u32 = SENT + 1;

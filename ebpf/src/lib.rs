@@ -18,6 +18,12 @@
 //! | [`record`] | the records of the ring buffer |
 //! | [`ledger`] | the columns that every tick ends in |
 #![no_std]
+// The BPF target has an atomic add, but no compare-and-swap: `core::sync::atomic` offers neither.
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(internal_features, reason = "the only way to that instruction")
+)]
 
 pub mod frame;
 pub mod identity;
@@ -68,6 +74,8 @@ mod pod {
     unsafe impl aya::Pod for runtimes::Interpreter {}
     // SAFETY: as above.
     unsafe impl aya::Pod for identity::LostKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for identity::LostTicks {}
     // SAFETY: as above.
     unsafe impl aya::Pod for self_check::Walked {}
 }

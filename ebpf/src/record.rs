@@ -20,6 +20,17 @@ pub enum RecordKind {
     CodeObject = 5,
 }
 
+impl RecordKind {
+    /// All kinds.
+    pub const ALL: [RecordKind; 5] = [
+        RecordKind::Sample,
+        RecordKind::ModuleSeen,
+        RecordKind::Slice,
+        RecordKind::Mappings,
+        RecordKind::CodeObject,
+    ];
+}
+
 /// First in each record.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,11 +144,18 @@ pub enum End {
     Runtime = 13,
     /// A slice of the stack ended before the stack did.
     Slice = 14,
+    /// The kernel gave the leaf part of its own stack only. The user side is there.
+    Kernel = 15,
+    /// The stack leads through a runtime that is not walked: its version or build is not known.
+    UnknownRuntime = 16,
+    /// The stack leads through a runtime that is not walked: more files of runtimes are in use than
+    /// the programs can know.
+    RuntimesFull = 17,
 }
 
 impl End {
     /// All ends, by number.
-    pub const ALL: [End; 15] = [
+    pub const ALL: [End; 18] = [
         End::Complete,
         End::Depth,
         End::Time,
@@ -153,6 +171,9 @@ impl End {
         End::Native,
         End::Runtime,
         End::Slice,
+        End::Kernel,
+        End::UnknownRuntime,
+        End::RuntimesFull,
     ];
 
     /// What stands in `[truncated: …]`.
@@ -173,6 +194,9 @@ impl End {
             End::Native => "native",
             End::Runtime => "runtime frames",
             End::Slice => "stack slice",
+            End::Kernel => "kernel stack",
+            End::UnknownRuntime => "unknown runtime version",
+            End::RuntimesFull => "too many runtimes",
         }
     }
 }

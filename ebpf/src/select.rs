@@ -8,7 +8,7 @@ pub struct Config {
     pub select: u32,
     /// Inode number of rprof's pid namespace.
     pub own_ns: u32,
-    /// Kernel frames are wanted.
+    /// Kernel frames of a sample at most; [`MAX_KERNEL_FRAMES`] or less, 0: none are wanted.
     pub kernel_frames: u32,
     /// A tick ends after this many nanoseconds.
     pub tick_ns: u32,
@@ -52,6 +52,10 @@ pub mod target {
     /// Its descendants are.
     pub const DESCENDANTS: u32 = 2;
 }
+
+/// Kernel frames that a sample has room for: what kernels give unless `kernel.perf_event_max_stack`
+/// says otherwise.
+pub const MAX_KERNEL_FRAMES: u32 = 127;
 
 /// `PROC_PID_INIT_INO` (include/linux/proc_ns.h): inode number of the initial pid namespace.
 pub const INITIAL_PID_NS: u32 = 0xefff_fffc;

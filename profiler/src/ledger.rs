@@ -51,6 +51,14 @@ pub struct ProcessRow {
     pub start: u64,
 }
 
+impl ProcessRow {
+    /// What cannot be told apart: the map of what the programs lost had no more room, or a thread of
+    /// rprof ended with it.
+    pub const OTHERS: ProcessRow = ProcessRow { pid: 0, start: 0 };
+    /// Its name.
+    pub const OTHERS_NAME: &'static str = "[others]";
+}
+
 /// What one process's ticks came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProcessCounts {
@@ -63,11 +71,17 @@ pub struct ProcessCounts {
 /// The whole account of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    /// Ticks that should have come: the events' enabled time / period, summed.
+    /// Ticks that should have come: the events' enabled time / period, summed. Never from what was
+    /// delivered.
     pub expected: u64,
-    /// All ticks of the machine by column; sums to `expected`.
+    /// Ticks that CPUs delivered beyond those expected of them. The kernel counts an event's time
+    /// and sets its timer by different clocks, and time is whole periods: about a tick an event, and
+    /// what the clocks differ by.
+    pub surplus: u64,
+    /// All ticks of the machine by column; sums to `expected` + `surplus`.
     pub machine: Counts,
-    /// The ticks that belong to processes.
+    /// The ticks that belong to processes. In the columns that lose samples of processes, rows sum
+    /// to the machine's.
     pub processes: HashMap<ProcessRow, ProcessCounts>,
     /// Why truncated stacks ended.
     pub truncated: BTreeMap<End, u64>,
@@ -76,17 +90,34 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// The row of a process; `comm` is its name if it has none yet.
+    pub fn process(&mut self, row: ProcessRow, comm: &str) -> &mut ProcessCounts {
+        let process = self.processes.entry(row).or_default();
+        if process.comm.is_empty() {
+            process.comm = comm.into();
+        }
+        process
+    }
+
+    /// Ticks of a column that no process's row has: they get a row of their own.
+    pub fn others(&mut self, column: Column, n: u64) {
+        if n > 0 {
+            self.process(ProcessRow::OTHERS, ProcessRow::OTHERS_NAME)
+                .counts
+                .add(column, n);
+        }
+    }
+
     /// Adds what another part of rprof counted.
     pub fn merge(&mut self, other: &Ledger) {
         self.expected += other.expected;
+        self.surplus += other.surplus;
         self.left_out += other.left_out;
         self.machine.merge(&other.machine);
         for (row, part) in &other.processes {
-            let process = self.processes.entry(row.clone()).or_default();
-            process.counts.merge(&part.counts);
-            if process.comm.is_empty() {
-                process.comm.clone_from(&part.comm);
-            }
+            self.process(row.clone(), &part.comm)
+                .counts
+                .merge(&part.counts);
         }
         for (&end, &n) in &other.truncated {
             *self.truncated.entry(end).or_default() += n;

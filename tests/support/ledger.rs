@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 pub struct Ledger {
     /// Ticks that should have come.
     pub expected: u64,
+    /// Ticks that were delivered beyond those.
+    pub beyond: u64,
     /// Where they ended, by the column's name; columns without ticks are not there.
     pub columns: BTreeMap<String, u64>,
     /// The names of columns that are losses.
@@ -41,6 +43,8 @@ impl Ledger {
                 .unwrap_or_else(|_| panic!("no figure: {line}"));
             if name == "expected" {
                 ledger.expected = n;
+            } else if name == "delivered beyond" {
+                ledger.beyond = n;
             } else if name == "processes not listed" {
                 ledger.not_listed = n;
             } else if let Some(end) = name.strip_prefix("truncated at ") {

@@ -6,8 +6,8 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 
 use super::state::State;
-use crate::identity::{LostKey, ProcessKey};
-use crate::ledger::COLUMNS;
+use crate::identity::{LostKey, LostTicks, ProcessKey};
+use crate::ledger::COUNTERS;
 use crate::module::{ModuleInfo, ModuleKey};
 use crate::plan::Plan;
 use crate::rows::{CHUNK_WORDS, MAX_CHUNKS};
@@ -40,10 +40,11 @@ pub(crate) static CHUNKS: ArrayOfMaps<BtfArray<Chunk, 1, MMAPABLE>, { MAX_CHUNKS
 #[map]
 pub(crate) static GENERATION: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
-pub(crate) static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COLUMNS as u32, 0);
-/// Ticks lost inside the programs, by process and column.
+pub(crate) static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
+/// Ticks lost inside the programs, by process and column. Not an LRU map: that forgets counts. What
+/// finds no room is counted for the machine, and in no process.
 #[map]
-pub(crate) static LOST: LruHashMap<LostKey, u64> = LruHashMap::with_max_entries(2048, 0);
+pub(crate) static LOST: HashMap<LostKey, LostTicks> = HashMap::with_max_entries(2048, 0);
 /// Processes that were asked for or ruled out, by pid in rprof's namespace: bits of
 /// [`crate::select::target`].
 #[map]

@@ -74,7 +74,9 @@ pub(crate) unsafe fn sample(state: *mut State) {
         let len = size_of::<Sample>() as u64 + words * 8;
         // Slices fill the ring quickly.
         let at_once = (*state).sample.flags & sample_flags::HAS_SLICE != 0;
-        if !send((&raw mut (*state).sample).cast(), len, at_once) {
+        if send((&raw mut (*state).sample).cast(), len, at_once) {
+            account::sent();
+        } else {
             account::lose(state, Column::RingFull);
         }
     }

@@ -5,11 +5,10 @@ use crate::module::{ModuleInfo, ModuleKey};
 use crate::record::Sample;
 use crate::runtimes::Owns;
 use crate::runtimes::walk::{FRAME_BYTES, FRAME_PIECE, Walk};
+pub(crate) use crate::select::MAX_KERNEL_FRAMES;
 
 /// Frames in a sample at most.
 pub(crate) const MAX_FRAMES: u64 = 1024;
-/// Kernel frames in a sample at most (the kernel's own limit, `kernel.perf_event_max_stack`).
-pub(crate) const MAX_KERNEL_FRAMES: u32 = 127;
 /// Words of frames: an interpreted frame takes three.
 pub(crate) const MAX_WORDS: usize = MAX_KERNEL_FRAMES as usize + 3 * MAX_FRAMES as usize + 1;
 

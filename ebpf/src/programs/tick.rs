@@ -52,7 +52,10 @@ pub fn tick(context: &PerfEventContext) {
             account::count(Column::NotSelected);
             return;
         }
-        let Some(state) = state() else { return };
+        let Some(state) = state() else {
+            account::count(Column::Malformed);
+            return;
+        };
         let started = now();
         (*state).started = started;
         (*state).sample.time = started;
@@ -91,13 +94,14 @@ unsafe fn kernel_side(state: *mut State, context: &PerfEventContext) {
             return;
         }
         (*state).sample.task.flags |= task_flags::IN_KERNEL;
-        if config!(kernel_frames) == 0 {
+        let most = config!(kernel_frames);
+        if most == 0 {
             return;
         }
         let bytes = helpers::bpf_get_stack(
             context.as_ptr(),
             (&raw mut (*state).out).cast::<c_void>(),
-            MAX_KERNEL_FRAMES * 8,
+            most * 8,
             0,
         );
         if bytes > 0 {

@@ -388,9 +388,11 @@ unsafe fn to_be_named(state: *mut State, known: &Interpreter, address: u64, key:
         if NAMED.get_ptr(&seen).is_some() {
             return;
         }
-        if (*state).unnamed_count >= MAX_NAMED || NAMED.insert(&seen, &1, 0).is_err() {
+        if (*state).unnamed_count >= MAX_NAMED {
             return;
         }
+        // Not noted, it is sent again by its next sample.
+        let _ = NAMED.insert(&seen, &1, 0);
         // Read anew, so that the mask below stays: verifiers before Linux 6.8 do not know the
         // bound of what was spilled before it was compared.
         let count = (&raw const (*state).unnamed_count).read_volatile();

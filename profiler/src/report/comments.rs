@@ -8,6 +8,7 @@ use rprof_ebpf::ledger::Column;
 use super::check::Machine;
 use super::plain;
 use super::summary::SummaryData;
+use crate::sampling::faults;
 
 /// Processes that have a line of their own, those with most ticks first.
 const PROCESSES: usize = 200;
@@ -26,6 +27,12 @@ pub fn comments(machine: &Machine, data: &SummaryData) -> Vec<String> {
         format!("reads: {}", data.reads),
         format!("ledger: expected: {}", ledger.expected),
     ];
+    if ledger.surplus > 0 {
+        lines.push(format!("ledger: delivered beyond: {}", ledger.surplus));
+    }
+    if let Some(faults) = faults::text() {
+        lines.push(format!("fault: {faults}"));
+    }
     for &column in Column::ALL
         .iter()
         .filter(|&&column| ledger.machine.get(column) > 0)

@@ -172,13 +172,16 @@ fn nothing(data: &SummaryData) -> String {
     format!("{why}\n\n")
 }
 
-/// The account: its columns add up to the ticks that were expected.
+/// The account: its columns add up to the ticks that were expected, and those delivered beyond.
 fn losses(ledger: &Ledger, paint: Paint) -> String {
     let counts = &ledger.machine;
     let mut text = format!(
         "{}\n",
         paint.bold(&format!("{:>9}  ticks expected", ledger.expected))
     );
+    if ledger.surplus > 0 {
+        text += &format!("{:>9}  delivered beyond those\n", ledger.surplus);
+    }
     for &column in Column::ALL.iter().filter(|&&column| counts.get(column) > 0) {
         let row = format!("{:>9}  {}", counts.get(column), column.name());
         if column.is_loss() {
@@ -196,12 +199,12 @@ fn losses(ledger: &Ledger, paint: Paint) -> String {
             }
         }
     }
-    let total = counts.total();
-    if total != ledger.expected {
-        let (word, n) = if total < ledger.expected {
-            ("without account", ledger.expected - total)
+    let (total, ticks) = (counts.total(), ledger.expected + ledger.surplus);
+    if total != ticks {
+        let (word, n) = if total < ticks {
+            ("without account", ticks - total)
         } else {
-            ("more than expected", total - ledger.expected)
+            ("more than there were", total - ticks)
         };
         text += &format!(
             "{}\n",

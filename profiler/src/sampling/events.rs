@@ -48,6 +48,15 @@ pub fn periods(frequency: u32) -> [u64; EVENTS] {
 struct Event {
     fd: OwnedFd,
     period: u64,
+    /// How long it had run when it was looked at last, nanoseconds.
+    ran: u64,
+}
+
+/// What an event says of its time, nanoseconds.
+#[derive(Clone, Copy, Default)]
+struct Times {
+    enabled: u64,
+    running: u64,
 }
 
 impl Event {
@@ -58,15 +67,47 @@ impl Event {
         }
         Ok(())
     }
+
+    fn times(&self) -> Times {
+        // value, time enabled, time running (include/uapi/linux/perf_event.h, read_format).
+        let mut read = [0u64; 3];
+        let len = size_of_val(&read);
+        // SAFETY: as many bytes as there are.
+        let n = unsafe { libc::read(self.fd.as_raw_fd(), read.as_mut_ptr().cast(), len) };
+        if n != len as isize {
+            return Times::default();
+        }
+        Times {
+            enabled: read[1],
+            running: read[2],
+        }
+    }
+
+    /// Ticks that it should have given: whole periods, as its timer counts them.
+    fn expected(&self) -> u64 {
+        let times = self.times();
+        // An event that was enabled after its CPU had gone counts time, but it never runs: nothing can
+        // tick there, and nothing is expected.
+        if times.running == 0 {
+            return 0;
+        }
+        times.enabled / self.period
+    }
 }
 
 /// The events of all CPUs that are sampled.
+///
+/// The events of a CPU that goes offline stop for good: the kernel takes them off it, and also when
+/// it comes back they never tick again, nor does enabling them help. Nobody says so (the sysfs list
+/// of CPUs looks the same after a CPU was away for a moment, and a machine that was suspended takes all
+/// but one of them away without a word), but the time that an event has run stands still; so that is
+/// what is looked at.
 pub struct Events {
     clock: Clock,
     frequency: u32,
     cpus: BTreeMap<u32, Vec<Event>>,
-    /// Ticks that events which are closed by now should have given.
-    past: u64,
+    /// Ticks that events which are closed by now should have given, by CPU.
+    past: BTreeMap<u32, u64>,
 }
 
 impl Events {
@@ -76,14 +117,14 @@ impl Events {
             clock,
             frequency,
             cpus: BTreeMap::new(),
-            past: 0,
+            past: BTreeMap::new(),
         }
     }
 
     /// Opens the events of one CPU, disabled, and lets `program` run at their ticks.
     ///
     /// # Errors
-    /// Those of `perf_event_open` and of attaching.
+    /// Those of `perf_event_open` and of attaching; [`is_offline`] tells one of them.
     pub fn open(&mut self, cpu: u32, program: BorrowedFd<'_>) -> io::Result<()> {
         let mut events = Vec::with_capacity(EVENTS);
         let periods = periods(self.frequency);
@@ -105,7 +146,9 @@ impl Events {
                     attr.set_freq(1);
                 }
             }
-            attr.read_format = u64::from(sys::PERF_FORMAT_TOTAL_TIME_ENABLED);
+            attr.read_format = u64::from(
+                sys::PERF_FORMAT_TOTAL_TIME_ENABLED | sys::PERF_FORMAT_TOTAL_TIME_RUNNING,
+            );
             attr.set_disabled(1);
             // SAFETY: `attr` outlives the call; the descriptor is new and ours.
             let fd = unsafe {
@@ -125,7 +168,7 @@ impl Events {
             if unsafe { perf::ioctls::SET_BPF(fd.as_raw_fd(), program.as_raw_fd() as u32) } < 0 {
                 return Err(io::Error::last_os_error());
             }
-            events.push(Event { fd, period });
+            events.push(Event { fd, period, ran: 0 });
             if self.clock == Clock::Cycles {
                 break;
             }
@@ -157,11 +200,44 @@ impl Events {
         Ok(())
     }
 
-    /// Starts all events of a CPU.
+    /// Closes events that have stopped since they were looked at last, and samples the CPUs of `wanted`
+    /// that have none. Not to be called oftener than an event can be seen to run.
     ///
-    /// # Errors
-    /// Those of the ioctl.
-    pub fn enable(&self, cpu: u32) -> io::Result<()> {
+    /// Returns the CPUs that cannot be sampled although they are online, and why.
+    pub fn follow(&mut self, wanted: &[u32], program: BorrowedFd<'_>) -> Vec<(u32, io::Error)> {
+        let stopped: Vec<u32> = self
+            .cpus
+            .iter_mut()
+            .filter_map(|(&cpu, events)| {
+                // The first was enabled before the others: it stops if any of them does.
+                let first = events.first_mut()?;
+                let running = first.times().running;
+                let ran = std::mem::replace(&mut first.ran, running);
+                (running <= ran).then_some(cpu)
+            })
+            .collect();
+        for cpu in stopped {
+            self.close(cpu);
+        }
+        let mut failed = Vec::new();
+        for &cpu in wanted {
+            if self.cpus.contains_key(&cpu) {
+                continue;
+            }
+            let sampled = self.open(cpu, program).and_then(|()| self.enable(cpu));
+            if let Err(error) = sampled {
+                self.close(cpu);
+                // Offline: the next look will tell.
+                if !is_offline(&error) {
+                    failed.push((cpu, error));
+                }
+            }
+        }
+        failed
+    }
+
+    /// Starts all events of a CPU.
+    fn enable(&self, cpu: u32) -> io::Result<()> {
         for event in self.cpus.get(&cpu).into_iter().flatten() {
             event.enable()?;
         }
@@ -176,42 +252,34 @@ impl Events {
         }
     }
 
-    /// Closes the events of a CPU that went away.
-    pub fn close(&mut self, cpu: u32) {
+    /// Closes the events of a CPU.
+    fn close(&mut self, cpu: u32) {
         if let Some(events) = self.cpus.remove(&cpu) {
-            self.past += events
-                .iter()
-                .map(|event| self.expected_of(event))
-                .sum::<u64>();
+            *self.past.entry(cpu).or_default() += expected(&events);
         }
     }
 
-    /// Ticks that the events should have given: enabled time / period, never from deliveries.
-    /// Each event counts whole periods, as its timer does.
-    pub fn expected(&self) -> u64 {
-        self.past
-            + self
-                .cpus
-                .values()
-                .flatten()
-                .map(|event| self.expected_of(event))
-                .sum::<u64>()
+    /// Ticks that the events of each CPU should have given: enabled time / period, never from
+    /// deliveries. `None`: time does not say. Cycles stand still while a CPU idles.
+    pub fn expected(&self) -> Option<BTreeMap<u32, u64>> {
+        if self.clock == Clock::Cycles {
+            return None;
+        }
+        let mut all = self.past.clone();
+        for (&cpu, events) in &self.cpus {
+            *all.entry(cpu).or_default() += expected(events);
+        }
+        Some(all)
     }
+}
 
-    fn expected_of(&self, event: &Event) -> u64 {
-        // value, time enabled (include/uapi/linux/perf_event.h, read_format).
-        let mut read = [0u64; 2];
-        // SAFETY: 16 bytes into 16 bytes.
-        let n = unsafe { libc::read(event.fd.as_raw_fd(), read.as_mut_ptr().cast(), 16) };
-        if n != 16 {
-            return 0;
-        }
-        match self.clock {
-            Clock::CpuClock => read[1] / event.period,
-            // Cycles stand still while a CPU idles: time says nothing of how many ticks to expect.
-            Clock::Cycles => 0,
-        }
-    }
+fn expected(events: &[Event]) -> u64 {
+    events.iter().map(Event::expected).sum()
+}
+
+/// Whether events cannot be opened because their CPU is not online.
+pub fn is_offline(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO))
 }
 
 #[cfg(test)]

@@ -174,7 +174,7 @@ impl Learner {
 
     /// Gives a module its number, writes its rows, and tells the programs. Without a table they know
     /// the module, but no row of it.
-    fn add(&mut self, module: Module, table: Option<Table>) -> Option<ModuleId> {
+    fn add(&mut self, mut module: Module, table: Option<Table>) -> Option<ModuleId> {
         let key = module.key;
         let placed = match table.map(|table| self.rows(&table)) {
             None => Some(ModuleInfo::default()),
@@ -191,11 +191,14 @@ impl Learner {
             self.infos.push(ModuleInfo::default());
             return self.modules.add(module);
         };
-        if let Interpreter::Known(detected) = &module.interpreter
-            && let Some(index) = self.interpreter(detected)
-        {
-            info.runtime = detected.interpreter.runtime;
-            info.interpreter = index;
+        if let Interpreter::Known(detected) = module.interpreter.clone() {
+            match self.interpreter(&detected) {
+                Some(index) => {
+                    info.runtime = detected.interpreter.runtime;
+                    info.interpreter = index;
+                }
+                None => module.interpreter = Interpreter::NoRoom,
+            }
         }
         let id = self.modules.add(module)?;
         info.id = u32::from(id);

@@ -1,4 +1,9 @@
-//! Losses, counted for the machine and for the process whose samples they were.
+//! The books of a run: each thread that ends ticks has one of its own, counted for the machine and
+//! for the process whose samples they were. Whoever closes the account reads them all, also that of a
+//! thread that is stuck.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rprof_ebpf::ledger::Column;
 use rprof_ebpf::record::{Sample, take};
@@ -6,10 +11,27 @@ use rprof_ebpf::record::{Sample, take};
 use super::labels::{self, Names};
 use crate::ledger::{Ledger, ProcessRow};
 
-/// A part of the ledger: what one thread counted.
+/// The book of one thread.
+#[derive(Clone, Debug, Default)]
+pub struct Book(Arc<Mutex<Losses>>);
+
+impl Book {
+    /// Opens it. Nobody else has it open for longer than it takes to count.
+    pub fn open(&self) -> MutexGuard<'_, Losses> {
+        // A count is in it or not: a panic leaves it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one thread counted.
 #[derive(Debug, Default)]
 pub struct Losses {
-    ledger: Ledger,
+    /// Where ticks ended.
+    pub ledger: Ledger,
+    /// Samples that came out of the ring, by process, with its name.
+    pub received: HashMap<ProcessRow, (Arc<str>, u64)>,
+    /// Records that are none.
+    pub strange: u64,
     names: Names,
 }
 
@@ -17,40 +39,35 @@ impl Losses {
     /// Counts a sample in a column.
     pub fn add(&mut self, sample: &Sample, column: Column) {
         self.ledger.machine.add(column, 1);
-        if column == Column::NotSelected {
-            return;
-        }
-        let row = ProcessRow {
-            pid: labels::ids(&sample.task).0,
-            start: sample.task.process.start,
-        };
         let comm = self.names.get(&sample.task.comm);
-        let process = self.ledger.processes.entry(row).or_default();
+        let process = self.ledger.processes.entry(row(sample)).or_default();
         process.counts.add(column, 1);
         if *process.comm != *comm {
             process.comm = comm.to_string();
         }
     }
 
-    /// Counts the sample of a record.
+    /// Counts the sample of a record, if it is one.
     pub fn add_record(&mut self, record: &[u64], column: Column) {
-        if let Some(sample) = self.sample(record) {
+        if let Some((sample, _)) = take::<Sample>(record) {
             self.add(&sample, column);
         }
     }
 
-    /// The sample of a record.
-    pub fn sample(&self, record: &[u64]) -> Option<Sample> {
-        take::<Sample>(record).map(|(sample, _)| sample)
+    /// Notes that a sample came out of the ring.
+    pub fn receive(&mut self, sample: &Sample) {
+        let names = &mut self.names;
+        let received = self.received.entry(row(sample));
+        received
+            .or_insert_with(|| (names.get(&sample.task.comm), 0))
+            .1 += 1;
     }
+}
 
-    /// The ledger, for what is counted beside ticks.
-    pub fn ledger(&mut self) -> &mut Ledger {
-        &mut self.ledger
-    }
-
-    /// What was counted.
-    pub fn into_ledger(self) -> Ledger {
-        self.ledger
+/// The row of a sample's process.
+fn row(sample: &Sample) -> ProcessRow {
+    ProcessRow {
+        pid: labels::ids(&sample.task).0,
+        start: sample.task.process.start,
     }
 }

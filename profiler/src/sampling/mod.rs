@@ -6,8 +6,10 @@
 //! stacks into the profile, and to the [`learner`], which turns a [`modules`] file met for the
 //! first time into rows in [`row_space`] and finishes by [`slices`] what the programs could not
 //! walk. [`names`] are looked up at the end. [`session`] holds it all together: `setup` loads the
-//! programs, `targets` says what is wanted, `threads` run reader, learner and workers.
+//! programs, `targets` says what is wanted, `threads` run reader, learner and workers, `account` closes
+//! their books.
 
+mod account;
 pub mod btf;
 pub mod cgroup;
 pub mod child;

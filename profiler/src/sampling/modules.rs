@@ -3,9 +3,11 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use rprof_ebpf::module::{ModuleId, ModuleKey};
+use rprof_ebpf::record::End;
 use rprof_symbolize::runtimes::Detected;
 
 /// Notes kept at most.
@@ -34,7 +36,7 @@ pub enum Content {
 }
 
 /// Whether a module holds an interpreter.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Interpreter {
     /// No.
     None,
@@ -42,11 +44,17 @@ pub enum Interpreter {
     Known(Arc<Detected>),
     /// One that is not, and its version for people.
     Unknown(String),
+    /// One that would be, had the programs room for one more.
+    NoRoom,
 }
 
 /// All modules, by number and by key.
 #[derive(Debug, Default)]
-pub struct Modules(RwLock<Table>);
+pub struct Modules {
+    table: RwLock<Table>,
+    /// Some runtime is not walked: seldom, and asked for each frame.
+    any_unwalked: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct Table {
@@ -60,18 +68,18 @@ struct Table {
 impl Modules {
     /// The module with a number.
     pub fn get(&self, id: ModuleId) -> Option<Arc<Module>> {
-        let table = self.0.read().ok()?;
+        let table = self.table.read().ok()?;
         table.modules.get(usize::from(id).checked_sub(1)?).cloned()
     }
 
     /// The number of a module.
     pub fn find(&self, key: &ModuleKey) -> Option<ModuleId> {
-        self.0.read().ok()?.by_key.get(key).copied()
+        self.table.read().ok()?.by_key.get(key).copied()
     }
 
     /// The interpreter with an index in the programs' map.
     pub fn interpreter(&self, index: u32) -> Option<Arc<Detected>> {
-        self.0
+        self.table
             .read()
             .ok()?
             .interpreters
@@ -79,9 +87,21 @@ impl Modules {
             .cloned()
     }
 
+    /// How a stack ends that leads through this module, if it holds a runtime that is not walked.
+    pub fn unwalked(&self, id: ModuleId) -> Option<End> {
+        if !self.any_unwalked.load(Ordering::Relaxed) {
+            return None;
+        }
+        match self.get(id)?.interpreter {
+            Interpreter::None | Interpreter::Known(_) => None,
+            Interpreter::Unknown(_) => Some(End::UnknownRuntime),
+            Interpreter::NoRoom => Some(End::RuntimesFull),
+        }
+    }
+
     /// Keeps something to be said at the end, with `-v`.
     pub(super) fn note(&self, note: String) {
-        if let Ok(mut table) = self.0.write()
+        if let Ok(mut table) = self.table.write()
             && table.notes.len() < MAX_NOTES
         {
             table.notes.push(note);
@@ -90,7 +110,7 @@ impl Modules {
 
     /// What was noted.
     pub fn notes(&self) -> Vec<String> {
-        self.0
+        self.table
             .read()
             .map(|table| table.notes.clone())
             .unwrap_or_default()
@@ -98,8 +118,14 @@ impl Modules {
 
     /// Adds a module, and gives its number, or `None` if there are 65,535 already.
     pub(super) fn add(&self, module: Module) -> Option<ModuleId> {
-        let mut table = self.0.write().ok()?;
+        let mut table = self.table.write().ok()?;
         let id = ModuleId::try_from(table.modules.len() + 1).ok()?;
+        if matches!(
+            module.interpreter,
+            Interpreter::Unknown(_) | Interpreter::NoRoom
+        ) {
+            self.any_unwalked.store(true, Ordering::Relaxed);
+        }
         table.by_key.insert(module.key, id);
         table.modules.push(Arc::new(module));
         Some(id)
@@ -107,7 +133,7 @@ impl Modules {
 
     /// Adds an interpreter under the next index.
     pub(super) fn add_interpreter(&self, detected: Arc<Detected>) -> Option<u32> {
-        let mut table = self.0.write().ok()?;
+        let mut table = self.table.write().ok()?;
         table.interpreters.push(detected);
         u32::try_from(table.interpreters.len() - 1).ok()
     }

@@ -1,11 +1,10 @@
 //! The reader: empties the ring a few times a second, and hands records out by process. It never
-//! waits for a worker: what does not fit into a queue is lost, and counted.
+//! waits for a worker: what does not fit into a queue is lost, and counted. A panic over a record costs
+//! that record.
 
 use std::collections::HashMap;
-use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap as BpfHashMap, MapData, RingBuf};
@@ -18,8 +17,8 @@ use rprof_ebpf::record::{
 use rprof_ebpf::runtimes::named_key;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::losses::Losses;
-use crate::ledger::Ledger;
+use super::faults::{self, Fault};
+use super::losses::Book;
 
 /// How long records may lie in the ring.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -58,8 +57,6 @@ pub struct Outlets {
     pub workers: Vec<Sender<Batch>>,
     /// The learner.
     pub learner: Sender<Lesson>,
-    /// Samples that the learner has and has not given back.
-    pub unfinished: Arc<AtomicU64>,
 }
 
 /// Empties the ring.
@@ -72,17 +69,20 @@ pub struct Reader {
     batches: Vec<Batch>,
     /// By CPU: what came for a sample that has not come yet.
     unfinished: HashMap<u32, Unfinished>,
-    losses: Losses,
-    samples: u64,
+    book: Book,
+    /// Records so far.
+    records: u64,
 }
 
 impl Reader {
-    /// A reader of `ring`; `named` is the programs' map of code objects whose names they have sent.
+    /// A reader of `ring`; `named` is the programs' map of code objects whose names they have sent,
+    /// `book` says what came and what was lost here.
     pub fn new(
         ring: RingBuf<MapData>,
         named: BpfHashMap<MapData, u64, u32>,
         forgotten: Receiver<u64>,
         outlets: Outlets,
+        book: Book,
     ) -> Self {
         let batches = vec![Batch::new(); outlets.workers.len()];
         Self {
@@ -92,17 +92,13 @@ impl Reader {
             outlets,
             batches,
             unfinished: HashMap::new(),
-            losses: Losses::default(),
-            samples: 0,
+            book,
+            records: 0,
         }
     }
 
-    /// Reads until `stop` becomes readable, then what is left. Returns the account of what was lost
-    /// here, and how many samples the ring gave.
-    ///
-    /// # Errors
-    /// Those of `poll`.
-    pub fn run(mut self, stop: OwnedFd) -> io::Result<(Ledger, u64)> {
+    /// Reads until `stop` becomes readable, then what is left.
+    pub fn run(mut self, stop: OwnedFd) {
         let timeout = Timespec {
             tv_sec: 0,
             tv_nsec: INTERVAL.as_nanos() as i64,
@@ -115,10 +111,14 @@ impl Reader {
                     PollFd::new(&stop, PollFlags::IN),
                 ];
                 match poll(&mut fds, Some(&timeout)) {
-                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                    Err(error) => return Err(error.into()),
+                    Ok(_) => !fds[1].revents().is_empty(),
+                    Err(rustix::io::Errno::INTR) => false,
+                    // Without memory for it (nothing else is left to go wrong) the ring is still read.
+                    Err(_) => {
+                        std::thread::sleep(INTERVAL);
+                        false
+                    }
                 }
-                !fds[1].revents().is_empty()
             };
             for key in self.forgotten.try_iter() {
                 let _ = self.named.remove(&key);
@@ -130,7 +130,7 @@ impl Reader {
                 handed_over = Instant::now();
             }
             if last {
-                return Ok((self.losses.into_ledger(), self.samples));
+                return;
             }
         }
     }
@@ -138,20 +138,48 @@ impl Reader {
     /// Hands out what the ring holds.
     fn drain(&mut self) {
         while let Some(record) = self.next() {
-            let Some((header, _)) = take::<RecordHeader>(&record) else {
-                continue;
-            };
-            let (kind, cpu) = (header.kind, header.cpu);
-            if kind == RecordKind::ModuleSeen as u32 {
+            self.records += 1;
+            let sample = sample_of(&record);
+            match &sample {
+                Some(sample) => self.book.open().receive(sample),
+                // Of no kind, or a sample that is cut.
+                None if matches!(kind_of(&record), None | Some(RecordKind::Sample)) => {
+                    self.book.open().strange += 1;
+                }
+                None => {}
+            }
+            let handed = catch_unwind(AssertUnwindSafe(|| self.hand_out(record, sample.as_ref())));
+            if let (Err(_), Some(sample)) = (handed, sample) {
+                self.book.open().add(&sample, Column::WorkerLost);
+            }
+        }
+    }
+
+    /// Hands out one record.
+    fn hand_out(&mut self, record: Vec<u64>, sample: Option<&Sample>) {
+        faults::strike(Fault::ReaderPanic, self.records);
+        let Some((header, _)) = take::<RecordHeader>(&record) else {
+            return;
+        };
+        let cpu = header.cpu;
+        match (kind_of(&record), sample) {
+            (Some(RecordKind::Sample), Some(sample)) => self.sample(cpu, sample, record),
+            (Some(RecordKind::CodeObject), _) => {
+                if let Some((object, _)) = take::<CodeObject>(&record) {
+                    self.batch(&object.process, &record);
+                }
+            }
+            (Some(RecordKind::ModuleSeen), _) => {
                 // Lost: announced again within a second.
                 let _ = self.outlets.learner.try_send(Lesson::Module(record));
-            } else if kind == RecordKind::Slice as u32 {
-                self.unfinished.entry(cpu).or_default().slices.push(record);
-            } else if kind == RecordKind::Mappings as u32 {
-                self.unfinished.entry(cpu).or_default().mappings = record;
-            } else {
-                self.deliver(kind, cpu, record);
             }
+            (Some(RecordKind::Slice), _) => {
+                self.unfinished.entry(cpu).or_default().slices.push(record);
+            }
+            (Some(RecordKind::Mappings), _) => {
+                self.unfinished.entry(cpu).or_default().mappings = record;
+            }
+            _ => {}
         }
     }
 
@@ -173,37 +201,35 @@ impl Reader {
         Some(words.collect())
     }
 
-    fn deliver(&mut self, kind: u32, cpu: u32, record: Vec<u64>) {
-        if kind == RecordKind::Sample as u32 {
-            self.samples += 1;
-            let unfinished = self.unfinished.remove(&cpu);
-            let Some((sample, _)) = take::<Sample>(&record) else {
-                return;
+    /// A sample: to its worker, or first to the learner.
+    fn sample(&mut self, cpu: u32, sample: &Sample, record: Vec<u64>) {
+        let unfinished = self.unfinished.remove(&cpu);
+        if sample.flags & sample_flags::HAS_SLICE != 0
+            && let Some(mut unfinished) = unfinished
+        {
+            let sequence = sample.header.sequence;
+            unfinished
+                .slices
+                .retain(|slice| sequence_of(slice) == Some(sequence));
+            unfinished.sample = record;
+            let lost = match self.outlets.learner.try_send(Lesson::Unwind(unfinished)) {
+                Ok(()) => return,
+                Err(TrySendError::Full(_)) => Column::QueueFull,
+                Err(TrySendError::Disconnected(_)) => Column::WorkerLost,
             };
-            if sample.flags & sample_flags::HAS_SLICE != 0
-                && let Some(mut unfinished) = unfinished
-            {
-                let sequence = sample.header.sequence;
-                unfinished
-                    .slices
-                    .retain(|slice| sequence_of(slice) == Some(sequence));
-                unfinished.sample = record;
-                let lesson = Lesson::Unwind(unfinished);
-                self.outlets.unfinished.fetch_add(1, Ordering::Relaxed);
-                if self.outlets.learner.try_send(lesson).is_err() {
-                    self.outlets.unfinished.fetch_sub(1, Ordering::Relaxed);
-                    self.losses.add(&sample, Column::QueueFull);
-                }
-                return;
-            }
+            return self.book.open().add(sample, lost);
         }
-        let Some(process) = process_of(&record) else {
+        self.batch(&sample.task.process, &record);
+    }
+
+    /// Puts a record into the batch of a process's worker.
+    fn batch(&mut self, process: &ProcessKey, record: &[u64]) {
+        let worker = worker_of(process, self.batches.len());
+        let Some(batch) = self.batches.get_mut(worker) else {
             return;
         };
-        let worker = worker_of(&process, self.batches.len());
-        let batch = &mut self.batches[worker];
         batch.push(record.len() as u64);
-        batch.extend_from_slice(&record);
+        batch.extend_from_slice(record);
         if batch.len() > BATCH_WORDS {
             self.flush(worker);
         }
@@ -221,10 +247,8 @@ impl Reader {
             Err(TrySendError::Disconnected(batch)) => (batch, Column::WorkerLost),
         };
         for record in records(&batch) {
-            if kind_of(record) == Some(RecordKind::Sample as u32) {
-                if let Some((sample, _)) = take::<Sample>(record) {
-                    self.losses.add(&sample, column);
-                }
+            if let Some(sample) = sample_of(record) {
+                self.book.open().add(&sample, column);
             } else if let Some((object, _)) = take::<CodeObject>(record) {
                 // The next sample that meets it copies its names again.
                 let key = named_key(&object.process, object.address, object.key);
@@ -251,20 +275,22 @@ pub fn records(batch: &[u64]) -> impl Iterator<Item = &[u64]> {
     })
 }
 
-fn kind_of(record: &[u64]) -> Option<u32> {
-    take::<RecordHeader>(record).map(|(header, _)| header.kind)
+/// What a record is; `None`: nothing that the programs send.
+pub fn kind_of(record: &[u64]) -> Option<RecordKind> {
+    let (header, _) = take::<RecordHeader>(record)?;
+    RecordKind::ALL
+        .into_iter()
+        .find(|&kind| kind as u32 == header.kind)
+}
+
+/// The sample of a record, if it is one.
+pub fn sample_of(record: &[u64]) -> Option<Sample> {
+    kind_of(record).filter(|&kind| kind == RecordKind::Sample)?;
+    take::<Sample>(record).map(|(sample, _)| sample)
 }
 
 fn sequence_of(record: &[u64]) -> Option<u64> {
     take::<RecordHeader>(record).map(|(header, _)| header.sequence)
-}
-
-fn process_of(record: &[u64]) -> Option<ProcessKey> {
-    if kind_of(record)? == RecordKind::Sample as u32 {
-        take::<Sample>(record).map(|(sample, _)| sample.task.process)
-    } else {
-        take::<CodeObject>(record).map(|(object, _)| object.process)
-    }
 }
 
 /// The parts of a [`ModuleSeen`] record.

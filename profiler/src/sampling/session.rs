@@ -1,18 +1,16 @@
 //! A recording: everything started in order, watched, and stopped in order.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use aya::maps::{HashMap as BpfHashMap, MapData, MapError, PerCpuArray};
-use rprof_ebpf::identity::LostKey;
-use rprof_ebpf::ledger::Column;
-
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::account::{self, Counted};
 use super::child;
-use super::events::{Clock, Events};
+use super::events::{self, Clock, Events};
 use super::learner::Learner;
 use super::live::Live;
 use super::memory;
@@ -20,14 +18,14 @@ use super::modules::Modules;
 use super::names::Named;
 use super::reading::Reader as ProcessReader;
 use super::row_space::RowSpace;
-use super::setup::{Bpf, load};
+use super::setup::{self, Bpf, load};
 use super::signals::{Signal, Signals};
 use super::stacks::Shared;
 use super::targets::{pidfds, selection, wanted_processes};
 use super::threads::Threads;
 use crate::cli::Failure;
 use crate::cli::settings::{Event, OnFault, Reads, Settings, Target};
-use crate::ledger::{Ledger, ProcessRow};
+use crate::ledger::Ledger;
 use crate::profile::{Limits, Profile};
 use crate::report::check::Machine;
 use crate::report::progress::ProgressLine;
@@ -36,9 +34,8 @@ use crate::report::progress::ProgressLine;
 const FORGOTTEN: usize = 1024;
 /// Bytes of unwind rows.
 const ROWS_BUDGET: u64 = 64 << 20;
-/// How often CPUs that come and go are looked for.
-const LOOK_FOR_CPUS: Duration = Duration::from_secs(5);
-/// How often progress is shown.
+/// How often progress is shown, and CPUs that come and go are looked for: one that comes back is not
+/// sampled for so long, and nothing is expected of it.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What a recording gave.
@@ -115,11 +112,12 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     };
     let (forget, forgotten) = crossbeam_channel::bounded(FORGOTTEN);
     let shared = Arc::new(Shared {
-        profile: Mutex::new(Profile::new(Limits {
+        profile: Mutex::new(Some(Profile::new(Limits {
             max_memory: usize::try_from(settings.max_memory).unwrap_or(usize::MAX),
             directory: std::env::temp_dir(),
-        })),
+        }))),
         modules: modules.clone(),
+        kernel_frames: settings.kernel.then(|| setup::kernel_frames(settings)),
         mark_faults: settings.on_fault == OnFault::Mark,
         live: Live::default(),
         forget,
@@ -139,10 +137,17 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         .map_err(|error| failed("use the eBPF program", &error))?;
     let start = SystemTime::now();
     let began = Instant::now();
+    let mut gone = None;
     for &cpu in &settings.cpus.0 {
-        events
-            .open(cpu, sample)
-            .map_err(|error| failed(&format!("sample CPU {cpu}"), &error))?;
+        match events.open(cpu, sample) {
+            Ok(()) => {}
+            // It was online a moment ago, and may be again.
+            Err(error) if events::is_offline(&error) => gone = Some((cpu, error)),
+            Err(error) => return Err(failed(&format!("sample CPU {cpu}"), &error)),
+        }
+    }
+    if let Some((cpu, error)) = gone.filter(|_| events.cpus().next().is_none()) {
+        return Err(failed(&format!("sample CPU {cpu}"), &error));
     }
     events
         .enable_in_turn()
@@ -166,6 +171,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let numbers = processes.iter().map(AsRawFd::as_raw_fd);
     let mut watched: Vec<(u32, i32)> = pids.into_iter().zip(numbers).collect();
     let mut looked = Instant::now();
+    let mut unsampled = BTreeSet::new();
     let mut ended = None;
     let mut stops = 0;
     loop {
@@ -201,9 +207,13 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
             }
             _ => {}
         }
-        if settings.new_cpus && looked.elapsed() >= LOOK_FOR_CPUS {
+        if looked.elapsed() >= LOOK {
             looked = Instant::now();
-            follow_cpus(&mut events, sample);
+            for (cpu, error) in events.follow(&wanted_cpus(settings), sample) {
+                if unsampled.insert(cpu) {
+                    modules.note(format!("CPU {cpu} is not sampled any more: {error}"));
+                }
+            }
         }
         // A pid may be given to another process, which nobody asked for.
         watched.retain(|(pid, number)| {
@@ -226,23 +236,13 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let cpus = events.cpus().count();
     drop(events);
 
-    let (mut ledger, received) = threads
+    let (profile, booked) = threads
         .stop()
-        .map_err(|error| failed("read the last samples", &error))?;
-    account(&mut ledger, expected, received, &counts, &lost)
-        .map_err(|error| failed("read the ledger", &error))?;
+        .map_err(|error| failed("take the profile", &error))?;
+    let counted = Counted::read(&counts, &lost);
+    let counted = counted.map_err(|error| failed("read the ledger", &error))?;
+    let ledger = account::close(booked, &counted, expected.as_ref());
     drop(programs);
-    let profile = {
-        let mut profile = match shared.profile.lock() {
-            Ok(profile) => profile,
-            Err(poisoned) => poisoned.into_inner(),
-        };
-        let empty = Profile::new(Limits {
-            max_memory: 0,
-            directory: std::env::temp_dir(),
-        });
-        std::mem::replace(&mut *profile, empty)
-    };
     let names = Named::look_up(&profile, &modules, settings.inline);
     Ok(Recording {
         profile,
@@ -260,69 +260,14 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     })
 }
 
-/// Completes the ledger with what the programs counted.
-fn account(
-    ledger: &mut Ledger,
-    expected: u64,
-    received: u64,
-    counts: &PerCpuArray<MapData, u64>,
-    lost: &BpfHashMap<MapData, LostKey, u64>,
-) -> Result<(), MapError> {
-    // What user space received and booked nowhere was lost with the thread that held it.
-    let booked = ledger.machine.total();
-    ledger
-        .machine
-        .add(Column::WorkerLost, received.saturating_sub(booked));
-    let mut delivered = received;
-    for column in [
-        Column::Idle,
-        Column::NotSelected,
-        Column::RateLowered,
-        Column::RingFull,
-    ] {
-        let n: u64 = counts.get(&(column as u32), 0)?.iter().sum();
-        ledger.machine.add(column, n);
-        delivered += n;
-    }
-    for entry in lost.iter() {
-        let (key, n) = entry?;
-        let Some(&column) = Column::ALL.get(key.column as usize) else {
-            continue;
-        };
-        let row = ProcessRow {
-            pid: key.process.tgid,
-            start: key.process.start,
-        };
-        ledger
-            .processes
-            .entry(row)
-            .or_default()
-            .counts
-            .add(column, n);
-    }
-    ledger.expected = expected.max(delivered);
-    ledger
-        .machine
-        .add(Column::NotDelivered, ledger.expected - delivered);
-    Ok(())
-}
-
-/// Opens events on CPUs that came, closes those of CPUs that went.
-fn follow_cpus(events: &mut Events, program: BorrowedFd<'_>) {
-    let Ok(text) = std::fs::read_to_string("/sys/devices/system/cpu/online") else {
-        return;
+/// The CPUs that are to be sampled now: those that were named, or all.
+fn wanted_cpus(settings: &Settings) -> Vec<u32> {
+    let online = || {
+        let text = std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
+        crate::cli::values::cpus(text.trim()).ok()
     };
-    let Ok(online) = crate::cli::values::cpus(text.trim()) else {
-        return;
-    };
-    let have: Vec<u32> = events.cpus().collect();
-    for &cpu in have.iter().filter(|cpu| !online.0.contains(cpu)) {
-        events.close(cpu);
-    }
-    for &cpu in online.0.iter().filter(|cpu| !have.contains(cpu)) {
-        // It may be gone again; the next look will tell.
-        let _ = events.open(cpu, program).and_then(|()| events.enable(cpu));
-    }
+    let online = if settings.new_cpus { online() } else { None };
+    online.map_or_else(|| settings.cpus.0.clone(), |cpus| cpus.0)
 }
 
 /// Files stay open for each module: as many as we may. What was before is for the command.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, RingBuf};
-use rprof_ebpf::identity::LostKey;
-use rprof_ebpf::select::{Config, Select};
+use rprof_ebpf::identity::{LostKey, LostTicks};
+use rprof_ebpf::select::{Config, MAX_KERNEL_FRAMES, Select};
 
 use super::faults::{self, Fault};
 use super::kernel_layout;
@@ -41,10 +41,7 @@ pub(super) fn load(settings: &Settings, machine: &Machine) -> Result<Programs, F
     })?;
     let cpus = possible_cpus();
     let ring_bytes = ring_bytes(settings);
-    let slowness = match faults::asked() {
-        Some(Fault::SlowMachine(times)) => times,
-        _ => 1,
-    };
+    let slowness = faults::asked(Fault::SlowMachine).unwrap_or(1);
     let config = Config {
         select: match &settings.target {
             Target::All { .. } => Select::All,
@@ -54,14 +51,14 @@ pub(super) fn load(settings: &Settings, machine: &Machine) -> Result<Programs, F
             Target::Pids { children: true, .. } | Target::Command(_) => Select::TargetsAndChildren,
         } as u32,
         own_ns: own_pid_namespace(),
-        kernel_frames: u32::from(settings.kernel),
+        kernel_frames: kernel_frames(settings),
         tick_ns: slowness * TICK.as_nanos() as u32,
         second_ns: slowness * SECOND.as_nanos() as u32,
         name_code: u32::from(settings.reads != Reads::ProcessVm),
         // A ring that is to overflow wakes nobody.
-        wake_bytes: match faults::asked() {
-            Some(Fault::RingBytes(_)) => u64::MAX,
-            _ => u64::from(ring_bytes) / 2,
+        wake_bytes: match faults::asked(Fault::RingBytes) {
+            Some(_) => u64::MAX,
+            None => u64::from(ring_bytes) / 2,
         },
     };
     Programs::load(&Setup {
@@ -87,7 +84,7 @@ pub(super) struct Bpf {
     pub(super) named: BpfHashMap<MapData, u64, u32>,
     pub(super) targets: BpfHashMap<MapData, u32, u32>,
     pub(super) counts: PerCpuArray<MapData, u64>,
-    pub(super) lost: BpfHashMap<MapData, LostKey, u64>,
+    pub(super) lost: BpfHashMap<MapData, LostKey, LostTicks>,
     pub(super) module_maps: ModuleMaps,
     pub(super) chunks: MapData,
 }
@@ -114,6 +111,22 @@ impl Bpf {
     }
 }
 
+/// Kernel frames that a sample has at most; 0 if none are wanted.
+///
+/// The kernel gives as many as `kernel.perf_event_max_stack` says, which cannot be changed while
+/// somebody, we too, is asking for stacks.
+pub(super) fn kernel_frames(settings: &Settings) -> u32 {
+    if !settings.kernel {
+        return 0;
+    }
+    let said = std::fs::read_to_string("/proc/sys/kernel/perf_event_max_stack")
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    let asked = faults::asked(Fault::KernelFrames);
+    let limits = [said, asked].into_iter().flatten();
+    limits.fold(MAX_KERNEL_FRAMES, u32::min)
+}
+
 /// CPUs that can ever be there.
 fn possible_cpus() -> u32 {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
@@ -127,7 +140,7 @@ fn possible_cpus() -> u32 {
 
 /// Bytes of the ring: half a second of samples, between 1 and 64 MiB.
 fn ring_bytes(settings: &Settings) -> u32 {
-    if let Some(Fault::RingBytes(bytes)) = faults::asked() {
+    if let Some(bytes) = faults::asked(Fault::RingBytes) {
         return bytes;
     }
     (samples_a_second(settings) * SAMPLE_BYTES / 2)

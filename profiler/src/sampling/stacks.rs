@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use rprof_ebpf::frame::{Frame as Raw, Frames};
-use rprof_ebpf::identity::ProcessKey;
+use rprof_ebpf::identity::{ProcessKey, task_flags};
 use rprof_ebpf::ledger::Column;
-use rprof_ebpf::record::{CodeObject, End, RecordHeader, RecordKind, Sample, sample_flags, take};
+use rprof_ebpf::record::{CodeObject, End, RecordKind, Sample, sample_flags, take};
 use rprof_ebpf::runtimes::named_key;
 use rprof_symbolize::reads::ReadError;
 use rprof_symbolize::runtimes::Code;
@@ -22,12 +22,11 @@ use super::cgroup::Cgroups;
 use super::faults::{self, Fault};
 use super::labels::{self, Names};
 use super::live::Live;
-use super::losses::Losses;
+use super::losses::Book;
 use super::modules::Modules;
 use super::reading::Reader;
-use super::ring::{Batch, records};
+use super::ring::{Batch, kind_of, records, sample_of};
 use super::select::Selection;
-use crate::ledger::Ledger;
 use crate::profile::{Added, Frame, Function, Labels, Profile};
 
 /// How long a sample waits for its names.
@@ -42,10 +41,12 @@ const MAX_CODES: usize = 64 << 10;
 
 /// What all workers share.
 pub struct Shared {
-    /// Where stacks are merged.
-    pub profile: Mutex<Profile>,
+    /// Where stacks are merged; `None`: it was taken out, and no account is open any more.
+    pub profile: Mutex<Option<Profile>>,
     /// Interpreters, for decoding names.
     pub modules: Arc<Modules>,
+    /// Kernel frames that a sample has at most; `None`: none are wanted.
+    pub kernel_frames: Option<u32>,
     /// `--on-fault mark`.
     pub mark_faults: bool,
     /// Figures for the progress line.
@@ -86,90 +87,124 @@ pub struct Worker {
     waiting: Vec<Waiting>,
     names: Names,
     cgroups: Cgroups,
-    losses: Losses,
+    book: Book,
     frames: Vec<Frame>,
-    /// Samples seen.
-    samples: u64,
+    /// The runtime in `frames` that is not walked.
+    unwalked: Option<End>,
+    /// What it was given, and how many of its records are done.
+    batch: Arc<Batch>,
+    done: usize,
+    /// Samples seen, while it is to die of one of them.
+    mortal: Option<u64>,
 }
 
+/// The words of a sample's frames make no sense.
+struct Malformed;
+
 impl Worker {
-    /// A worker without work.
-    pub fn new(shared: Arc<Shared>) -> Self {
+    /// A worker without work, that writes into `book`. `mortal`: faults that were asked for strike it.
+    pub fn new(shared: Arc<Shared>, book: Book, mortal: bool) -> Self {
         Self {
             shared,
             processes: HashMap::new(),
             waiting: Vec::new(),
             names: Names::default(),
             cgroups: Cgroups::default(),
-            losses: Losses::default(),
+            book,
             frames: Vec::new(),
-            samples: 0,
+            unwalked: None,
+            batch: Arc::default(),
+            done: 0,
+            mortal: mortal.then_some(0),
         }
     }
 
     /// Takes a batch. A panic over one record costs that record only.
-    pub fn batch(&mut self, batch: &Batch) {
-        for record in records(batch) {
-            let worked = catch_unwind(AssertUnwindSafe(|| self.record(record)));
-            if worked.is_err() && is_sample(record) {
-                self.losses.add_record(record, Column::WorkerLost);
+    pub fn batch(&mut self, batch: Batch) {
+        self.batch = Arc::new(batch);
+        self.done = 0;
+        for record in records(&self.batch.clone()) {
+            let sample = sample_of(record);
+            if let (Some(_), Some(seen)) = (&sample, &mut self.mortal) {
+                *seen += 1;
+                faults::strike(Fault::WorkerPanic, *seen);
+                faults::strike(Fault::WorkerStuck, *seen);
             }
+            let worked = catch_unwind(AssertUnwindSafe(|| self.record(record)));
+            if let (Err(_), Some(sample)) = (worked, sample) {
+                self.account(&sample, Column::WorkerLost);
+            }
+            self.done += 1;
+        }
+        self.batch = Arc::default();
+    }
+
+    /// Books what it holds as lost with it.
+    pub fn abandon(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for waiting in &waiting {
+            self.account(&waiting.sample, Column::WorkerLost);
+        }
+        let batch = std::mem::take(&mut self.batch);
+        for sample in records(&batch).skip(self.done).filter_map(sample_of) {
+            self.account(&sample, Column::WorkerLost);
         }
     }
 
     /// Takes one record of the ring.
     fn record(&mut self, record: &[u64]) {
-        let kind = take::<RecordHeader>(record).map(|(header, _)| header.kind);
-        if kind == Some(RecordKind::CodeObject as u32) {
-            if let Some((object, fields)) = take::<CodeObject>(record) {
-                self.name(&object, fields);
+        match kind_of(record) {
+            Some(RecordKind::CodeObject) => {
+                if let Some((object, fields)) = take::<CodeObject>(record) {
+                    self.name(&object, fields);
+                }
             }
-        } else if let Some((sample, words)) = take::<Sample>(record) {
-            self.samples += 1;
-            if faults::asked() == Some(Fault::WorkerPanic(self.samples)) {
-                std::panic::panic_any("a fault that was asked for");
+            Some(RecordKind::Sample) => {
+                if let Some((sample, words)) = take::<Sample>(record) {
+                    self.sample(&sample, words, None);
+                }
             }
-            self.sample(&sample, words, None);
+            _ => {}
         }
     }
 
-    /// Tries again what waits; `last`: what still has no name is given up.
+    /// Tries again what waits; `last`: what still has no name is given up. A panic over one sample
+    /// costs that sample only.
     pub fn settle(&mut self, last: bool) {
         self.prune();
         let now = Instant::now();
         for waiting in std::mem::take(&mut self.waiting) {
             let late = last || now.duration_since(waiting.since) >= PATIENCE;
             let since = if late { None } else { Some(waiting.since) };
-            self.settle_one(waiting, since);
+            let settled = catch_unwind(AssertUnwindSafe(|| self.settle_one(&waiting, since)));
+            if settled.is_err() {
+                self.account(&waiting.sample, Column::WorkerLost);
+            }
         }
     }
 
-    fn settle_one(&mut self, waiting: Waiting, since: Option<Instant>) {
+    fn settle_one(&mut self, waiting: &Waiting, since: Option<Instant>) {
+        let Waiting { sample, words, .. } = waiting;
         if let Some(since) = since {
-            return self.sample(&waiting.sample, &waiting.words, Some(since));
+            return self.sample(sample, words, Some(since));
         }
-        let kernel = waiting.sample.kernel_frames as usize;
-        let Some((kernel, user)) = waiting.words.split_at_checked(kernel) else {
-            return self.account(&waiting.sample, Column::Malformed);
+        let Some((kernel, user)) = words_of(sample, words) else {
+            return self.account(sample, Column::Malformed);
         };
         // Names may have come with the last records.
-        let missing = self.build(&waiting.sample, kernel, user);
-        if missing.is_empty() {
-            return self.finish(&waiting.sample, end_of(&waiting.sample), user);
+        match self.build(sample, kernel, user) {
+            Err(Malformed) => self.account(sample, Column::Malformed),
+            Ok(missing) if missing.is_empty() => self.finish(sample, self.end_of(sample), user),
+            Ok(missing) => {
+                let why = self.why_unnamed(sample, &missing);
+                let fault = matches!(why, Column::WouldFault | Column::Unnamed);
+                if self.shared.mark_faults && fault {
+                    self.finish(sample, End::WouldFault, user);
+                } else {
+                    self.account(sample, why);
+                }
+            }
         }
-        let why = self.why_unnamed(&waiting.sample, &missing);
-        let fault = matches!(why, Column::WouldFault | Column::Unnamed);
-        if self.shared.mark_faults && fault {
-            self.finish(&waiting.sample, End::WouldFault, user);
-        } else {
-            self.account(&waiting.sample, why);
-        }
-    }
-
-    /// The account, at the end.
-    pub fn into_ledger(mut self) -> Ledger {
-        self.settle(true);
-        self.losses.into_ledger()
     }
 
     /// A code object's names came.
@@ -209,55 +244,57 @@ impl Worker {
 
     /// A sample: into the profile, among those that wait (`since` says from when on), or lost.
     fn sample(&mut self, sample: &Sample, words: &[u64], since: Option<Instant>) {
-        let kernel = sample.kernel_frames as usize;
-        let user = sample.user_words as usize;
-        let (Some(kernel), Some(user)) = (
-            words.get(..kernel),
-            kernel
-                .checked_add(user)
-                .and_then(|end| words.get(kernel..end)),
-        ) else {
+        let Some((kernel, user)) = words_of(sample, words) else {
             return self.account(sample, Column::Malformed);
         };
         if !self.selected(sample) {
             return self.account(sample, Column::NotSelected);
         }
-        let end = end_of(sample);
-        if end == End::WouldFault && !self.shared.mark_faults {
+        if sample.end == End::WouldFault as u32 && !self.shared.mark_faults {
             return self.account(sample, Column::WouldFault);
         }
-        let missing = self.build(sample, kernel, user);
-        if !missing.is_empty() {
-            if since.is_none() {
-                self.read(sample, &missing);
-                let missing = self.build(sample, kernel, user);
-                if !missing.is_empty() {
-                    // Sent before, and lost on the way or given up since: to be sent again.
-                    for (address, key) in missing {
-                        self.forget(&sample.task.process, address, key);
-                    }
-                    return self.wait(sample, words, Instant::now());
-                }
-            } else if let Some(since) = since {
-                return self.wait(sample, words, since);
+        let Ok(mut missing) = self.build(sample, kernel, user) else {
+            return self.account(sample, Column::Malformed);
+        };
+        if !missing.is_empty() && since.is_none() {
+            self.read(sample, &missing);
+            let Ok(again) = self.build(sample, kernel, user) else {
+                return self.account(sample, Column::Malformed);
+            };
+            missing = again;
+            for &(address, key) in &missing {
+                // Sent before, and lost on the way or given up since: to be sent again.
+                self.forget(&sample.task.process, address, key);
             }
         }
-        self.finish(sample, end, user);
+        if !missing.is_empty() {
+            return self.wait(sample, words, since.unwrap_or_else(Instant::now));
+        }
+        self.finish(sample, self.end_of(sample), user);
     }
 
     /// Builds the frames of a sample into `self.frames`; the code objects that have no name yet.
-    fn build(&mut self, sample: &Sample, kernel: &[u64], user: &[u64]) -> Vec<(u64, u64)> {
+    fn build(
+        &mut self,
+        sample: &Sample,
+        kernel: &[u64],
+        user: &[u64],
+    ) -> Result<Vec<(u64, u64)>, Malformed> {
         let mut missing = HashSet::new();
         let process = self.processes.get(&sample.task.process);
         self.frames.clear();
+        self.unwalked = None;
         for (i, &address) in kernel.iter().enumerate() {
             // All but the leaf are return addresses.
             self.frames
                 .push(Frame::Kernel(address - u64::from(i > 0 && address > 0)));
         }
-        for raw in Frames(user) {
-            match raw {
+        let mut frames = Frames(user);
+        while !frames.0.is_empty() {
+            match frames.next().ok_or(Malformed)? {
                 Raw::Native { module, offset, .. } => {
+                    let unwalked = self.shared.modules.unwalked(module);
+                    self.unwalked = self.unwalked.or(unwalked);
                     self.frames.push(Frame::Native { module, offset });
                 }
                 Raw::Anonymous { pc } | Raw::Unlearned { pc } => {
@@ -280,7 +317,7 @@ impl Worker {
                 Raw::LeftOut | Raw::Marker { .. } => {}
             }
         }
-        missing.into_iter().collect()
+        Ok(missing.into_iter().collect())
     }
 
     /// Reads names in user space, where that is possible.
@@ -383,23 +420,26 @@ impl Worker {
             self.frames.push(Frame::Truncated(end));
         }
         let labels = self.labels(sample);
-        // Adding is all or nothing: a panic in it left the profile whole.
-        let mut profile = self
-            .shared
+        let shared = self.shared.clone();
+        // Adding is all or nothing: a panic in it left the profile whole. Held until the sample is
+        // booked: whoever takes the profile out finds it in the books too.
+        let mut held = shared
             .profile
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let added = profile.add(&self.frames, &labels, 1);
-        drop(profile);
-        if added == Added::Full {
+        let Some(profile) = held.as_mut() else { return };
+        if profile.add(&self.frames, &labels, 1) == Added::Full {
             return self.account(sample, Column::MemoryFull);
         }
+        let mut book = self.book.open();
         if column == Column::Truncated {
-            *self.losses.ledger().truncated.entry(end).or_default() += 1;
+            *book.ledger.truncated.entry(end).or_default() += 1;
         }
-        self.shared.live.sample(&labels.comm, sample.time);
-        self.losses.ledger().left_out += left_out;
-        self.account(sample, column);
+        book.ledger.left_out += left_out;
+        book.add(sample, column);
+        drop(book);
+        drop(held);
+        shared.live.sample(&labels.comm, sample.time);
     }
 
     fn labels(&mut self, sample: &Sample) -> Labels {
@@ -429,16 +469,26 @@ impl Worker {
         if column.is_loss() {
             self.shared.live.loss();
         }
-        self.losses.add(sample, column);
+        self.book.open().add(sample, column);
+    }
+
+    /// Why the stack that was built last ends: the user side's reason before the others.
+    fn end_of(&self, sample: &Sample) -> End {
+        let end = End::ALL.get(sample.end as usize).copied();
+        let end = end.unwrap_or(End::NoUser);
+        if end != End::Complete {
+            return end;
+        }
+        let in_kernel = sample.task.flags & task_flags::IN_KERNEL != 0;
+        let cut = self.shared.kernel_frames.is_some_and(|most| {
+            in_kernel && (sample.kernel_frames == 0 || sample.kernel_frames >= most)
+        });
+        self.unwalked.unwrap_or(if cut { End::Kernel } else { end })
     }
 }
 
-/// Why a sample's user stack ends.
-fn end_of(sample: &Sample) -> End {
-    let end = End::ALL.get(sample.end as usize);
-    end.copied().unwrap_or(End::NoUser)
-}
-
-fn is_sample(record: &[u64]) -> bool {
-    take::<RecordHeader>(record).is_some_and(|(header, _)| header.kind == RecordKind::Sample as u32)
+/// The words of a sample's kernel and user frames.
+fn words_of<'w>(sample: &Sample, words: &'w [u64]) -> Option<(&'w [u64], &'w [u64])> {
+    let (kernel, rest) = words.split_at_checked(sample.kernel_frames as usize)?;
+    Some((kernel, rest.get(..sample.user_words as usize)?))
 }

@@ -1,32 +1,38 @@
 //! Reader, learner and workers: started together, stopped in the order of the flow.
+//!
+//! None of them takes the run with it. A panic costs the record that it was over; a worker that dies
+//! costs what it held, and another takes its place; one that is stuck costs what it holds, and is not
+//! waited for longer than it may take: what it has booked so far is in its book (see [`super::losses`]).
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, TryLockError};
 use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap as BpfHashMap, MapData, RingBuf};
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rprof_ebpf::ledger::Column;
 use rprof_symbolize::beneath;
 use rprof_symbolize::libraries::{self, Environment};
 
+use super::account::Booked;
+use super::faults::{self, Fault};
 use super::learner::Learner;
-use super::losses::Losses;
-use super::ring::{self, Batch, Lesson, Outlets, Reader};
+use super::losses::Book;
+use super::ring::{self, Batch, Lesson, Outlets, Reader, sample_of};
 use super::slices::Slices;
 use super::stacks::{Shared, Worker};
 use super::targets::samples_a_second;
 use crate::cli::settings::{Settings, Target};
-use crate::ledger::Ledger;
+use crate::profile::Profile;
 
 /// Questions that wait for the learner at most.
 const LESSONS: usize = 1024;
-/// How long the learner may take for what is left when sampling has ended.
-const LEARNER_PATIENCE: Duration = Duration::from_secs(20);
+/// How long each kind of thread may take for what is left when sampling has ended.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the first tick waits for what is learned before it.
 const PREPARATION: Duration = Duration::from_millis(300);
 /// Distinct executables that are looked at before the first tick.
@@ -37,15 +43,20 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Reader, learner and workers.
 pub(super) struct Threads {
     stop: OwnedFd,
-    reader: JoinHandle<io::Result<(Ledger, u64)>>,
-    /// The learner's account, when it has ended.
-    learner: Receiver<Ledger>,
-    /// Samples that the learner has not given back.
-    unfinished: Arc<AtomicU64>,
-    /// Workers are to end although the learner has not.
+    reader: Ending,
+    learner: Ending,
+    workers: Vec<Ending>,
+    /// Workers are to end although others have not.
     give_up: Arc<AtomicBool>,
-    workers: Vec<JoinHandle<Ledger>>,
+    books: Vec<Book>,
+    shared: Arc<Shared>,
 }
+
+/// Is disconnected when a thread ends, however it ends.
+type Ending = Receiver<Infallible>;
+
+/// What a thread keeps as long as it runs.
+type Running = Sender<Infallible>;
 
 impl Threads {
     pub(super) fn start(
@@ -56,127 +67,189 @@ impl Threads {
         shared: &Arc<Shared>,
         settings: &Settings,
     ) -> io::Result<Self> {
-        let count = workers(samples_a_second(settings));
         let mut senders = Vec::new();
         let mut to_workers = Vec::new();
         let mut workers = Vec::new();
+        let mut books = Vec::new();
         let give_up = Arc::new(AtomicBool::new(false));
-        for number in 0..count {
+        for number in 0..workers_for(samples_a_second(settings)) {
             let (sender, batches) = crossbeam_channel::bounded(ring::QUEUE);
             senders.push(sender);
             // What the learner finished has a queue of its own: it may wait there, and must not fill
             // the one that the reader needs.
             let (sender, finished) = crossbeam_channel::bounded(ring::QUEUE);
             to_workers.push(sender);
-            let shared = shared.clone();
-            let give_up = give_up.clone();
-            let thread = std::thread::Builder::new().name(format!("rprof-stacks-{number}"));
-            workers.push(thread.spawn(move || work(shared, &batches, &finished, &give_up))?);
+            let (running, ended) = crossbeam_channel::bounded(0);
+            let book = Book::default();
+            books.push(book.clone());
+            workers.push(ended);
+            let post = Post {
+                name: format!("rprof-stacks-{number}"),
+                shared: shared.clone(),
+                batches,
+                finished,
+                give_up: give_up.clone(),
+                book,
+                mortal: number == 0,
+                _running: running,
+            };
+            post.fill()?;
         }
+
         let (lessons, questions) = crossbeam_channel::bounded(LESSONS);
         let slices = Slices::new(shared.modules.clone());
-        let unfinished = Arc::new(AtomicU64::new(0));
-        let (account, learned) = crossbeam_channel::bounded(1);
-        let count = unfinished.clone();
+        let book = Book::default();
+        books.push(book.clone());
         let target = settings.target.clone();
         let (preparing, prepared) = crossbeam_channel::bounded::<()>(0);
-        std::thread::Builder::new()
-            .name("rprof-learner".into())
-            .spawn(move || {
+        let (running, learned) = crossbeam_channel::bounded(0);
+        spawn("rprof-learner", running, move || {
+            // What is not learned before it is met is learned then.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
                 learner.vdso();
                 prepare(&mut learner, &target);
-                drop(preparing);
-                // Nobody listens if it took too long.
-                let _ = account.send(learn(learner, slices, &questions, &to_workers, &count));
-            })?;
+            }));
+            drop(preparing);
+            learn(learner, slices, &questions, &to_workers, &book);
+        })?;
         let _ = prepared.recv_timeout(PREPARATION);
+
         let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        let reader = Reader::new(
-            ring,
-            named,
-            forgotten,
-            Outlets {
-                workers: senders,
-                learner: lessons,
-                unfinished: unfinished.clone(),
-            },
-        );
-        let reader = std::thread::Builder::new()
-            .name("rprof-reader".into())
-            .spawn(move || reader.run(stopped))?;
+        let book = Book::default();
+        books.push(book.clone());
+        let outlets = Outlets {
+            workers: senders,
+            learner: lessons,
+        };
+        let reader = Reader::new(ring, named, forgotten, outlets, book);
+        let (running, read) = crossbeam_channel::bounded(0);
+        spawn("rprof-reader", running, move || reader.run(stopped))?;
         Ok(Self {
             stop,
-            reader,
+            reader: read,
             learner: learned,
-            unfinished,
-            give_up,
             workers,
+            give_up,
+            books,
+            shared: shared.clone(),
         })
     }
 
-    /// Stops in the order of the flow: nothing that is under way is lost.
-    pub(super) fn stop(self) -> io::Result<(Ledger, u64)> {
+    /// Stops in the order of the flow, so that nothing that is under way is lost, and closes the
+    /// books.
+    ///
+    /// # Errors
+    /// A thread that is stuck has the profile.
+    pub(super) fn stop(self) -> io::Result<(Profile, Booked)> {
         drop(self.stop);
-        let (mut ledger, received) = self
-            .reader
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the reader died")))?;
-        match self.learner.recv_timeout(LEARNER_PATIENCE) {
-            Ok(part) => ledger.merge(&part),
-            // A file that never answers costs what was to be learned from it, not our end.
-            Err(_) => {
-                let stuck = self.unfinished.load(Ordering::Relaxed);
-                ledger.machine.add(Column::Quarantined, stuck);
-                self.give_up.store(true, Ordering::Relaxed);
-            }
+        let mut stuck = !ends(&self.reader, Instant::now() + PATIENCE);
+        // A file that never answers costs what was to be learned from it, not our end.
+        stuck |= !ends(&self.learner, Instant::now() + PATIENCE);
+        self.give_up.store(stuck, Ordering::Relaxed);
+        let deadline = Instant::now() + PATIENCE;
+        for worker in &self.workers {
+            stuck |= !ends(worker, deadline);
         }
-        for worker in self.workers {
-            if let Ok(part) = worker.join() {
-                ledger.merge(&part);
-            }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut held = match self.shared.profile.try_lock() {
+                Ok(held) => held,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10));
+                    continue;
+                }
+                Err(TryLockError::WouldBlock) => break,
+            };
+            // Whoever is stuck now finds neither profile nor account open when it comes back. The books
+            // are read while the profile is held: what is in one of them is in the other.
+            let Some(profile) = held.take() else { break };
+            let booked = Booked::read(&self.books, stuck);
+            return Ok((profile, booked));
         }
-        Ok((ledger, received))
+        Err(io::Error::other("writing its part file does not end"))
     }
 }
 
+/// Whether a thread ends until then.
+fn ends(ending: &Ending, deadline: Instant) -> bool {
+    ending.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected)
+}
+
+fn spawn(name: &str, running: Running, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let work = move || {
+        work();
+        drop(running);
+    };
+    let thread = std::thread::Builder::new().name(name.into());
+    thread.spawn(work).map(drop)
+}
+
 /// How many workers such a rate needs: one is woken less often than two.
-fn workers(samples_a_second: u64) -> usize {
+fn workers_for(samples_a_second: u64) -> usize {
     const EACH: u64 = 2000;
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let wanted = usize::try_from(samples_a_second.div_ceil(EACH)).unwrap_or(usize::MAX);
     wanted.clamp(1, cpus.min(4))
 }
 
-/// A worker's thread.
-fn work(
+/// A worker's place: it stays when the worker dies.
+struct Post {
+    name: String,
     shared: Arc<Shared>,
-    batches: &Receiver<Batch>,
-    finished: &Receiver<Batch>,
-    give_up: &AtomicBool,
-) -> Ledger {
-    let mut worker = Worker::new(shared);
-    let mut patience = Instant::now();
-    // A queue that has ended is left out: it would be ready for ever.
-    let never = crossbeam_channel::never();
-    let (mut batches, mut finished) = (Some(batches), Some(finished));
-    while batches.is_some() || (finished.is_some() && !give_up.load(Ordering::Relaxed)) {
-        crossbeam_channel::select! {
-            recv(batches.unwrap_or(&never)) -> batch => match batch {
-                Ok(batch) => worker.batch(&batch),
-                Err(_) => batches = None,
-            },
-            recv(finished.unwrap_or(&never)) -> batch => match batch {
-                Ok(batch) => worker.batch(&batch),
-                Err(_) => finished = None,
-            },
-            default(LOOK) => {}
-        }
-        if patience.elapsed() >= LOOK / 4 {
-            worker.settle(false);
-            patience = Instant::now();
-        }
+    batches: Receiver<Batch>,
+    finished: Receiver<Batch>,
+    give_up: Arc<AtomicBool>,
+    book: Book,
+    /// Faults that were asked for strike the next worker.
+    mortal: bool,
+    _running: Running,
+}
+
+impl Post {
+    /// Starts a worker's thread. If it dies, what it held is booked, and its successor goes on with the
+    /// queues.
+    fn fill(mut self) -> io::Result<()> {
+        let thread = std::thread::Builder::new().name(self.name.clone());
+        let work = move || {
+            let mut worker = Worker::new(self.shared.clone(), self.book.clone(), self.mortal);
+            if catch_unwind(AssertUnwindSafe(|| self.serve(&mut worker))).is_err() {
+                worker.abandon();
+                drop(worker);
+                self.mortal = false;
+                // Without a thread for it the queues end: the reader books what they would have got.
+                let _ = self.fill();
+            }
+        };
+        thread.spawn(work).map(drop)
     }
-    worker.into_ledger()
+
+    fn serve(&self, worker: &mut Worker) {
+        let mut patience = Instant::now();
+        // A queue that has ended is left out: it would be ready for ever.
+        let never = crossbeam_channel::never();
+        let (mut batches, mut finished) = (Some(&self.batches), Some(&self.finished));
+        while batches.is_some() || finished.is_some() {
+            crossbeam_channel::select! {
+                recv(batches.unwrap_or(&never)) -> batch => match batch {
+                    Ok(batch) => worker.batch(batch),
+                    Err(_) => batches = None,
+                },
+                recv(finished.unwrap_or(&never)) -> batch => match batch {
+                    Ok(batch) => worker.batch(batch),
+                    Err(_) => finished = None,
+                },
+                default(LOOK) => if self.give_up.load(Ordering::Relaxed) {
+                    break;
+                },
+            }
+            if patience.elapsed() >= LOOK / 4 {
+                worker.settle(false);
+                patience = Instant::now();
+            }
+        }
+        worker.settle(true);
+    }
 }
 
 /// The learner's thread.
@@ -185,68 +258,58 @@ fn learn(
     mut slices: Slices,
     questions: &Receiver<Lesson>,
     workers: &[Sender<Batch>],
-    unfinished: &AtomicU64,
-) -> Ledger {
-    let mut losses = Losses::default();
-    for lesson in questions {
+    book: &Book,
+) {
+    for (n, lesson) in (1..).zip(questions) {
+        let sample = match &lesson {
+            Lesson::Module(_) => None,
+            Lesson::Unwind(unfinished) => sample_of(&unfinished.sample),
+        };
         let taught = catch_unwind(AssertUnwindSafe(|| {
-            take(
-                lesson,
-                &mut learner,
-                &mut slices,
-                workers,
-                unfinished,
-                &mut losses,
-            );
+            faults::strike(Fault::LearnerPanic, n);
+            faults::strike(Fault::LearnerStuck, n);
+            take(lesson, &mut learner, &mut slices, workers)
         }));
-        // What it held is booked as lost when the account is closed.
-        drop(taught);
+        let lost = taught.unwrap_or(Some(Column::WorkerLost));
+        if let (Some(sample), Some(column)) = (sample, lost) {
+            book.open().add(&sample, column);
+        }
     }
-    losses.into_ledger()
 }
 
-/// Takes one lesson.
+/// Takes one lesson; the column that its sample is lost in, if it is.
 fn take(
     lesson: Lesson,
     learner: &mut Learner,
     slices: &mut Slices,
     workers: &[Sender<Batch>],
-    unfinished: &AtomicU64,
-    losses: &mut Losses,
-) {
+) -> Option<Column> {
     match lesson {
         Lesson::Module(record) => {
-            if let Some((seen, path)) = ring::module_seen(&record) {
-                learner.learn(&rprof_symbolize::module_file::Sampled {
-                    key: seen.key,
-                    pid: seen.own_tgid,
-                    mapping: (seen.start, seen.end),
-                    components: &path,
-                });
-            }
+            let (seen, path) = ring::module_seen(&record)?;
+            learner.learn(&rprof_symbolize::module_file::Sampled {
+                key: seen.key,
+                pid: seen.own_tgid,
+                mapping: (seen.start, seen.end),
+                components: &path,
+            });
+            None
         }
-        Lesson::Unwind(sample) => {
-            unfinished.fetch_sub(1, Ordering::Relaxed);
-            let finished = slices.finish(&sample, learner);
-            match finished {
-                Some(finished) if finished.interpreter_unwalked => {
-                    losses.add_record(&finished.record, Column::RuntimeBeingLearned);
-                }
-                Some(finished) => {
-                    let record = finished.record;
-                    let Some(sample) = losses.sample(&record) else {
-                        return;
-                    };
-                    let worker = ring::worker_of(&sample.task.process, workers.len());
-                    let mut batch = vec![record.len() as u64];
-                    batch.extend(record);
-                    // Waiting here delays only what is learned.
-                    if workers[worker].send(batch).is_err() {
-                        losses.add(&sample, Column::WorkerLost);
-                    }
-                }
-                None => losses.add_record(&sample.sample, Column::Malformed),
+        Lesson::Unwind(unfinished) => {
+            let Some(finished) = slices.finish(&unfinished, learner) else {
+                return Some(Column::Malformed);
+            };
+            if finished.interpreter_unwalked {
+                return Some(Column::RuntimeBeingLearned);
             }
+            let Some(sample) = sample_of(&finished.record) else {
+                return Some(Column::Malformed);
+            };
+            let worker = workers.get(ring::worker_of(&sample.task.process, workers.len()))?;
+            let mut batch = vec![finished.record.len() as u64];
+            batch.extend(finished.record);
+            // Waiting here delays only what is learned.
+            worker.send(batch).err().map(|_| Column::WorkerLost)
         }
     }
 }

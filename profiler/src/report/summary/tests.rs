@@ -164,7 +164,14 @@ fn an_account_that_does_not_add_up_is_said() {
     data.ledger.expected = 405;
     assert!(summary(&data, Paint::default()).contains("        5  without account: a defect"));
     data.ledger.expected = 390;
-    assert!(summary(&data, Paint::default()).contains("       10  more than expected: a defect"));
+    assert!(summary(&data, Paint::default()).contains("       10  more than there were: a defect"));
+    data.ledger.surplus = 10;
+    let text = summary(&data, Paint::default());
+    assert!(
+        text.contains("       10  delivered beyond those\n"),
+        "{text}"
+    );
+    assert!(!text.contains("defect"), "{text}");
 }
 
 #[test]

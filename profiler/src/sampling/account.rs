@@ -1,0 +1,178 @@
+//! Closing the account of a run: what the threads booked, what the programs counted, and what should
+//! have come, so that every tick is in one column.
+//!
+//! Three figures that do not depend on each other meet here: ticks expected, from the time that events
+//! were enabled; ticks delivered, as the programs counted them on each CPU; samples booked, by whoever
+//! ended them. What was delivered and not booked was lost with the thread that held it, and what was
+//! expected of a CPU and not delivered, the kernel did not deliver.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use aya::maps::{HashMap as BpfHashMap, MapData, MapError, PerCpuArray};
+use rprof_ebpf::identity::{LostKey, LostTicks};
+use rprof_ebpf::ledger::{Column, SENT};
+
+use super::labels::Names;
+use super::losses::Book;
+use crate::ledger::{Ledger, ProcessRow};
+
+/// What the threads booked.
+#[derive(Debug, Default)]
+pub(super) struct Booked {
+    ledger: Ledger,
+    /// Samples that came out of the ring, by process, with its name.
+    received: HashMap<ProcessRow, (Arc<str>, u64)>,
+    /// Records that were none.
+    strange: u64,
+    /// A thread did not end.
+    stuck: bool,
+}
+
+impl Booked {
+    /// Reads all books.
+    pub(super) fn read(books: &[Book], stuck: bool) -> Self {
+        let mut booked = Self {
+            stuck,
+            ..Self::default()
+        };
+        for book in books {
+            let book = book.open();
+            booked.ledger.merge(&book.ledger);
+            booked.strange += book.strange;
+            for (row, (comm, n)) in &book.received {
+                let received = booked.received.entry(row.clone());
+                received.or_insert_with(|| (comm.clone(), 0)).1 += n;
+            }
+        }
+        booked
+    }
+
+    /// Books what was sent and ended nowhere.
+    fn complete(mut self, sent: u64) -> Ledger {
+        let mut missing = sent.saturating_sub(self.ledger.machine.total());
+        // A sample that cannot be read says not whose it is.
+        let malformed = self.strange.min(missing);
+        self.ledger.machine.add(Column::Malformed, malformed);
+        missing -= malformed;
+        let column = if self.stuck {
+            Column::Quarantined
+        } else {
+            Column::WorkerLost
+        };
+        self.ledger.machine.add(column, missing);
+        for (row, (comm, received)) in self.received {
+            let counts = &mut self.ledger.process(row, &comm).counts;
+            let n = received.saturating_sub(counts.total()).min(missing);
+            counts.add(column, n);
+            missing -= n;
+        }
+        self.ledger.others(column, missing);
+        self.ledger
+    }
+}
+
+/// What the programs counted.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    /// Ticks that ended in the programs, by column, and samples sent: by CPU.
+    by_cpu: BTreeMap<u32, (BTreeMap<Column, u64>, u64)>,
+    /// Those that were lost, by process; not all, if there were too many processes.
+    lost: Vec<(LostKey, LostTicks)>,
+}
+
+impl Counted {
+    /// Reads the programs' maps.
+    pub(super) fn read(
+        counts: &PerCpuArray<MapData, u64>,
+        lost: &BpfHashMap<MapData, LostKey, LostTicks>,
+    ) -> Result<Self, MapError> {
+        let mut counted = Self::default();
+        // The values of a per-CPU map are those of the possible CPUs, in order.
+        let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible");
+        let possible = possible
+            .ok()
+            .and_then(|text| crate::cli::values::cpus(&text).ok());
+        let cpu = |nth: usize| match &possible {
+            Some(cpus) => cpus.0.get(nth).copied().unwrap_or(nth as u32),
+            None => nth as u32,
+        };
+        for &column in Column::ALL {
+            for (nth, &n) in counts.get(&(column as u32), 0)?.iter().enumerate() {
+                let (columns, _) = counted.by_cpu.entry(cpu(nth)).or_default();
+                columns.insert(column, n);
+            }
+        }
+        for (nth, &n) in counts.get(&SENT, 0)?.iter().enumerate() {
+            counted.by_cpu.entry(cpu(nth)).or_default().1 = n;
+        }
+        for row in lost.iter() {
+            counted.lost.push(row?);
+        }
+        Ok(counted)
+    }
+
+    /// Samples that were sent.
+    fn sent(&self) -> u64 {
+        self.by_cpu.values().map(|(_, sent)| sent).sum()
+    }
+
+    /// Ticks that the kernel delivered on a CPU.
+    fn delivered(&self, cpu: u32) -> u64 {
+        let counted = self.by_cpu.get(&cpu);
+        counted.map_or(0, |(columns, sent)| columns.values().sum::<u64>() + sent)
+    }
+}
+
+/// The account of a run; `expected`: ticks by CPU, `None` where time does not say.
+pub(super) fn close(
+    booked: Booked,
+    counted: &Counted,
+    expected: Option<&BTreeMap<u32, u64>>,
+) -> Ledger {
+    let mut ledger = booked.complete(counted.sent());
+    let mut names = Names::default();
+    let mut unassigned: BTreeMap<Column, u64> = BTreeMap::new();
+    for (columns, _) in counted.by_cpu.values() {
+        for (&column, &n) in columns {
+            ledger.machine.add(column, n);
+            if column.is_loss() {
+                *unassigned.entry(column).or_default() += n;
+            }
+        }
+    }
+    for (key, lost) in &counted.lost {
+        let Some(&column) = Column::ALL.get(key.column as usize) else {
+            continue;
+        };
+        let row = ProcessRow {
+            pid: if key.own != 0 { key.own } else { key.host },
+            start: key.start,
+        };
+        let process = ledger.process(row, &names.get(&lost.comm));
+        process.counts.add(column, lost.ticks);
+        let left = unassigned.entry(column).or_default();
+        *left = left.saturating_sub(lost.ticks);
+    }
+    for (column, n) in unassigned {
+        ledger.others(column, n);
+    }
+    // Whose ticks they are is asked only of what was wanted.
+    ledger.processes.retain(|_, process| {
+        process.counts.0[Column::NotSelected as usize] = 0;
+        process.counts.total() > 0
+    });
+    // All possible CPUs, so also each that was sampled.
+    for &cpu in counted.by_cpu.keys() {
+        let delivered = counted.delivered(cpu);
+        let expected = expected.map_or(delivered, |expected| {
+            expected.get(&cpu).copied().unwrap_or(0)
+        });
+        ledger.expected += expected;
+        // CPU by CPU: what one of them has too many must not hide what another lacks.
+        ledger.surplus += delivered.saturating_sub(expected);
+        let lacking = expected.saturating_sub(delivered);
+        ledger.machine.add(Column::NotDelivered, lacking);
+    }
+    ledger
+}

@@ -1,8 +1,9 @@
 //! Promise: every expected tick ends in exactly one column. A loss that is brought about on purpose
 //! shows in its own column and in no other, and the rest of the profile is there.
 
+use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rprof_tests::ledger::Ledger;
 use rprof_tests::machine;
@@ -16,7 +17,15 @@ use rustix::process::Signal;
 /// What each run has to keep to, whatever happens in it.
 fn adds_up(profile: &Profile) {
     let ledger = &profile.ledger;
-    assert_eq!(ledger.total(), ledger.expected, "{ledger:?}");
+    assert_eq!(
+        ledger.total(),
+        ledger.expected + ledger.beyond,
+        "{ledger:?}"
+    );
+    // Expected are whole periods of each of the four events of a CPU, and the kernel counts their time by
+    // another clock than the one that ticks; NTP lets clocks differ by a two-thousandth.
+    let bound = 4 * machine::cpus().len() as u64 + ledger.expected / 2000;
+    assert!(ledger.beyond <= bound, "{ledger:?}");
     let kept = ["resolved", "resolved by frame pointer", "truncated"].map(|name| ledger.get(name));
     assert_eq!(kept.iter().sum::<u64>(), profile.samples(), "{ledger:?}");
     let truncated = profile.count(|stack| !stack.is_complete());
@@ -36,8 +45,8 @@ fn adds_up(profile: &Profile) {
     );
 }
 
-/// What a process kept is what the profile has of it; and no column of all processes is more than
-/// the machine's.
+/// What a process kept is what the profile has of it; and in each column that has samples of
+/// processes, they add up to the machine's.
 fn processes_add_up(profile: &Profile) {
     let ledger = &profile.ledger;
     let kept = ["resolved", "resolved by frame pointer", "truncated"];
@@ -48,17 +57,17 @@ fn processes_add_up(profile: &Profile) {
         let samples: u64 = profile.of(*pid).map(|stack| stack.count).sum();
         assert_eq!(ticks, samples, "{name}, pid {pid}: {ledger:?}");
     }
-    let columns = ledger
-        .columns
-        .iter()
-        .filter(|(column, _)| kept.contains(&column.as_str()));
-    for (column, &machine) in columns {
+    // Nobody's: the CPU had nothing to run, nobody asked, the kernel did not say.
+    let nobodys = ["idle", "not selected", "not delivered by the kernel"];
+    for (column, &machine) in &ledger.columns {
         let rows = ledger
             .processes
             .iter()
             .filter_map(|(.., row)| row.get(column));
         let sum: u64 = rows.sum();
-        let fits = if ledger.not_listed == 0 {
+        let fits = if nobodys.contains(&column.as_str()) {
+            sum == 0
+        } else if ledger.not_listed == 0 {
             sum == machine
         } else {
             sum <= machine
@@ -66,12 +75,6 @@ fn processes_add_up(profile: &Profile) {
         assert!(
             fits,
             "{column}: processes have {sum} of {machine}: {ledger:?}"
-        );
-    }
-    for (column, &n) in ledger.processes.iter().flat_map(|(.., row)| row) {
-        assert!(
-            n <= ledger.get(column),
-            "{column}: one process has more than the machine: {ledger:?}"
         );
     }
 }
@@ -235,19 +238,276 @@ fn a_full_ring() {
 }
 
 #[test]
-fn a_killed_worker() {
-    let profile = with_fault("worker-panic:7");
-    adds_up(&profile);
-    assert_eq!(
-        losses(&profile.ledger),
-        ["worker lost"],
-        "{:?}",
-        profile.ledger
+fn losses_of_several_reasons() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let burn = scratch.cc("burn.c", "burn", OPTIMIZED);
+    let absent = scratch.cc("absent.c", "absent", OPTIMIZED);
+    let deep = scratch.cc(
+        "deep.c",
+        "deep",
+        &["-O2", "-g", "-fno-optimize-sibling-calls"],
     );
-    let lost = profile.ledger.get("worker lost");
-    // The sample it died of, those in its queue, and all of its processes from then on; of two
-    // programs at the same time at least one is another worker's or was seen before.
-    assert!(lost >= 1, "{:?}", profile.ledger);
+    // Threads, so that both CPUs lose of one process at once; then stacks that are more than the programs
+    // may use of a second.
+    let script = format!(
+        "{0} threads 0.6 4 </dev/zero & {1} 0.5 & wait; {2} 900 0.5 >out1 & {2} 900 0.5 >out2 & wait",
+        burn.display(),
+        absent.display(),
+        deep.display(),
+    );
+    let profile = Rprof::new(&scratch, ["-F", "4000", "--", "sh", "-c", &script])
+        .env("RPROF_FAULT", "ring-bytes:16384")
+        .run()
+        .ok();
+    adds_up(&profile);
+    let ledger = &profile.ledger;
+    let expected = ["rate lowered", "ring full", "would fault"];
+    assert_eq!(losses(ledger), expected, "{ledger:?}");
+    for (column, name) in [
+        ("ring full", "burn"),
+        ("ring full", "absent"),
+        ("would fault", "absent"),
+        ("rate lowered", "deep"),
+    ] {
+        let mut of = ledger
+            .processes
+            .iter()
+            .filter(|(_, other, _)| other == name);
+        let has = of.any(|(.., row)| row.get(column).is_some_and(|&n| n > 5));
+        assert!(has, "{name} lost too little to {column}: {ledger:?}");
+    }
+    for (_, name, row) in &ledger.processes {
+        let faults = row.contains_key("would fault");
+        assert!(!faults || name == "absent", "{name}: {ledger:?}");
+    }
+}
+
+#[test]
+fn a_killed_worker() {
+    // Two workers on two CPUs: more than 2,000 samples a second.
+    const HERTZ: &str = "1100";
+    const BURNERS: usize = 16;
+    const SECONDS: f64 = 0.4;
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = scratch.cc("burn.c", "burn", OPTIMIZED);
+    let one = format!("{} main {SECONDS} & ", program.display());
+    let script = one.repeat(BURNERS) + "wait";
+    let profile = Rprof::new(&scratch, ["-F", HERTZ, "--", "sh", "-c", &script])
+        .env("RPROF_FAULT", "worker-panic:700,slow-machine:10")
+        .run()
+        .ok();
+    adds_up(&profile);
+    let ledger = &profile.ledger;
+    assert_eq!(losses(ledger), ["worker lost"], "{ledger:?}");
+    // What it held: the rest of its batch, of 16,384 words at most; a sample has more than 40.
+    let lost = ledger.get("worker lost");
+    assert!((1..=410).contains(&lost), "{ledger:?}");
+    let burners: Vec<_> = ledger
+        .processes
+        .iter()
+        .filter(|(_, name, _)| name == "burn")
+        .collect();
+    assert_eq!(burners.len(), BURNERS, "{ledger:?}");
+    // By chance one of 32,768 runs gives all of them to one worker.
+    let spared = burners
+        .iter()
+        .filter(|(.., row)| !row.contains_key("worker lost"));
+    assert!(spared.count() > 0, "{ledger:?}");
+    // Nothing else is missing of any of them, and its successor goes on with their samples.
+    let each = 1100.0 * SECONDS;
+    for (pid, _, row) in burners {
+        let ticks = row.values().sum::<u64>() as f64;
+        let bound = count_bound(each) + 0.02 * each;
+        assert!((ticks - each).abs() <= bound, "pid {pid}: {row:?}");
+    }
     let kept = profile.count(|stack| stack.is_complete() && stack.has("burn"));
-    assert!(kept >= 6, "{kept} samples are left: {:?}", profile.ledger);
+    let all = BURNERS as f64 * each;
+    assert!(
+        kept as f64 >= 0.95 * all - lost as f64,
+        "{kept} of {all}: {ledger:?}"
+    );
+}
+
+#[test]
+fn a_panic_costs_what_it_was_over() {
+    for fault in ["reader-panic:30", "learner-panic:1"] {
+        let profile = with_fault(fault);
+        adds_up(&profile);
+        let ledger = &profile.ledger;
+        let lost = ledger.get("worker lost");
+        assert!(lost <= 1 && lost == ledger.lost() - ledger.get("not delivered by the kernel"));
+        let kept = profile.count(|stack| stack.is_complete() && stack.has("burn"));
+        assert!(kept > 700, "{fault}: {kept} samples are left: {ledger:?}");
+    }
+}
+
+#[test]
+fn a_stuck_thread_is_not_waited_for() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = scratch.cc("burn.c", "burn", OPTIMIZED);
+    // Both at once: their ends wait five seconds each.
+    let runs = ["worker-stuck:60", "learner-stuck:1"].map(|fault| {
+        let rprof = Rprof::new(&scratch, ["--"]);
+        rprof
+            .arg(&program)
+            .args(["main", "1"])
+            .env("RPROF_FAULT", fault)
+            .start()
+    });
+    let profiles = runs.map(|run| {
+        let run = run.finish();
+        assert!(run.took < Duration::from_secs(12), "{:?}", run.took);
+        run.ok()
+    });
+    for profile in &profiles {
+        adds_up(profile);
+    }
+    let [worker, learner] = profiles.map(|profile| (profile.samples(), profile.ledger));
+    assert_eq!(losses(&worker.1), ["quarantined"], "{:?}", worker.1);
+    assert_eq!(worker.0, 59, "{:?}", worker.1);
+    // A question may be one about a module: then no sample is behind it.
+    let lost = learner.1.get("quarantined");
+    let samples = learner.0 + lost;
+    assert!(lost < samples / 10 && samples > 150, "{:?}", learner.1);
+}
+
+#[test]
+fn a_kernel_stack_that_is_cut_says_so() {
+    const MOST: usize = 4;
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let read = "dd if=/dev/urandom of=/dev/null bs=64k count=8000 2>/dev/null";
+    let profile = Rprof::new(&scratch, ["-F", "499", "--", "sh", "-c", read])
+        .env("RPROF_FAULT", &format!("kernel-frames:{MOST}"))
+        .run()
+        .ok();
+    adds_up(&profile);
+    let mark = "[truncated: kernel stack]";
+    let cut = profile.count(|stack| stack.has(mark));
+    assert!(cut > 50, "{:?}", profile.ledger);
+    assert_eq!(profile.ledger.truncated.get("kernel stack"), Some(&cut));
+    for stack in &profile.stacks {
+        // Inlined functions are further lines of one frame.
+        let frames = stack.frames.iter().filter(|f| f.is_kernel() && !f.inlined);
+        let kernel = frames.count();
+        assert!(kernel <= MOST, "{}", stack.text());
+        if stack.is_complete() {
+            assert!(kernel < MOST, "{}", stack.text());
+        } else if stack.has(mark) {
+            assert_eq!(kernel, MOST, "{}", stack.text());
+            let last = stack.frames.last().map(|frame| frame.function.as_str());
+            assert_eq!(last, Some(mark), "{}", stack.text());
+        }
+    }
+    // The user side is there all the same.
+    let user = profile.count(|stack| stack.has(mark) && stack.has("main"));
+    let named = profile.count(|stack| stack.has("main"));
+    assert!(named == 0 || user > 0, "{:?}", profile.ledger);
+}
+
+#[test]
+fn a_runtime_of_an_unknown_version() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = scratch.cc("unknown_python.c", "python4", &["-O2", "-g", "-rdynamic"]);
+    let profile = Rprof::new(&scratch, ["--"])
+        .arg(program)
+        .arg("1")
+        .run()
+        .ok();
+    adds_up(&profile);
+    let mark = "[truncated: unknown runtime version]";
+    let through = profile.count(|stack| stack.has("PyEval_EvalCode"));
+    assert!(through > 150, "{:?}", profile.ledger);
+    for stack in profile.stacks.iter().filter(|s| s.has("PyEval_EvalCode")) {
+        assert!(!stack.is_complete(), "{}", stack.text());
+    }
+    let said = profile.count(|stack| stack.has(mark));
+    assert_eq!(
+        profile.ledger.truncated.get("unknown runtime version"),
+        Some(&said)
+    );
+    assert!(said as f64 >= 0.95 * through as f64, "{:?}", profile.ledger);
+}
+
+/// Takes a CPU offline, as long as the value lives.
+struct Offline(PathBuf);
+
+impl Offline {
+    fn of(cpu: usize) -> Option<Self> {
+        let file = PathBuf::from(format!("/sys/devices/system/cpu/cpu{cpu}/online"));
+        std::fs::write(&file, "0").ok().map(|()| Self(file))
+    }
+}
+
+impl Drop for Offline {
+    fn drop(&mut self) {
+        std::fs::write(&self.0, "1").expect("the CPU comes back");
+    }
+}
+
+#[test]
+fn a_cpu_that_goes_and_comes_back() {
+    const HERTZ: f64 = 199.0;
+    /// Milliseconds until rprof has looked at it twice.
+    const SEEN: u64 = 1200;
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = scratch.cc("burn.c", "burn", OPTIMIZED);
+    let cpus = machine::cpus();
+    let &cpu = cpus.last().expect("a CPU");
+    // Idle CPUs' ticks may be lost to a virtual machine's host.
+    let busy: Vec<_> = cpus
+        .iter()
+        .map(|_| start(Command::new(&program).args(["main", "7"])))
+        .collect();
+    let mut running = Rprof::new(&scratch, ["--all", "-F", "199", "-d", "6s"]).start();
+    running.wait_until_sampling();
+    std::thread::sleep(Duration::from_millis(1500));
+    let gone = Instant::now();
+    let Some(offline) = Offline::of(cpu) else {
+        println!("SKIPPED: a_cpu_that_goes_and_comes_back: no CPU can be taken offline here");
+        return;
+    };
+    // Shorter than any look at the list of CPUs would notice.
+    std::thread::sleep(Duration::from_millis(100));
+    drop(offline);
+    let away = gone.elapsed().as_secs_f64();
+    // By then it is seen that its events stand still.
+    std::thread::sleep(Duration::from_millis(SEEN));
+    let mut burner = Command::new("taskset");
+    burner
+        .args(["-c", &cpu.to_string()])
+        .arg(&program)
+        .args(["main", "0.8"]);
+    let burner = start(&mut burner).finish();
+    let profile = running.finish().ok();
+    for burner in busy {
+        burner.finish();
+    }
+    adds_up(&profile);
+    // Until then nothing is expected of it.
+    let ledger = &profile.ledger;
+    let seconds = profile.duration as f64 / 1e9;
+    let most = HERTZ * (seconds * cpus.len() as f64 - away);
+    let least = most - HERTZ * SEEN as f64 / 1e3;
+    let expected = ledger.expected as f64;
+    println!("{expected} expected, {least:.0} to {most:.0}; away for {away:.3} s");
+    let bound = 8.0 * cpus.len() as f64 + 0.005 * most;
+    assert!(
+        expected >= least - bound && expected <= most + bound,
+        "{expected} expected, {least:.0} to {most:.0}: {ledger:?}"
+    );
+    let missing = ledger.get("not delivered by the kernel");
+    assert!(missing as f64 <= 0.02 * expected, "{ledger:?}");
+    // From then on it is sampled as before.
+    let samples: u64 = profile.of(burner.pid).map(|stack| stack.count).sum();
+    let all = HERTZ * burner.cpu.as_secs_f64();
+    assert!(
+        (samples as f64 - all).abs() <= count_bound(all) + 0.02 * all,
+        "{samples} samples of {all}: {ledger:?}"
+    );
 }

@@ -214,7 +214,7 @@ impl Running {
         };
         let stderr = self.said();
         // A fault that a test asked for may be one.
-        let asked_for = self.line.contains("RPROF_FAULT=\"worker-panic");
+        let asked_for = self.line.contains("RPROF_FAULT=") && self.line.contains("-panic:");
         assert!(
             asked_for || !stderr.contains("panicked"),
             "{}:\n{stderr}",

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use perf_event_open_sys as perf;
 use perf_event_open_sys::bindings as sys;
@@ -48,8 +48,8 @@ pub fn periods(frequency: u32) -> [u64; EVENTS] {
 struct Event {
     fd: OwnedFd,
     period: u64,
-    /// How long it had run when it was looked at last, nanoseconds.
-    ran: u64,
+    /// When it was enabled or looked at last, and how long it had run then, nanoseconds.
+    seen: (Instant, u64),
 }
 
 /// What an event says of its time, nanoseconds.
@@ -60,12 +60,22 @@ struct Times {
 }
 
 impl Event {
-    fn enable(&self) -> io::Result<()> {
+    fn enable(&mut self) -> io::Result<()> {
         // SAFETY: an open event.
         if unsafe { perf::ioctls::ENABLE(self.fd.as_raw_fd(), 0) } < 0 {
             return Err(io::Error::last_os_error());
         }
+        self.seen = (Instant::now(), 0);
         Ok(())
+    }
+
+    /// Whether it has run since it was enabled or this was asked last.
+    fn ran_all_the_time(&mut self) -> bool {
+        let now = (Instant::now(), self.times().running);
+        let (then, ran) = std::mem::replace(&mut self.seen, now);
+        // Two clocks, not read at the same time.
+        let least = now.0.duration_since(then).as_nanos() / 10 * 9;
+        u128::from(now.1.saturating_sub(ran)) >= least
     }
 
     fn times(&self) -> Times {
@@ -168,7 +178,11 @@ impl Events {
             if unsafe { perf::ioctls::SET_BPF(fd.as_raw_fd(), program.as_raw_fd() as u32) } < 0 {
                 return Err(io::Error::last_os_error());
             }
-            events.push(Event { fd, period, ran: 0 });
+            events.push(Event {
+                fd,
+                period,
+                seen: (Instant::now(), 0),
+            });
             if self.clock == Clock::Cycles {
                 break;
             }
@@ -187,21 +201,25 @@ impl Events {
     ///
     /// # Errors
     /// Those of the ioctl.
-    pub fn enable_in_turn(&self) -> io::Result<()> {
+    pub fn enable_in_turn(&mut self) -> io::Result<()> {
         let share = (Duration::from_secs(1) / self.frequency.max(1)).min(Duration::from_millis(50));
         for number in 0..EVENTS {
             if number > 0 {
                 std::thread::sleep(share);
             }
-            for event in self.cpus.values().filter_map(|events| events.get(number)) {
+            for event in self
+                .cpus
+                .values_mut()
+                .filter_map(|events| events.get_mut(number))
+            {
                 event.enable()?;
             }
         }
         Ok(())
     }
 
-    /// Closes events that have stopped since they were looked at last, and samples the CPUs of `wanted`
-    /// that have none. Not to be called oftener than an event can be seen to run.
+    /// Closes events that did not run all the time since they were looked at last, and samples the CPUs
+    /// of `wanted` that have none. Not to be called oftener than an event can be seen to run.
     ///
     /// Returns the CPUs that cannot be sampled although they are online, and why.
     pub fn follow(&mut self, wanted: &[u32], program: BorrowedFd<'_>) -> Vec<(u32, io::Error)> {
@@ -211,9 +229,7 @@ impl Events {
             .filter_map(|(&cpu, events)| {
                 // The first was enabled before the others: it stops if any of them does.
                 let first = events.first_mut()?;
-                let running = first.times().running;
-                let ran = std::mem::replace(&mut first.ran, running);
-                (running <= ran).then_some(cpu)
+                (!first.ran_all_the_time()).then_some(cpu)
             })
             .collect();
         for cpu in stopped {
@@ -237,8 +253,8 @@ impl Events {
     }
 
     /// Starts all events of a CPU.
-    fn enable(&self, cpu: u32) -> io::Result<()> {
-        for event in self.cpus.get(&cpu).into_iter().flatten() {
+    fn enable(&mut self, cpu: u32) -> io::Result<()> {
+        for event in self.cpus.get_mut(&cpu).into_iter().flatten() {
             event.enable()?;
         }
         Ok(())

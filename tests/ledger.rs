@@ -511,3 +511,61 @@ fn a_cpu_that_goes_and_comes_back() {
         "{samples} samples of {all}: {ledger:?}"
     );
 }
+
+/// A cgroup of version 2 for a test; gone with it.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new(name: &str) -> Self {
+        let mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
+        let root = mounts
+            .into_iter()
+            .find(|mount| mount.join("cgroup.procs").is_file());
+        let folder = root.expect("a cgroup v2 hierarchy").join(name);
+        std::fs::create_dir(&folder).expect("a cgroup");
+        Self(folder)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_cgroup_that_is_removed() {
+    const HERTZ: f64 = 199.0;
+    const ROUNDS: f64 = 10.0;
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = scratch.cc("burn.c", "burn", OPTIMIZED);
+    let group = Cgroup::new(&format!("rprof-test-{}", std::process::id()));
+    let folder = group.0.display().to_string();
+    let mut running = Rprof::new(&scratch, ["--all", "-F", "199", "--cgroup", &folder]).start();
+    running.wait_until_sampling();
+    // Groups below it that are gone before anybody can ask what they were called.
+    let script = format!(
+        "for i in 1 2 3 4 5 6 7 8 9 10; do
+             mkdir {folder}/$i && sh -c 'echo $$ >{folder}/'$i'/cgroup.procs; exec {0} main 0.2'
+             rmdir {folder}/$i || exit 1
+         done",
+        program.display()
+    );
+    let made = start(Command::new("sh").args(["-c", &script])).finish();
+    assert!(made.cpu > Duration::from_secs(2), "{:?}", made.cpu);
+    std::fs::remove_dir(&folder).expect("empty");
+    running.signal(Signal::INT);
+    let run = running.finish();
+    let said = format!("The cgroup {folder} was removed while it was sampled");
+    assert!(run.stderr.contains(&said), "{}", run.stderr);
+    let profile = run.ok();
+    adds_up(&profile);
+    let burnt: u64 = profile.named("burn").map(|stack| stack.count).sum();
+    let all = HERTZ * ROUNDS * 0.2;
+    assert!(
+        (burnt as f64 - all).abs() <= count_bound(all) + 0.02 * all,
+        "{burnt} samples of {all}: {:?}",
+        profile.ledger
+    );
+}

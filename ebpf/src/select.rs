@@ -16,6 +16,9 @@ pub struct Config {
     pub second_ns: u32,
     /// 1: code objects are named at the sample.
     pub name_code: u32,
+    /// Id of the cgroup that tasks are wanted of (its directory's inode number), for
+    /// [`Select::Cgroup`].
+    pub cgroup: u64,
     /// The ring wakes its reader when this many bytes wait.
     pub wake_bytes: u64,
 }
@@ -29,6 +32,7 @@ impl Config {
         tick_ns: 0,
         second_ns: 0,
         name_code: 0,
+        cgroup: 0,
         wake_bytes: 0,
     };
 }
@@ -43,6 +47,9 @@ pub enum Select {
     Targets = 1,
     /// Those, and processes whose parent chain meets one of them.
     TargetsAndChildren = 2,
+    /// Those in a cgroup, or in one below it. Asked at the tick: a moment later the group a task was in
+    /// may be gone, and nobody could say where it had been.
+    Cgroup = 3,
 }
 
 /// Bits of a value in the map of targets. None set: ruled out, with its descendants.
@@ -52,6 +59,9 @@ pub mod target {
     /// Its descendants are.
     pub const DESCENDANTS: u32 = 2;
 }
+
+/// Levels of the cgroup hierarchy, the root included, on which a wanted group is looked for.
+pub const MAX_CGROUP_LEVELS: i32 = 32;
 
 /// Kernel frames that a sample has room for: what kernels give unless `kernel.perf_event_max_stack`
 /// says otherwise.

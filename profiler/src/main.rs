@@ -134,6 +134,9 @@ fn finish(
         }
     }
     if settings.verbosity > Verbosity::Quiet {
+        for note in &recording.notes {
+            say(&format!("rprof: {note}\n"));
+        }
         say(&summary(&data, Paint { on: settings.color }));
     }
     let ended = match recording.running {

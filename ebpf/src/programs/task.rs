@@ -7,7 +7,7 @@ use super::maps::TARGETS;
 use super::memory::{at, kernel, kernel_u32, kernel_u64};
 use super::state::State;
 use crate::identity::{COMM_LEN, Ids, task_flags};
-use crate::select::{INITIAL_PID_NS, Select, target};
+use crate::select::{INITIAL_PID_NS, MAX_CGROUP_LEVELS, Select, target};
 
 /// `PF_IO_WORKER | PF_USER_WORKER | PF_KTHREAD` (include/linux/sched.h): no user side.
 const KERNEL_ONLY: u32 = 0x10 | 0x4000 | 0x20_0000;
@@ -121,6 +121,9 @@ pub(crate) unsafe fn selected(task: *const u8) -> bool {
     if select == Select::All as u32 {
         return true;
     }
+    if select == Select::Cgroup as u32 {
+        return in_cgroup(config!(cgroup));
+    }
     // SAFETY: as said.
     unsafe {
         let own = if config!(own_ns) == INITIAL_PID_NS {
@@ -156,4 +159,17 @@ pub(crate) unsafe fn selected(task: *const u8) -> bool {
         }
         false
     }
+}
+
+/// Whether the current task is in this cgroup, or in one below it.
+#[inline(always)]
+fn in_cgroup(wanted: u64) -> bool {
+    for level in 0..MAX_CGROUP_LEVELS {
+        // SAFETY: a number only. 0: the task's own group is above this level.
+        let id = unsafe { helpers::bpf_get_current_ancestor_cgroup_id(level) };
+        if id == wanted || id == 0 {
+            return id == wanted;
+        }
+    }
+    false
 }

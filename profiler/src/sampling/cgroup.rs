@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Groups kept at most.
@@ -79,11 +81,12 @@ fn hierarchy() -> Option<(OwnedFd, &'static str)> {
     })
 }
 
-/// The path below the hierarchy's root that a directory given by the user stands for.
-pub fn below_root(directory: &std::path::Path) -> Option<String> {
-    let directory = directory.to_str()?;
-    let (_, root) = hierarchy()?;
-    directory.strip_prefix(root).map(str::to_owned)
+/// The id of the cgroup whose directory this is.
+///
+/// # Errors
+/// Those of `stat`: it is gone, say.
+pub fn id_of(directory: &Path) -> io::Result<u64> {
+    std::fs::metadata(directory).map(|found| found.ino())
 }
 
 fn open_directory(path: &str) -> io::Result<OwnedFd> {

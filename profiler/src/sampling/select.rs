@@ -1,10 +1,8 @@
-//! What of `--all` is wanted: a cgroup and what is below it, programs by name.
+//! What of `--all` is wanted, as far as the programs do not see to it: processes by name.
 
 /// A narrowing of all processes.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Path of a cgroup below the hierarchy's root.
-    pub cgroup: Option<String>,
     /// Glob that the process's name matches.
     pub comm: Option<String>,
 }
@@ -12,18 +10,12 @@ pub struct Selection {
 impl Selection {
     /// Nothing is left out.
     pub fn is_all(&self) -> bool {
-        self.cgroup.is_none() && self.comm.is_none()
+        self.comm.is_none()
     }
 
-    /// Whether a process of this name and cgroup is wanted.
-    pub fn wants(&self, comm: &str, cgroup: Option<&str>) -> bool {
-        let in_cgroup = self.cgroup.as_deref().is_none_or(|wanted| {
-            let cgroup = cgroup.unwrap_or("");
-            cgroup
-                .strip_prefix(wanted)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        });
-        in_cgroup && self.comm.as_deref().is_none_or(|glob| matches(glob, comm))
+    /// Whether a process of this name is wanted.
+    pub fn wants(&self, comm: &str) -> bool {
+        self.comm.as_deref().is_none_or(|glob| matches(glob, comm))
     }
 }
 
@@ -65,7 +57,7 @@ fn matches(glob: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Selection, matches};
+    use super::matches;
 
     #[test]
     fn globs() {
@@ -80,17 +72,5 @@ mod tests {
         ] {
             assert_eq!(matches(glob, name), expected, "{glob} {name}");
         }
-    }
-
-    #[test]
-    fn a_cgroup_holds_what_is_below_it_only() {
-        let selection = Selection {
-            cgroup: Some("/a/b".into()),
-            comm: None,
-        };
-        assert!(selection.wants("x", Some("/a/b")));
-        assert!(selection.wants("x", Some("/a/b/c")));
-        assert!(!selection.wants("x", Some("/a/bc")));
-        assert!(!selection.wants("x", None));
     }
 }

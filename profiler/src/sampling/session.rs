@@ -21,7 +21,7 @@ use super::row_space::RowSpace;
 use super::setup::{self, Bpf, load};
 use super::signals::{Signal, Signals};
 use super::stacks::Shared;
-use super::targets::{pidfds, selection, wanted_processes};
+use super::targets::{pidfds, removed_cgroup, selection, wanted_cgroup, wanted_processes};
 use super::threads::Threads;
 use crate::cli::Failure;
 use crate::cli::settings::{Event, OnFault, Reads, Settings, Target};
@@ -48,6 +48,8 @@ pub struct Recording {
     pub names: Named,
     /// Where each tick ended.
     pub ledger: Ledger,
+    /// What of this machine changed meanwhile, and is not in the profile: sentences.
+    pub notes: Vec<String>,
     /// When sampling began.
     pub start: SystemTime,
     /// How long it went on.
@@ -71,6 +73,8 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         Failure::new(format!("cannot {doing}: {error}")).next("rprof check")
     };
     memory::prepare();
+    let cgroup = wanted_cgroup(settings)?;
+    let mut notes = Vec::new();
     let descriptors = raise_limits();
     let signals = Signals::new().map_err(|error| failed("watch for signals", &error))?;
     let mut programs = load(settings, machine)?;
@@ -121,7 +125,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         mark_faults: settings.on_fault == OnFault::Mark,
         live: Live::default(),
         forget,
-        selection: selection(settings)?,
+        selection: selection(settings),
         reader,
     });
     let threads = Threads::start(ring, named, forgotten, learner, &shared, settings)
@@ -211,7 +215,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
             looked = Instant::now();
             for (cpu, error) in events.follow(&wanted_cpus(settings), sample) {
                 if unsampled.insert(cpu) {
-                    modules.note(format!("CPU {cpu} is not sampled any more: {error}"));
+                    notes.push(format!("CPU {cpu} is not sampled any more: {error}."));
                 }
             }
         }
@@ -231,6 +235,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     progress.clear();
     abort_at_next(signals, 1u32.saturating_sub(stops));
     events.disable();
+    notes.extend(cgroup.and_then(removed_cgroup));
     let duration = began.elapsed();
     let expected = events.expected();
     let cpus = events.cpus().count();
@@ -249,6 +254,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         first_sample: shared.live.first(),
         names,
         ledger,
+        notes,
         start,
         duration,
         cpus,

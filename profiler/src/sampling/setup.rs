@@ -10,7 +10,7 @@ use super::faults::{self, Fault};
 use super::kernel_layout;
 use super::learner::ModuleMaps;
 use super::programs::{self, Programs, Setup};
-use super::targets::samples_a_second;
+use super::targets::{samples_a_second, wanted_cgroup};
 use crate::cli::Failure;
 use crate::cli::settings::{Reads, Settings, Target};
 use crate::report::check::Machine;
@@ -42,8 +42,10 @@ pub(super) fn load(settings: &Settings, machine: &Machine) -> Result<Programs, F
     let cpus = possible_cpus();
     let ring_bytes = ring_bytes(settings);
     let slowness = faults::asked(Fault::SlowMachine).unwrap_or(1);
+    let cgroup = wanted_cgroup(settings)?;
     let config = Config {
         select: match &settings.target {
+            Target::All { .. } if cgroup.is_some() => Select::Cgroup,
             Target::All { .. } => Select::All,
             Target::Pids {
                 children: false, ..
@@ -55,6 +57,7 @@ pub(super) fn load(settings: &Settings, machine: &Machine) -> Result<Programs, F
         tick_ns: slowness * TICK.as_nanos() as u32,
         second_ns: slowness * SECOND.as_nanos() as u32,
         name_code: u32::from(settings.reads != Reads::ProcessVm),
+        cgroup: cgroup.map_or(0, |(_, id)| id),
         // A ring that is to overflow wakes nobody.
         wake_bytes: match faults::asked(Fault::RingBytes) {
             Some(_) => u64::MAX,

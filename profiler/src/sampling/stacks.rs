@@ -53,7 +53,7 @@ pub struct Shared {
     pub live: Live,
     /// Code objects whose names the programs are to send again.
     pub forget: Sender<u64>,
-    /// `--cgroup`, `--comm`.
+    /// `--comm`.
     pub selection: Selection,
     /// Who reads names in user space, if anybody may.
     pub reader: Option<Reader>,
@@ -460,9 +460,7 @@ impl Worker {
         if selection.is_all() {
             return true;
         }
-        let cgroup = self.cgroups.get(sample.task.cgroup);
-        let comm = self.names.get(&sample.task.comm);
-        selection.wants(&comm, cgroup.as_deref())
+        selection.wants(&self.names.get(&sample.task.comm))
     }
 
     fn account(&mut self, sample: &Sample, column: Column) {

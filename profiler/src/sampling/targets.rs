@@ -1,6 +1,7 @@
 //! What is profiled, as the programs and the session need it.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rprof_ebpf::select::target;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -38,23 +39,42 @@ pub(super) fn pidfds(settings: &Settings) -> Vec<(u32, OwnedFd)> {
         .collect()
 }
 
-pub(super) fn selection(settings: &Settings) -> Result<Selection, Failure> {
-    let Target::All { cgroup, comm } = &settings.target else {
-        return Ok(Selection::default());
+/// What workers leave out.
+pub(super) fn selection(settings: &Settings) -> Selection {
+    match &settings.target {
+        Target::All { comm, .. } => Selection { comm: comm.clone() },
+        Target::Pids { .. } | Target::Command(_) => Selection::default(),
+    }
+}
+
+/// The cgroup that was asked for: its directory, and its id.
+pub(super) fn wanted_cgroup(settings: &Settings) -> Result<Option<(&Path, u64)>, Failure> {
+    let Target::All {
+        cgroup: Some(directory),
+        ..
+    } = &settings.target
+    else {
+        return Ok(None);
     };
-    let cgroup = match cgroup {
-        None => None,
-        Some(directory) => Some(cgroup::below_root(directory).ok_or_else(|| {
-            Failure::new(format!(
-                "{} is not in the cgroup v2 hierarchy",
-                directory.display()
-            ))
-            .next("rprof --all")
-        })?),
-    };
-    Ok(Selection {
-        cgroup,
-        comm: comm.clone(),
+    match cgroup::id_of(directory) {
+        Ok(id) => Ok(Some((directory, id))),
+        Err(error) => Err(Failure::new(format!(
+            "cannot sample the cgroup {}: {error}",
+            directory.display()
+        ))
+        .next("systemd-cgls")),
+    }
+}
+
+/// What is to be said if the cgroup that was asked for is not there any more.
+pub(super) fn removed_cgroup(wanted: (&Path, u64)) -> Option<String> {
+    let (directory, id) = wanted;
+    (cgroup::id_of(directory).ok() != Some(id)).then(|| {
+        format!(
+            "The cgroup {} was removed while it was sampled: what ran in another one of that name \
+             is not in the profile.",
+            directory.display()
+        )
     })
 }
 

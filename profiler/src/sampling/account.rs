@@ -176,3 +176,106 @@ pub(super) fn close(
     }
     ledger
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rprof_ebpf::record::Sample;
+
+    fn sample(tgid: u32) -> Sample {
+        let mut sample = Sample::default();
+        sample.task.own.tgid = tgid;
+        sample.task.comm[0] = b'x';
+        sample
+    }
+
+    fn row(pid: u32) -> ProcessRow {
+        ProcessRow { pid, start: 0 }
+    }
+
+    /// A CPU on which the programs counted so many ticks.
+    fn cpu(columns: &[(Column, u64)], sent: u64) -> (BTreeMap<Column, u64>, u64) {
+        (columns.iter().copied().collect(), sent)
+    }
+
+    /// Each column of a process's row, if it has ticks.
+    fn of(ledger: &Ledger, row: &ProcessRow) -> Vec<(Column, u64)> {
+        let columns = Column::ALL.iter();
+        let counts = ledger.processes.get(row).map(|process| process.counts);
+        columns
+            .map(|&column| (column, counts.map_or(0, |counts| counts.get(column))))
+            .filter(|(_, n)| *n > 0)
+            .collect()
+    }
+
+    #[test]
+    fn what_is_booked_nowhere_was_lost_with_its_thread() {
+        for (stuck, column) in [(false, Column::WorkerLost), (true, Column::Quarantined)] {
+            let book = Book::default();
+            for pid in [1, 1, 1, 2] {
+                book.open().receive(&sample(pid));
+            }
+            book.open().add(&sample(1), Column::Resolved);
+            book.open().add(&sample(2), Column::NotSelected);
+            book.open().strange = 1;
+            // Two more were sent: one record made no sense, one never came out of the ring.
+            let counted = Counted {
+                by_cpu: [(0, cpu(&[], 6))].into(),
+                ..Counted::default()
+            };
+            let expected = [(0, 6)].into();
+            let booked = Booked::read(&[book], stuck);
+            let ledger = close(booked, &counted, Some(&expected));
+            assert_eq!(ledger.machine.total(), 6);
+            assert_eq!(ledger.machine.get(Column::Malformed), 1);
+            assert_eq!(ledger.machine.get(column), 3);
+            assert_eq!(of(&ledger, &row(1)), [(Column::Resolved, 1), (column, 2)]);
+            assert_eq!(of(&ledger, &row(2)), []);
+            assert_eq!(of(&ledger, &ProcessRow::OTHERS), [(column, 1)]);
+        }
+    }
+
+    #[test]
+    fn one_cpu_does_not_hide_what_another_lacks() {
+        let counted = Counted {
+            by_cpu: [
+                (0, cpu(&[(Column::Idle, 12)], 0)),
+                (3, cpu(&[(Column::Idle, 5)], 0)),
+            ]
+            .into(),
+            ..Counted::default()
+        };
+        let expected: BTreeMap<u32, u64> = [(0, 10), (3, 10)].into();
+        let ledger = close(Booked::default(), &counted, Some(&expected));
+        assert_eq!((ledger.expected, ledger.surplus), (20, 2));
+        assert_eq!(ledger.machine.get(Column::NotDelivered), 5);
+        assert_eq!(ledger.machine.total(), ledger.expected + ledger.surplus);
+        // Where time does not say, nothing more is expected than came.
+        let ledger = close(Booked::default(), &counted, None);
+        assert_eq!((ledger.expected, ledger.surplus), (17, 0));
+        assert_eq!(ledger.machine.total(), 17);
+    }
+
+    #[test]
+    fn rows_of_the_programs_are_rprofs_own_pids_and_add_up() {
+        let lost = |host, own, ticks| {
+            let key = LostKey {
+                start: 0,
+                host,
+                own,
+                column: Column::RingFull as u64,
+            };
+            let comm = *b"name\0\0\0\0\0\0\0\0\0\0\0\0";
+            (key, LostTicks { ticks, comm })
+        };
+        let counted = Counted {
+            by_cpu: [(0, cpu(&[(Column::RingFull, 9)], 0))].into(),
+            lost: vec![lost(1000, 7, 4), lost(2000, 0, 3)],
+        };
+        let ledger = close(Booked::default(), &counted, Some(&[(0, 9)].into()));
+        assert_eq!(of(&ledger, &row(7)), [(Column::RingFull, 4)]);
+        assert_eq!(of(&ledger, &row(2000)), [(Column::RingFull, 3)]);
+        assert_eq!(of(&ledger, &ProcessRow::OTHERS), [(Column::RingFull, 2)]);
+        assert_eq!(ledger.processes[&row(7)].comm, "name");
+    }
+}

@@ -473,7 +473,7 @@ impl Worker {
     /// Why the stack that was built last ends: the user side's reason before the others.
     fn end_of(&self, sample: &Sample) -> End {
         let end = End::ALL.get(sample.end as usize).copied();
-        let end = end.unwrap_or(End::NoUser);
+        let end = end.unwrap_or(End::Complete);
         if end != End::Complete {
             return end;
         }
@@ -485,8 +485,12 @@ impl Worker {
     }
 }
 
-/// The words of a sample's kernel and user frames.
+/// The words of a sample's kernel and user frames; `None`: it makes no sense.
 fn words_of<'w>(sample: &Sample, words: &'w [u64]) -> Option<(&'w [u64], &'w [u64])> {
+    End::ALL.get(sample.end as usize)?;
     let (kernel, rest) = words.split_at_checked(sample.kernel_frames as usize)?;
     Some((kernel, rest.get(..sample.user_words as usize)?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+use super::*;
+use crate::profile::Limits;
+use rprof_ebpf::frame::{Tag, address};
+use rprof_ebpf::record::{RecordHeader, put};
+
+/// A worker that gives kernel stacks up to 3 frames, and its book.
+fn worker() -> (Worker, Book) {
+    let (forget, _) = crossbeam_channel::bounded(1);
+    let shared = Shared {
+        profile: Mutex::new(Some(Profile::new(Limits {
+            max_memory: 1 << 20,
+            directory: std::env::temp_dir(),
+        }))),
+        modules: Arc::default(),
+        kernel_frames: Some(3),
+        mark_faults: false,
+        live: Live::default(),
+        forget,
+        selection: Selection::default(),
+        reader: None,
+    };
+    let book = Book::default();
+    (Worker::new(Arc::new(shared), book.clone(), false), book)
+}
+
+/// A batch of one sample, as the programs write it.
+fn batch(kernel: &[u64], user: &[u64], change: impl FnOnce(&mut Sample)) -> Batch {
+    let mut sample = Sample {
+        header: RecordHeader {
+            kind: RecordKind::Sample as u32,
+            ..RecordHeader::default()
+        },
+        kernel_frames: kernel.len() as u32,
+        user_words: user.len() as u32,
+        ..Sample::default()
+    };
+    sample.task.flags = task_flags::IN_KERNEL;
+    change(&mut sample);
+    let mut record = vec![0; size_of::<Sample>() / 8];
+    put(&sample, &mut record);
+    record.extend(kernel.iter().chain(user));
+    let mut batch = vec![record.len() as u64];
+    batch.extend(record);
+    batch
+}
+
+/// The column that a batch of one sample ends in, and why its stack ends, if it is truncated.
+fn column(batch: Batch) -> (Column, Option<End>) {
+    let (mut worker, book) = worker();
+    worker.batch(batch);
+    let book = book.open();
+    assert_eq!(book.ledger.machine.total(), 1);
+    let mut columns = Column::ALL.iter();
+    let column = columns.find(|&&column| book.ledger.machine.get(column) == 1);
+    let end = book.ledger.truncated.keys().next().copied();
+    (*column.unwrap(), end)
+}
+
+#[test]
+fn what_makes_no_sense_is_malformed() {
+    let pc = address(Tag::Anonymous, 0x1000);
+    assert_eq!(column(batch(&[1], &[pc], |_| {})), (Column::Resolved, None));
+    let malformed = (Column::Malformed, None);
+    assert_eq!(column(batch(&[], &[pc, 0xff << 56], |_| {})), malformed);
+    assert_eq!(column(batch(&[], &[0xff << 56], |_| {})), malformed);
+    // An interpreted frame has three words.
+    assert_eq!(column(batch(&[], &[5 << 56, 1], |_| {})), malformed);
+    assert_eq!(column(batch(&[1], &[pc], |s| s.user_words += 1)), malformed);
+    let many = |sample: &mut Sample| sample.kernel_frames = u32::MAX;
+    assert_eq!(column(batch(&[1], &[pc], many)), malformed);
+    assert_eq!(column(batch(&[1], &[pc], |s| s.end = 1000)), malformed);
+}
+
+#[test]
+fn a_kernel_stack_of_as_many_frames_as_there_can_be_is_cut() {
+    let cut = (Column::Truncated, Some(End::Kernel));
+    assert_eq!(
+        column(batch(&[1, 2], &[], |_| {})),
+        (Column::Resolved, None)
+    );
+    assert_eq!(column(batch(&[1, 2, 3], &[], |_| {})), cut);
+    // The interrupt hit in the kernel, which then said nothing of its stack.
+    assert_eq!(column(batch(&[], &[], |_| {})), cut);
+    let in_user = |sample: &mut Sample| sample.task.flags = 0;
+    assert_eq!(column(batch(&[], &[], in_user)), (Column::Resolved, None));
+    // The user side's own reason comes first.
+    let depth = |sample: &mut Sample| sample.end = End::Depth as u32;
+    let expected = (Column::Truncated, Some(End::Depth));
+    assert_eq!(column(batch(&[1, 2, 3], &[], depth)), expected);
+}
+
+#[test]
+fn what_a_dead_worker_held_is_lost_with_it() {
+    let (mut worker, book) = worker();
+    let waits = |sample: &mut Sample| sample.task.process.tgid = 1;
+    worker.batch(batch(&[], &[5 << 56, 0x1000, 1], waits));
+    assert_eq!(worker.waiting.len(), 1);
+    let mut left = batch(&[1], &[], |_| {});
+    left.extend(batch(&[2], &[], |_| {}));
+    left.extend(batch(&[1], &[], |_| {}));
+    worker.batch = Arc::new(left);
+    worker.done = 1;
+    worker.abandon();
+    assert_eq!(book.open().ledger.machine.get(Column::WorkerLost), 3);
+    assert_eq!(book.open().ledger.machine.total(), 3);
+}

@@ -455,16 +455,16 @@ fn a_cpu_that_goes_and_comes_back() {
     /// Milliseconds until rprof has looked at it twice.
     const SEEN: u64 = 1200;
     let scratch = Scratch::new();
-    let _alone = machine::alone();
+    let _alone = machine::changed();
     let program = scratch.cc("burn.c", "burn", OPTIMIZED);
     let cpus = machine::cpus();
     let &cpu = cpus.last().expect("a CPU");
     // Idle CPUs' ticks may be lost to a virtual machine's host.
     let busy: Vec<_> = cpus
         .iter()
-        .map(|_| start(Command::new(&program).args(["main", "7"])))
+        .map(|_| start(Command::new(&program).args(["main", "4"])))
         .collect();
-    let mut running = Rprof::new(&scratch, ["--all", "-F", "199", "-d", "6s"]).start();
+    let mut running = Rprof::new(&scratch, ["--all", "-F", "199"]).start();
     running.wait_until_sampling();
     std::thread::sleep(Duration::from_millis(1500));
     let gone = Instant::now();
@@ -484,10 +484,11 @@ fn a_cpu_that_goes_and_comes_back() {
         .arg(&program)
         .args(["main", "0.8"]);
     let burner = start(&mut burner).finish();
-    let profile = running.finish().ok();
     for burner in busy {
         burner.finish();
     }
+    running.signal(Signal::INT);
+    let profile = running.finish().ok();
     adds_up(&profile);
     // Until then nothing is expected of it.
     let ledger = &profile.ledger;

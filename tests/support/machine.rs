@@ -28,13 +28,34 @@ pub fn build_folder() -> PathBuf {
 /// Both CPUs for one test: held as long as the value lives. Tests of one file run at the same time
 /// otherwise, and would take each other's CPU.
 #[must_use = "the machine is shared again when this is dropped"]
-pub struct Alone(#[expect(dead_code, reason = "locked while it is open")] File);
+pub struct Alone {
+    #[expect(dead_code, reason = "locked while it is open")]
+    build: File,
+    #[expect(dead_code, reason = "locked while it is open")]
+    machine: File,
+}
 
-/// Waits until no other test that asked for it has the machine.
+/// Waits until no other test of this build that asked for it has the machine.
 pub fn alone() -> Alone {
-    let file = File::create(build_folder().join("rprof-tests.lock")).expect("a lock file");
-    file.lock().expect("a lock");
-    Alone(file)
+    let build = File::create(build_folder().join("rprof-tests.lock")).expect("a lock file");
+    build.lock().expect("a lock");
+    let machine = machine_lock();
+    machine.lock_shared().expect("a lock");
+    Alone { build, machine }
+}
+
+/// The same for a test that changes the machine itself: no test of any other build on it that asked to
+/// be alone runs meanwhile.
+pub fn changed() -> Alone {
+    let build = File::create(build_folder().join("rprof-tests.lock")).expect("a lock file");
+    build.lock().expect("a lock");
+    let machine = machine_lock();
+    machine.lock().expect("a lock");
+    Alone { build, machine }
+}
+
+fn machine_lock() -> File {
+    File::create("/run/rprof-tests.lock").expect("a lock file; these tests need root")
 }
 
 /// Online CPUs.

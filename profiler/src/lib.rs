@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`cli`] | arguments, and the settings resolved from them |
 //! | [`sampling`] | events, eBPF programs, reader, workers: from a tick to a merged stack |
+//! | [`naming`] | names for what was sampled, looked up at the end |
 //! | [`profile`] | merged stacks, and the formats they are written in |
 //! | [`ledger`] | where each expected tick ended |
 //! | [`report`] | what people are told: progress, summary, `rprof check` |
 
 pub mod cli;
 pub mod ledger;
+pub mod naming;
 pub mod profile;
 pub mod report;
 pub mod sampling;

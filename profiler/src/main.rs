@@ -1,6 +1,5 @@
 //! The `rprof` binary: glue. Words go in, an exit code leaves; the work is in the library.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::num::NonZeroU32;
@@ -20,12 +19,17 @@ use rprof_profiler::profile::output::Output;
 use rprof_profiler::report::check::{self, Machine};
 use rprof_profiler::report::comments::comments;
 use rprof_profiler::report::paint::Paint;
-use rprof_profiler::report::summary::{Ranked, SummaryData, summary};
+use rprof_profiler::naming::helper;
+use rprof_profiler::report::summary::{Rankings, SummaryData, summary};
 use rprof_profiler::sampling::{self, Recording, child};
 
 fn main() -> ExitCode {
     let started = clock_gettime(ClockId::Monotonic);
     let words: Vec<OsString> = std::env::args_os().collect();
+    if words.first().is_some_and(|name| name == helper::NAME) {
+        helper::serve();
+        return ExitCode::SUCCESS;
+    }
     match run(&words, started) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
@@ -79,36 +83,23 @@ fn finish(
     machine: &Machine,
     output: &Output,
     again: &Retype,
-    recording: Recording,
+    mut recording: Recording,
 ) -> Result<u8, Failure> {
-    let symbols = recording.profile.symbols(&recording.names);
-    let totals = recording
-        .profile
-        .totals(&symbols)
-        .map_err(|error| Failure::new(format!("cannot read the part file: {error}")))?;
-    let mut programs: BTreeMap<&str, u64> = BTreeMap::new();
-    for process in &totals.processes {
-        *programs.entry(&process.comm).or_default() += process.samples;
-    }
-    let ranked = |name: &str, place: &str, samples| Ranked {
-        name: name.into(),
-        place: place.into(),
-        samples,
-    };
+    let symbols = recording.profile.symbols(&mut recording.names);
+    let mut notes: Vec<String> = recording.names.silent().into_iter().collect();
+    let rankings = recording.profile.totals(&symbols).map(Rankings::of);
+    let rankings = rankings.unwrap_or_else(|error| {
+        // What was sampled is written all the same.
+        notes.push(format!("No rankings: cannot read the part file: {error}"));
+        Rankings::default()
+    });
     let data = SummaryData {
         duration: recording.duration,
         frequency: settings.frequency,
         cpus: recording.cpus,
         reads: recording.reads.into(),
-        programs: programs
-            .iter()
-            .map(|(name, &samples)| ranked(name, "", samples))
-            .collect(),
-        functions: totals
-            .functions
-            .iter()
-            .map(|function| ranked(&function.name, &function.place, function.self_samples))
-            .collect(),
+        rankings,
+        notes,
         ledger: recording.ledger,
         output: output.path().map(Into::into),
         format: output.format(),
@@ -129,7 +120,7 @@ fn finish(
     };
     let written = output.write(&recording.profile, &symbols, &about);
     if settings.verbosity >= Verbosity::Verbose {
-        for line in &recording.names.left_out {
+        for line in recording.names.left_out() {
             say(&format!("{line}\n"));
         }
     }

@@ -113,7 +113,7 @@ fn figures() {
         PEAK.set(NOW.get());
         let before = NOW.get();
         let start = Instant::now();
-        let symbols = profile.symbols(&ByRule);
+        let symbols = symbols(&profile, &ByRule);
         let naming = start.elapsed();
         let mut file = Vec::with_capacity(64 << 20);
         let base = NOW.get();

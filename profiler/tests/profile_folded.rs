@@ -9,7 +9,7 @@ use rprof_profiler::profile::{Profile, folded, svg};
 
 fn lines(profile: &Profile) -> HashMap<String, u64> {
     let mut out = Vec::new();
-    folded::write(profile, &profile.symbols(&ByRule), &mut out).unwrap();
+    folded::write(profile, &symbols(profile, &ByRule), &mut out).unwrap();
     let mut found = HashMap::new();
     for line in String::from_utf8(out).unwrap().lines() {
         let (stack, count) = line.rsplit_once(' ').unwrap();
@@ -57,7 +57,7 @@ fn names_cannot_break_lines() {
 
 fn draw(profile: &Profile) -> String {
     let mut out = Vec::new();
-    let symbols = profile.symbols(&ByRule);
+    let symbols = symbols(profile, &ByRule);
     svg::write(profile, &symbols, &about(20), &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }

@@ -24,7 +24,7 @@ fn some_profile() -> Profile {
 fn write(path: &Path) -> Result<(), NotWritten> {
     let profile = some_profile();
     let output = Output::new(path, None).unwrap();
-    output.write(&profile, &profile.symbols(&ByRule), &about(20))
+    output.write(&profile, &symbols(&profile, &ByRule), &about(20))
 }
 
 fn refused(path: &Path) -> String {

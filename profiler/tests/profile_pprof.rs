@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use profile_support::*;
 use rprof_ebpf::record::End;
-use rprof_profiler::profile::{Frame, Labels, Line, Module, Names};
+use rprof_profiler::profile::{Frame, Labels, Line, Module};
 
 fn on_disk(file: &[u8]) -> tempfile::NamedTempFile {
     let mut disk = tempfile::Builder::new()
@@ -149,7 +149,7 @@ fn a_sample_is_worth_one_period_and_the_sum_is_exact() {
 #[test]
 fn mappings_say_only_what_is_true() {
     struct Some1;
-    impl Names for Some1 {
+    impl PlaceNames for Some1 {
         fn module(&self, id: u16) -> Module {
             let path = ["", "/bin/named", "/bin/bare", "/bin/lines", "[vdso]", ""][id as usize];
             Module {
@@ -277,7 +277,7 @@ fn containers_hosts_and_empty_labels() {
 #[test]
 fn deep_stacks_and_hostile_names() {
     struct Hostile;
-    impl Names for Hostile {
+    impl PlaceNames for Hostile {
         fn module(&self, _: u16) -> Module {
             Module {
                 path: "/tmp/\u{1b}]0;x\u{7}\n.so".into(),
@@ -391,7 +391,7 @@ fn go_ranks_as_we_do() {
         .map(|(name, v)| (name.clone(), (v.0 * 50_000_000, v.1 * 50_000_000)));
     assert_eq!(top(disk.path(), "cpu"), nanos.collect());
 
-    let totals = profile.totals(&profile.symbols(&ByRule)).unwrap();
+    let totals = profile.totals(&symbols(&profile, &ByRule)).unwrap();
     assert_eq!(totals.samples, 600);
     assert_eq!(totals.processes.iter().map(|p| p.samples).sum::<u64>(), 600);
     let mut ours: HashMap<String, (u64, u64)> = HashMap::new();
@@ -458,7 +458,7 @@ fn go_reads_raw_traces_and_tags() {
 fn go_keeps_our_names() {
     /// Names a real file's places, falsely; module 2 it does not name.
     struct False(String);
-    impl Names for False {
+    impl PlaceNames for False {
         fn module(&self, _: u16) -> Module {
             Module {
                 path: self.0.clone(),

@@ -9,6 +9,7 @@
 //! | [`rprof`] | the binary: built once, started, interrupted, waited for |
 //! | [`profile`] · [`ledger`] | what it wrote |
 //! | [`statistics`] | how far a sampled figure may be from the true one |
+//! | [`silent`] | a file system that stops answering |
 //! | [`machine`] | root, the CPUs, and having them to oneself |
 //! | [`python`] | the interpreters to test with |
 //! | [`usage`] | CPU time of processes, from the kernel |
@@ -19,6 +20,12 @@ pub mod profile;
 pub mod python;
 pub mod rprof;
 pub mod scratch;
+pub mod silent;
 pub mod statistics;
 pub mod target;
 pub mod usage;
+
+/// Says that a test cannot run here, as CI looks for it. Names are listed in `.ci/allowed-skips`.
+pub fn skipped(test: &str, why: &str) {
+    println!("SKIPPED: {test}: {why}");
+}

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rprof_ebpf::module::ModuleId;
 use rprof_ebpf::record::End;
 
 use super::intern::Interner;
@@ -36,6 +37,20 @@ impl Packed {
         Self(1 << KIND | u64::from(function) << 32 | u64::from(line))
     }
 
+    /// Who knows its name.
+    pub(super) fn source(self) -> Source {
+        match self.unpack() {
+            Unpacked::Kernel(_) => Source::Kernel,
+            Unpacked::Native { module, .. } => Source::Module(module),
+            _ => Source::Own,
+        }
+    }
+
+    /// A native frame's file offset.
+    pub(super) fn offset(self) -> u64 {
+        self.0 & ((1 << OFFSET_BITS) - 1)
+    }
+
     /// What the bits say.
     pub(super) fn unpack(self) -> Unpacked {
         if self.0 >> 63 == 1 {
@@ -44,7 +59,7 @@ impl Packed {
         match self.0 >> KIND {
             0 => Unpacked::Native {
                 module: (self.0 >> OFFSET_BITS) as u16,
-                offset: self.0 & ((1 << OFFSET_BITS) - 1),
+                offset: self.offset(),
             },
             1 => Unpacked::Interpreted {
                 function: (self.0 >> 32) as u32 & ((1 << FUNCTION_BITS) - 1),
@@ -59,6 +74,16 @@ impl Packed {
             },
         }
     }
+}
+
+/// Who knows a frame's name. In the order of frames those of one source stand together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The module with this number.
+    Module(ModuleId),
+    Kernel,
+    /// The frame itself.
+    Own,
 }
 
 /// A frame with its function as a number.

@@ -114,14 +114,14 @@ pub struct Module {
     pub size: u64,
 }
 
-/// Names for native and kernel frames, asked for once each at the end.
+/// Names for native and kernel frames, asked for at the end: each module once, with all places that
+/// were sampled in it, so that the lines of one module at a time are in memory.
 pub trait Names {
-    /// The module of a native frame.
-    fn module(&self, id: ModuleId) -> Module;
-    /// Lines of a place in a module, innermost inlined callee first. Empty: no name is known.
-    fn native(&self, module: ModuleId, offset: u64) -> Vec<Line>;
-    /// A kernel function; `None`: not known.
-    fn kernel(&self, address: u64) -> Option<Line>;
+    /// A module, and the lines of places in it (file offsets, rising): innermost inlined callee
+    /// first. Without lines no name is known; places at the end may be left out.
+    fn module(&mut self, id: ModuleId, offsets: &[u64]) -> (Module, Vec<Vec<Line>>);
+    /// Kernel functions, `None` if not known; addresses at the end may be left out.
+    fn kernel(&mut self, addresses: &[u64]) -> Vec<Option<Line>>;
 }
 
 /// What a profile may use.
@@ -285,7 +285,7 @@ impl Profile {
     }
 
     /// Asks for the names of all frames. What is added later has none.
-    pub fn symbols(&self, names: &dyn Names) -> Symbols {
+    pub fn symbols(&self, names: &mut dyn Names) -> Symbols {
         Symbols::new(&self.tables, names)
     }
 

@@ -84,9 +84,9 @@ impl Parts {
     }
 
     /// One reader for each run.
-    pub(super) fn readers(&self) -> impl Iterator<Item = Reader<'_>> {
+    pub(super) fn readers(&self) -> impl Iterator<Item = RunReader<'_>> {
         let buffer = (READ_BUFFERS / self.runs.len().max(1)).clamp(MIN_BUFFER, 64 << 10);
-        self.runs.iter().map(move |run| Reader {
+        self.runs.iter().map(move |run| RunReader {
             file: &self.file,
             at: run.start,
             end: run.end,
@@ -126,7 +126,7 @@ impl Writer<'_> {
 }
 
 /// Reads the records of a run.
-pub(super) struct Reader<'a> {
+pub(super) struct RunReader<'a> {
     file: &'a File,
     at: u64,
     end: u64,
@@ -134,7 +134,7 @@ pub(super) struct Reader<'a> {
     filled: Range<usize>,
 }
 
-impl Reader<'_> {
+impl RunReader<'_> {
     /// The next record, into `record`; `false` at the end of the run.
     pub(super) fn next(&mut self, record: &mut Record) -> io::Result<bool> {
         if self.filled.is_empty() && self.at == self.end {

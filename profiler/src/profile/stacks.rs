@@ -13,7 +13,7 @@ use hashbrown::HashTable;
 
 use super::frames::Owner;
 use super::intern::{Interner, step, table_growth, vec_growth};
-use super::part::{Parts, Reader, Record, WRITE_BUFFER};
+use super::part::{Parts, Record, RunReader, WRITE_BUFFER};
 
 /// A stack is a node: its leaf, above the node of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -343,7 +343,7 @@ fn hand_out(group: &mut Vec<Record>, visit: Visit<'_>) -> io::Result<()> {
 
 /// Where sorted records come from.
 enum Source<'a> {
-    Part(Reader<'a>),
+    Part(RunReader<'a>),
     Memory(&'a Stacks, std::vec::IntoIter<(u64, u32)>),
 }
 

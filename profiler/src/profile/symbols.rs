@@ -4,10 +4,9 @@
 //! is `module+0x1234` or `[unknown]`.
 
 use std::borrow::Cow;
+use std::iter::repeat_with;
 
-use rprof_ebpf::module::ModuleId;
-
-use super::frames::{Packed, Tables, Unpacked};
+use super::frames::{Packed, Source, Tables, Unpacked};
 use super::intern::Interner;
 use super::{FrameId, Line, Module, Names, text};
 
@@ -94,7 +93,7 @@ pub struct LineRef<'a> {
 
 impl Symbols {
     /// Asks for the names of all frames of the tables.
-    pub(super) fn new(tables: &Tables, names: &dyn Names) -> Self {
+    pub(super) fn new(tables: &Tables, names: &mut dyn Names) -> Self {
         let mut symbols = Self::default();
         symbols.text("");
         let labels = tables.texts.items().iter().map(|t| symbols.text(t));
@@ -103,42 +102,66 @@ impl Symbols {
         let mut order: Vec<(Packed, u32)> =
             tables.frames.items().iter().copied().zip(0..).collect();
         order.sort_unstable();
-        let mut current: Option<ModuleId> = None;
-        for (packed, frame) in order {
-            let place = match packed.unpack() {
-                Unpacked::Native { module, offset } => {
-                    if current != Some(module) {
-                        symbols.begin_module(&names.module(module));
-                        current = Some(module);
-                    }
-                    symbols.native(names.native(module, offset), offset)
-                }
-                Unpacked::Kernel(address) => symbols.kernel(names.kernel(address), address),
-                Unpacked::Interpreted { function, line } => {
-                    let Some(function) = tables.functions.at(function) else {
-                        continue;
-                    };
-                    symbols.place(
-                        &[Line {
-                            function: function.name.clone(),
-                            file: function.file.clone(),
-                            line,
-                            first_line: function.first_line,
-                        }],
-                        text::UNKNOWN,
-                    )
-                }
-                Unpacked::Unknown => symbols.place(&[], text::UNKNOWN),
-                Unpacked::WouldFault => symbols.place(&[], "[would fault]"),
-                Unpacked::Truncated(end) => {
-                    symbols.place(&[], &format!("[truncated: {}]", end.reason()))
-                }
+        for frames in order.chunk_by(|(a, _), (b, _)| a.source() == b.source()) {
+            let Some((first, _)) = frames.first() else {
+                continue;
             };
-            if let Some(slot) = symbols.places.get_mut(frame as usize) {
-                *slot = place;
+            match first.source() {
+                Source::Module(id) => {
+                    let offsets: Vec<u64> = frames.iter().map(|(f, _)| f.offset()).collect();
+                    let (module, lines) = names.module(id, &offsets);
+                    symbols.begin_module(&module);
+                    let lines = lines.into_iter().chain(repeat_with(Vec::new));
+                    for ((&(_, frame), offset), lines) in frames.iter().zip(offsets).zip(lines) {
+                        let place = symbols.native(&lines, offset);
+                        symbols.put(frame, place);
+                    }
+                }
+                Source::Kernel => {
+                    let addresses: Vec<u64> = frames.iter().map(|(f, _)| f.0).collect();
+                    symbols.begin_kernel();
+                    let lines = names.kernel(&addresses).into_iter();
+                    let lines = lines.chain(repeat_with(|| None));
+                    for ((&(_, frame), address), line) in frames.iter().zip(addresses).zip(lines) {
+                        let place = symbols.kernel(line, address);
+                        symbols.put(frame, place);
+                    }
+                }
+                Source::Own => {
+                    for &(packed, frame) in frames {
+                        let place = symbols.own(packed, tables);
+                        symbols.put(frame, place);
+                    }
+                }
             }
         }
         symbols
+    }
+
+    fn put(&mut self, frame: u32, place: Place) {
+        if let Some(slot) = self.places.get_mut(frame as usize) {
+            *slot = place;
+        }
+    }
+
+    /// A frame that says itself what it is called.
+    fn own(&mut self, packed: Packed, tables: &Tables) -> Place {
+        match packed.unpack() {
+            Unpacked::Interpreted { function, line } => {
+                let lines = tables.functions.at(function).map(|function| Line {
+                    function: function.name.clone(),
+                    file: function.file.clone(),
+                    line,
+                    first_line: function.first_line,
+                });
+                self.place(lines.as_slice(), text::UNKNOWN)
+            }
+            Unpacked::WouldFault => self.place(&[], "[would fault]"),
+            Unpacked::Truncated(end) => self.place(&[], &format!("[truncated: {}]", end.reason())),
+            Unpacked::Unknown | Unpacked::Native { .. } | Unpacked::Kernel(_) => {
+                self.place(&[], text::UNKNOWN)
+            }
+        }
     }
 
     /// The lines of a frame, innermost inlined callee first; at least one.
@@ -224,31 +247,31 @@ impl Symbols {
         self.mappings.push(mapping);
     }
 
-    fn native(&mut self, lines: Vec<Line>, offset: u64) -> Place {
+    fn native(&mut self, lines: &[Line], offset: u64) -> Place {
         let short = self.mappings.last().map_or("", |m| self.text_at(m.short));
         let unnamed = match short {
             "" => Cow::Borrowed(text::UNKNOWN),
             short => Cow::Owned(format!("{short}+{offset:#x}")),
         };
-        let place = self.place(&lines, &unnamed);
-        self.in_mapping(place, &lines, offset)
+        let place = self.place(lines, &unnamed);
+        self.in_mapping(place, lines, offset)
+    }
+
+    /// Kernel frames are the last in order, and share one mapping: the upper half.
+    fn begin_kernel(&mut self) {
+        let name = self.text(KERNEL);
+        self.mappings.push(Mapping {
+            start: 1 << 63,
+            limit: u64::MAX,
+            path: name,
+            short: name,
+            ..Mapping::default()
+        });
     }
 
     fn kernel(&mut self, line: Option<Line>, address: u64) -> Place {
-        // Kernel frames are the last in order, and share one mapping: the upper half.
-        if self.mappings.last().is_none_or(|m| m.start >> 63 == 0) {
-            let name = self.text(KERNEL);
-            self.mappings.push(Mapping {
-                start: 1 << 63,
-                limit: u64::MAX,
-                path: name,
-                short: name,
-                ..Mapping::default()
-            });
-        }
-        let lines: Vec<Line> = line.into_iter().collect();
-        let place = self.place(&lines, text::UNKNOWN);
-        self.in_mapping(place, &lines, address & !(1 << 63))
+        let place = self.place(line.as_slice(), text::UNKNOWN);
+        self.in_mapping(place, line.as_slice(), address & !(1 << 63))
     }
 
     /// Puts a place into the mapping that was begun last.

@@ -86,8 +86,8 @@ mod tests {
             frequency: 20,
             cpus: 2,
             reads: "context".into(),
-            programs: Vec::new(),
-            functions: Vec::new(),
+            rankings: Default::default(),
+            notes: Vec::new(),
             ledger: Ledger {
                 expected: 8,
                 machine: counts,

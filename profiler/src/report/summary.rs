@@ -33,16 +33,25 @@ pub struct SummaryData {
     pub cpus: usize,
     /// Who read the names: `context`, `process-vm`, or both in the order they were tried.
     pub reads: String,
-    /// Programs by name, with their samples in the profile; in any order.
-    pub programs: Vec<Ranked>,
-    /// Functions with the samples in which they are the leaf; in any order.
-    pub functions: Vec<Ranked>,
+    /// Where the time went.
+    pub rankings: Rankings,
+    /// What else is to be said, a sentence each.
+    pub notes: Vec<String>,
     /// The account of all ticks.
     pub ledger: Ledger,
     /// Where the profile went; `None`: to standard output.
     pub output: Option<PathBuf>,
     /// Its format.
     pub format: Format,
+}
+
+/// Where the time went, most samples first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rankings {
+    /// Programs by name, with their samples in the profile.
+    pub programs: Vec<Ranked>,
+    /// Functions with the samples in which they are the leaf.
+    pub functions: Vec<Ranked>,
 }
 
 /// A row of a ranking.
@@ -56,39 +65,53 @@ pub struct Ranked {
     pub samples: u64,
 }
 
-/// Rankings of programs and functions from a profile's totals. A program is all processes of one
-/// name.
-pub fn rankings(totals: &Totals) -> (Vec<Ranked>, Vec<Ranked>) {
-    let mut programs: HashMap<&str, u64> = HashMap::new();
-    for process in &totals.processes {
-        *programs.entry(&process.comm).or_default() += process.samples;
+impl Rankings {
+    /// The rankings of a profile. A program is all processes of one name.
+    pub fn of(totals: Totals) -> Self {
+        let mut programs: HashMap<String, u64> = HashMap::new();
+        for process in totals.processes {
+            *programs.entry(process.comm).or_default() += process.samples;
+        }
+        let programs = programs.into_iter().map(|(name, samples)| Ranked {
+            name,
+            place: String::new(),
+            samples,
+        });
+        let functions = totals.functions.into_iter().map(|function| Ranked {
+            name: function.name,
+            place: function.place,
+            samples: function.self_samples,
+        });
+        Self {
+            programs: sorted(programs),
+            functions: sorted(functions),
+        }
     }
-    let programs = programs.into_iter().map(|(name, samples)| Ranked {
-        name: name.to_string(),
-        place: String::new(),
-        samples,
-    });
-    let functions = totals.functions.iter().map(|function| Ranked {
-        name: function.name.clone(),
-        place: function.place.clone(),
-        samples: function.self_samples,
-    });
-    (programs.collect(), functions.collect())
+}
+
+/// By samples, then by name, so that equal runs print equal text.
+fn sorted(rows: impl Iterator<Item = Ranked>) -> Vec<Ranked> {
+    let mut rows: Vec<Ranked> = rows.filter(|row| row.samples > 0).collect();
+    rows.sort_by(|a, b| (b.samples, &a.name, &a.place).cmp(&(a.samples, &b.name, &b.place)));
+    rows
 }
 
 /// The whole summary.
 pub fn summary(data: &SummaryData, paint: Paint) -> String {
-    let total: u64 = data.programs.iter().map(|program| program.samples).sum();
-    let programs = sorted(&data.programs);
-    let functions = sorted(&data.functions);
-    let mut text = ranking("Programs", &programs, total, paint);
-    text += &ranking("Functions, themselves", &functions, total, paint);
-    if total == 0 {
-        text += &nothing(data);
+    let Rankings {
+        programs,
+        functions,
+    } = &data.rankings;
+    let total: u64 = programs.iter().map(|program| program.samples).sum();
+    let mut text = ranking("Programs", programs, total, paint);
+    text += &ranking("Functions, themselves", functions, total, paint);
+    if let Some(why) = nothing(&data.ledger) {
+        text += &format!("{why}\n\n");
     }
     text += &losses(&data.ledger, paint);
-    if let Some(sentence) = doubt(&programs, &functions, &data.ledger) {
-        text += &format!("{}\n", paint.yellow(&sentence));
+    let doubt = doubt(&data.rankings, &data.ledger);
+    for sentence in doubt.iter().chain(&data.notes) {
+        text += &format!("{}\n", paint.yellow(sentence));
     }
     text += &format!(
         "\n{} at {} Hz on {} {}; reads: {}\n",
@@ -109,18 +132,11 @@ fn seconds(time: Duration) -> String {
     }
 }
 
-/// By samples, then by name, so that equal runs print equal text.
-fn sorted(rows: &[Ranked]) -> Vec<&Ranked> {
-    let mut rows: Vec<&Ranked> = rows.iter().filter(|row| row.samples > 0).collect();
-    rows.sort_by(|a, b| (b.samples, &a.name, &a.place).cmp(&(a.samples, &b.name, &b.place)));
-    rows
-}
-
 fn share(part: u64, whole: u64) -> f64 {
     part as f64 * 100.0 / whole.max(1) as f64
 }
 
-fn ranking(title: &str, rows: &[&Ranked], total: u64, paint: Paint) -> String {
+fn ranking(title: &str, rows: &[Ranked], total: u64, paint: Paint) -> String {
     if rows.is_empty() {
         return String::new();
     }
@@ -159,17 +175,22 @@ fn tail(place: &str) -> String {
     format!("…{}", plain(&end, NAME))
 }
 
-/// Why there may be no samples.
-fn nothing(data: &SummaryData) -> String {
-    let counts = &data.ledger.machine;
-    let why = if data.ledger.expected == 0 {
-        "No tick fell into this time: sample longer, or faster with -F."
-    } else if counts.lost() > 0 {
-        "No samples: all were lost."
+/// Why there are no samples, if there are none.
+fn nothing(ledger: &Ledger) -> Option<String> {
+    let counts = &ledger.machine;
+    let (met, lost) = (busy(counts), delivered_and_lost(counts));
+    if met > lost {
+        return None;
+    }
+    Some(if ledger.expected == 0 {
+        "No tick fell into this time: sample longer, or faster with -F.".into()
+    } else if lost > 0 {
+        format!("No samples: of {lost} taken all were lost.")
+    } else if counts.get(Column::NotDelivered) > 0 {
+        "No samples: what was profiled did not run on a CPU at any tick that was delivered.".into()
     } else {
-        "No samples: what was profiled did not run on a CPU."
-    };
-    format!("{why}\n\n")
+        "No samples: what was profiled did not run on a CPU.".into()
+    })
 }
 
 /// The account: its columns add up to the ticks that were expected, and those delivered beyond.
@@ -185,10 +206,17 @@ fn losses(ledger: &Ledger, paint: Paint) -> String {
     for &column in Column::ALL.iter().filter(|&&column| counts.get(column) > 0) {
         let row = format!("{:>9}  {}", counts.get(column), column.name());
         if column.is_loss() {
-            let lost = format!(
-                "  (lost, {:.1} % of busy ticks)",
-                share(counts.get(column), busy(counts))
-            );
+            let lost = match column {
+                // The CPU may as well have been idle: what was delivered does not tell.
+                Column::NotDelivered => format!(
+                    "  (lost unless idle, {:.1} % of all ticks)",
+                    share(counts.get(column), ledger.expected)
+                ),
+                _ => format!(
+                    "  (lost, {:.1} % of busy ticks)",
+                    share(counts.get(column), busy(counts))
+                ),
+            };
             text += &format!("{}\n", paint.red(&(row + &lost)));
         } else {
             text += &format!("{row}\n");
@@ -222,12 +250,16 @@ fn losses(ledger: &Ledger, paint: Paint) -> String {
     text + &worst(ledger)
 }
 
-/// Ticks on which a CPU was not idle and ran what was asked for.
+/// Ticks that were delivered, while a CPU was not idle and ran what was asked for.
 fn busy(counts: &Counts) -> u64 {
-    let beside = counts
-        .get(Column::Idle)
-        .saturating_add(counts.get(Column::NotSelected));
-    counts.total().saturating_sub(beside)
+    let beside = [Column::Idle, Column::NotSelected, Column::NotDelivered];
+    let beside = beside.into_iter().map(|column| counts.get(column));
+    counts.total().saturating_sub(beside.sum())
+}
+
+/// Those of them that are not in the profile.
+fn delivered_and_lost(counts: &Counts) -> u64 {
+    counts.lost() - counts.get(Column::NotDelivered)
 }
 
 /// The processes that lost most.
@@ -261,9 +293,11 @@ fn worst(ledger: &Ledger) -> String {
 }
 
 /// Says so if what was lost could change an order that is shown. A program may have lost what its
-/// own processes lost, and all that cannot be pinned to a process; a function, everything.
-fn doubt(programs: &[&Ranked], functions: &[&Ranked], ledger: &Ledger) -> Option<String> {
-    let lost = ledger.machine.lost();
+/// own processes lost, and all that cannot be pinned to a process; a function, everything. Ticks that
+/// were not delivered may have been anyone's.
+fn doubt(rankings: &Rankings, ledger: &Ledger) -> Option<String> {
+    let lost = delivered_and_lost(&ledger.machine);
+    let undelivered = ledger.machine.get(Column::NotDelivered);
     let mut by_program: HashMap<&str, u64> = HashMap::new();
     for process in ledger.processes.values() {
         *by_program.entry(&process.comm).or_default() += process.counts.lost();
@@ -274,18 +308,25 @@ fn doubt(programs: &[&Ranked], functions: &[&Ranked], ledger: &Ledger) -> Option
         let own = by_program.get(row.name.as_str()).copied().unwrap_or(0);
         own.saturating_add(anyones)
     };
-    first_doubt(programs, of_program).or_else(|| first_doubt(functions, |_| lost))
+    first_doubt(&rankings.programs, of_program, undelivered)
+        .or_else(|| first_doubt(&rankings.functions, |_| lost, undelivered))
 }
 
 /// The highest place in a ranking that a loss could turn round.
-fn first_doubt(rows: &[&Ranked], lost: impl Fn(&Ranked) -> u64) -> Option<String> {
+fn first_doubt(rows: &[Ranked], lost: impl Fn(&Ranked) -> u64, undelivered: u64) -> Option<String> {
     let shown = rows.get(..rows.len().min(ROWS)).unwrap_or_default();
     shown.iter().zip(shown.iter().skip(1)).find_map(|(upper, lower)| {
         let gap = upper.samples - lower.samples;
         let lost = lost(lower);
-        (lost > gap).then(|| {
+        let most = lost.saturating_add(undelivered);
+        (most > gap).then(|| {
+            let why = match (lost, undelivered) {
+                (_, 0) => String::new(),
+                (0, _) => " if no CPU was idle at the ticks not delivered".into(),
+                _ => format!(": {lost}, and {undelivered} if no CPU was idle at the ticks not delivered"),
+            };
             format!(
-                "The losses could change this order: {} is {gap} {} behind {}, and may have lost {lost}.",
+                "The losses could change this order: {} is {gap} {} behind {}, and may have lost {most}{why}.",
                 plain(&lower.name, NAME),
                 if gap == 1 { "sample" } else { "samples" },
                 plain(&upper.name, NAME),
@@ -318,8 +359,8 @@ fn open(data: &SummaryData, paint: Paint) -> String {
         ],
         Format::Firefox => [
             "https://profiler.firefox.com (drop the file there)".to_string(),
-            "https://www.speedscope.app   (drop the file there)".to_string(),
             format!("samply load {name}"),
+            format!("npx @firefox-devtools/profiler-cli load {name}"),
         ],
     };
     let mut text = format!("\n{}\n", paint.bold(&format!("{name} can be opened with:")));

@@ -13,7 +13,7 @@ use aya::maps::{HashMap as BpfHashMap, MapData, MapError, PerCpuArray};
 use rprof_ebpf::identity::{LostKey, LostTicks};
 use rprof_ebpf::ledger::{Column, SENT};
 
-use super::labels::Names;
+use super::labels::Comms;
 use super::losses::Book;
 use crate::ledger::{Ledger, ProcessRow};
 
@@ -131,7 +131,7 @@ pub(super) fn close(
     expected: Option<&BTreeMap<u32, u64>>,
 ) -> Ledger {
     let mut ledger = booked.complete(counted.sent());
-    let mut names = Names::default();
+    let mut names = Comms::default();
     let mut unassigned: BTreeMap<Column, u64> = BTreeMap::new();
     for (columns, _) in counted.by_cpu.values() {
         for (&column, &n) in columns {

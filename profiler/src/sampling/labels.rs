@@ -19,9 +19,9 @@ pub fn ids(task: &Task) -> (u32, u32, bool) {
 
 /// Names of processes and threads, each kept once.
 #[derive(Debug, Default)]
-pub struct Names(HashMap<[u8; COMM_LEN], Arc<str>>);
+pub struct Comms(HashMap<[u8; COMM_LEN], Arc<str>>);
 
-impl Names {
+impl Comms {
     /// The text of a `comm`.
     pub fn get(&mut self, comm: &[u8; COMM_LEN]) -> Arc<str> {
         if let Some(name) = self.0.get(comm) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rprof_ebpf::ledger::Column;
 use rprof_ebpf::record::{Sample, take};
 
-use super::labels::{self, Names};
+use super::labels::{self, Comms};
 use crate::ledger::{Ledger, ProcessRow};
 
 /// The book of one thread.
@@ -32,7 +32,7 @@ pub struct Losses {
     pub received: HashMap<ProcessRow, (Arc<str>, u64)>,
     /// Records that are none.
     pub strange: u64,
-    names: Names,
+    names: Comms,
 }
 
 impl Losses {

@@ -5,9 +5,9 @@
 //! records out: to the [`stacks`] workers, each of which has some of the processes and merges their
 //! stacks into the profile, and to the [`learner`], which turns a [`modules`] file met for the
 //! first time into rows in [`row_space`] and finishes by [`slices`] what the programs could not
-//! walk. [`names`] are looked up at the end. [`session`] holds it all together: `setup` loads the
-//! programs, `targets` says what is wanted, `threads` run reader, learner and workers, `account` closes
-//! their books.
+//! walk. Names of modules' functions are looked up at the end, by `naming`. [`session`] holds it all
+//! together: `setup` loads the programs, `targets` says what is wanted, `threads` run reader, learner
+//! and workers, `account` closes their books.
 
 mod account;
 pub mod btf;
@@ -22,7 +22,6 @@ pub mod live;
 pub mod losses;
 pub mod memory;
 pub mod modules;
-pub mod names;
 pub mod programs;
 pub mod reading;
 pub mod ring;

@@ -18,12 +18,12 @@ use super::modules::Modules;
 const MAX_OPEN: usize = 256;
 
 /// Reads processes' memory.
-pub struct Reader {
+pub struct ProcessReader {
     flags: Flags,
     open: Mutex<HashMap<ProcessKey, Option<ProcessVm>>>,
 }
 
-impl Reader {
+impl ProcessReader {
     /// A reader, if the kernel has both flags.
     pub fn new() -> Option<Self> {
         let flags = Flags::probe();

@@ -15,8 +15,7 @@ use super::learner::Learner;
 use super::live::Live;
 use super::memory;
 use super::modules::Modules;
-use super::names::Named;
-use super::reading::Reader as ProcessReader;
+use super::reading::ProcessReader;
 use super::row_space::RowSpace;
 use super::setup::{self, Bpf, load};
 use super::signals::{Signal, Signals};
@@ -26,6 +25,7 @@ use super::threads::Threads;
 use crate::cli::Failure;
 use crate::cli::settings::{Event, OnFault, Reads, Settings, Target};
 use crate::ledger::Ledger;
+use crate::naming::Lookup;
 use crate::profile::{Limits, Profile};
 use crate::report::check::Machine;
 use crate::report::progress::ProgressLine;
@@ -44,8 +44,8 @@ pub struct Recording {
     pub profile: Profile,
     /// When the first of them was taken: `CLOCK_MONOTONIC`, nanoseconds.
     pub first_sample: Option<u64>,
-    /// Their names.
-    pub names: Named,
+    /// Who looks up their names.
+    pub names: Lookup,
     /// Where each tick ended.
     pub ledger: Ledger,
     /// What of this machine changed meanwhile, and is not in the profile: sentences.
@@ -248,7 +248,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let counted = counted.map_err(|error| failed("read the ledger", &error))?;
     let ledger = account::close(booked, &counted, expected.as_ref());
     drop(programs);
-    let names = Named::look_up(&profile, &modules, settings.inline);
+    let names = Lookup::new(modules, settings.inline);
     Ok(Recording {
         profile,
         first_sample: shared.live.first(),

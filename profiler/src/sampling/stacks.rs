@@ -20,11 +20,11 @@ use rprof_symbolize::runtimes::Code;
 
 use super::cgroup::Cgroups;
 use super::faults::{self, Fault};
-use super::labels::{self, Names};
+use super::labels::{self, Comms};
 use super::live::Live;
 use super::losses::Book;
 use super::modules::Modules;
-use super::reading::Reader;
+use super::reading::ProcessReader;
 use super::ring::{Batch, kind_of, records, sample_of};
 use super::select::Selection;
 use crate::profile::{Added, Frame, Function, Labels, Profile};
@@ -56,18 +56,18 @@ pub struct Shared {
     /// `--comm`.
     pub selection: Selection,
     /// Who reads names in user space, if anybody may.
-    pub reader: Option<Reader>,
+    pub reader: Option<ProcessReader>,
 }
 
 /// A named code object.
-struct Named {
+struct NamedCode {
     function: Arc<Function>,
     code: Code,
 }
 
 #[derive(Default)]
 struct Process {
-    codes: HashMap<(u64, u64), Named>,
+    codes: HashMap<(u64, u64), NamedCode>,
     /// Code objects of which a read failed: why.
     failed: HashMap<(u64, u64), ReadError>,
     /// When something was last learned of it, or missed.
@@ -85,7 +85,7 @@ pub struct Worker {
     shared: Arc<Shared>,
     processes: HashMap<ProcessKey, Process>,
     waiting: Vec<Waiting>,
-    names: Names,
+    names: Comms,
     cgroups: Cgroups,
     book: Book,
     frames: Vec<Frame>,
@@ -108,7 +108,7 @@ impl Worker {
             shared,
             processes: HashMap::new(),
             waiting: Vec::new(),
-            names: Names::default(),
+            names: Comms::default(),
             cgroups: Cgroups::default(),
             book,
             frames: Vec::new(),
@@ -239,7 +239,7 @@ impl Worker {
             file: code.file.clone(),
             first_line: code.first_line,
         });
-        codes.insert((address, code.key), Named { function, code });
+        codes.insert((address, code.key), NamedCode { function, code });
     }
 
     /// A sample: into the profile, among those that wait (`since` says from when on), or lost.

@@ -18,13 +18,37 @@ use pprof::protos::{self, Message};
 use rprof_ebpf::module::ModuleId;
 use rprof_ebpf::record::End;
 use rprof_profiler::profile::{
-    About, Added, Frame, Function, Labels, Limits, Line, Module, Names, Profile,
+    About, Added, Frame, Function, Labels, Limits, Line, Module, Names, Profile, Symbols,
 };
+
+/// Names place by place, as tests say them.
+pub trait PlaceNames {
+    fn module(&self, id: ModuleId) -> Module;
+    fn native(&self, module: ModuleId, offset: u64) -> Vec<Line>;
+    fn kernel(&self, address: u64) -> Option<Line>;
+}
+
+struct All<'a>(&'a dyn PlaceNames);
+
+impl Names for All<'_> {
+    fn module(&mut self, id: ModuleId, offsets: &[u64]) -> (Module, Vec<Vec<Line>>) {
+        let lines = offsets.iter().map(|&offset| self.0.native(id, offset));
+        (self.0.module(id), lines.collect())
+    }
+
+    fn kernel(&mut self, addresses: &[u64]) -> Vec<Option<Line>> {
+        addresses.iter().map(|&a| self.0.kernel(a)).collect()
+    }
+}
+
+pub fn symbols(profile: &Profile, names: &dyn PlaceNames) -> Symbols {
+    profile.symbols(&mut All(names))
+}
 
 /// Names by rule: an offset divisible by 16 has none, one divisible by 5 has an inlined callee.
 pub struct ByRule;
 
-impl Names for ByRule {
+impl PlaceNames for ByRule {
     fn module(&self, id: ModuleId) -> Module {
         Module {
             path: format!("/usr/lib/lib{id}.so"),
@@ -105,6 +129,10 @@ pub fn labels(pid: u32, comm: &str) -> Labels {
     }
 }
 
+pub fn kernel() -> Frame {
+    Frame::Kernel(0xffff_ffff_8100_0001)
+}
+
 pub fn native(module: u16, offset: u64) -> Frame {
     Frame::Native { module, offset }
 }
@@ -125,9 +153,9 @@ pub fn add(profile: &mut Profile, frames: &[Frame], labels: &Labels, count: u64)
 }
 
 /// The file that a profile becomes.
-pub fn encode(profile: &Profile, names: &dyn Names, frequency: u32) -> Vec<u8> {
+pub fn encode(profile: &Profile, names: &dyn PlaceNames, frequency: u32) -> Vec<u8> {
     let mut file = Vec::new();
-    let symbols = profile.symbols(names);
+    let symbols = symbols(profile, names);
     rprof_profiler::profile::pprof::write(profile, &symbols, &about(frequency), &mut file).unwrap();
     file
 }

@@ -61,12 +61,15 @@ fn data() -> SummaryData {
         frequency: 20,
         cpus: 2,
         reads: "context".into(),
-        programs: vec![ranked("node", "", 50), ranked("python3", "", 150)],
-        functions: vec![
-            ranked("fib", "/srv/app.py", 120),
-            ranked("memcpy", "libc.so.6", 30),
-            ranked("evil\x1b[2J", "", 50),
-        ],
+        rankings: Rankings {
+            programs: vec![ranked("python3", "", 150), ranked("node", "", 50)],
+            functions: vec![
+                ranked("fib", "/srv/app.py", 120),
+                ranked("evil\x1b[2J", "", 50),
+                ranked("memcpy", "libc.so.6", 30),
+            ],
+        },
+        notes: Vec::new(),
         ledger,
         output: Some("rprof.pb.gz".into()),
         format: Format::Pprof,
@@ -128,7 +131,7 @@ fn losses_that_could_change_the_order_are_said() {
 
     // Lost by the process that is behind, and enough to overtake.
     let mut behind = data();
-    behind.programs = vec![ranked("python3", "", 100), ranked("node", "", 98)];
+    behind.rankings.programs = vec![ranked("python3", "", 100), ranked("node", "", 98)];
     process(&mut behind.ledger, 13, "node", &[(Column::WouldFault, 3)]);
     process(&mut behind.ledger, 12, "python3", &[]);
     assert_eq!(
@@ -151,7 +154,7 @@ fn losses_that_could_change_the_order_are_said() {
     assert!(said(&behind).is_some());
 
     let mut functions = data();
-    functions.functions = vec![ranked("a", "", 10), ranked("b", "", 9)];
+    functions.rankings.functions = vec![ranked("a", "", 10), ranked("b", "", 9)];
     assert_eq!(
         said(&functions).as_deref(),
         Some("The losses could change this order: b is 1 sample behind a, and may have lost 3.")
@@ -177,10 +180,10 @@ fn an_account_that_does_not_add_up_is_said() {
 #[test]
 fn long_rankings_and_paths_are_cut() {
     let mut data = data();
-    data.programs = (0..13u64)
+    data.rankings.programs = (0..13u64)
         .map(|n| ranked(&format!("p{n}"), "", 100 - n))
         .collect();
-    data.functions = vec![ranked("f", &format!("/{}/end.py", "x".repeat(80)), 5)];
+    data.rankings.functions = vec![ranked("f", &format!("/{}/end.py", "x".repeat(80)), 5)];
     let text = summary(&data, Paint::default());
     assert!(text.contains(" 21.8 %       267  in 3 more\n"), "{text}");
     assert!(
@@ -192,14 +195,68 @@ fn long_rankings_and_paths_are_cut() {
 #[test]
 fn no_samples() {
     let mut data = data();
-    data.programs.clear();
-    data.functions.clear();
+    data.rankings = Rankings::default();
     data.ledger = Ledger::default();
     assert!(summary(&data, Paint::default()).starts_with("No tick fell into this time"));
     data.ledger.expected = 10;
     data.ledger.machine = counts(&[(Column::NotSelected, 10)]);
+    let text = |data: &SummaryData| summary(data, Paint::default());
+    assert!(text(&data).starts_with("No samples: what was profiled did not run on a CPU.\n"));
+
+    // An idle machine, whose host lets some ticks pass: nothing is known to be lost.
+    data.ledger.machine = counts(&[(Column::Idle, 6), (Column::NotDelivered, 4)]);
+    let idle = text(&data);
+    assert!(idle.starts_with(
+        "No samples: what was profiled did not run on a CPU at any tick that was delivered.\n"
+    ));
     assert!(
-        summary(&data, Paint::default()).starts_with("No samples: what was profiled did not run")
+        idle.contains(
+            "        4  not delivered by the kernel  (lost unless idle, 40.0 % of all ticks)\n"
+        ),
+        "{idle}"
+    );
+    data.ledger.machine = counts(&[(Column::NotDelivered, 4), (Column::RingFull, 6)]);
+    let lost = text(&data);
+    assert!(
+        lost.starts_with("No samples: of 6 taken all were lost.\n"),
+        "{lost}"
+    );
+    assert!(
+        lost.contains("ring full  (lost, 100.0 % of busy ticks)\n"),
+        "{lost}"
+    );
+
+    // There are samples, and only their order is not known.
+    data.ledger.machine = counts(&[(Column::Resolved, 10)]);
+    data.notes = vec!["No rankings: cannot read the part file: gone".into()];
+    let unranked = text(&data);
+    assert!(!unranked.contains("No samples"), "{unranked}");
+    assert!(
+        unranked.contains("\nNo rankings: cannot read the part file: gone\n"),
+        "{unranked}"
+    );
+}
+
+#[test]
+fn ticks_that_were_not_delivered_may_be_anyones_or_nobodys() {
+    let mut data = data();
+    data.ledger.machine = counts(&[(Column::Resolved, 200), (Column::NotDelivered, 101)]);
+    data.ledger.processes.clear();
+    let said = |data: &SummaryData| {
+        let text = summary(data, Paint::default());
+        let line = text.lines().find(|line| line.starts_with("The losses"));
+        line.unwrap_or_default().to_string()
+    };
+    assert_eq!(
+        said(&data),
+        "The losses could change this order: node is 100 samples behind python3, and may have lost \
+         101 if no CPU was idle at the ticks not delivered."
+    );
+    data.ledger.machine.add(Column::RingFull, 7);
+    assert_eq!(
+        said(&data),
+        "The losses could change this order: node is 100 samples behind python3, and may have lost \
+         108: 7, and 101 if no CPU was idle at the ticks not delivered."
     );
 }
 
@@ -235,8 +292,10 @@ fn a_program_is_all_processes_of_one_name() {
             total_samples: 9,
         }],
     };
-    let (mut programs, functions) = rankings(&totals);
-    programs.sort_by_key(|program| program.samples);
-    assert_eq!(programs, [ranked("cc", "", 3), ranked("sh", "", 6)]);
-    assert_eq!(functions, [ranked("f", "libc.so.6", 5)]);
+    let rankings = Rankings::of(totals);
+    assert_eq!(
+        rankings.programs,
+        [ranked("sh", "", 6), ranked("cc", "", 3)]
+    );
+    assert_eq!(rankings.functions, [ranked("f", "libc.so.6", 5)]);
 }

@@ -1,0 +1,137 @@
+//! What is asked about a module and what is answered, as they go between rprof and its helper: each
+//! text once, however many places have it.
+
+use std::collections::HashMap;
+
+use rprof_symbolize::{ErrorKind, ModuleNames};
+
+use crate::profile::Line;
+
+/// Which names are wanted.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Question {
+    /// The module's path, from where debug links start.
+    #[prost(string, tag = "1")]
+    pub(super) path: String,
+    /// Inlined callees, too.
+    #[prost(bool, tag = "2")]
+    pub(super) inlines: bool,
+    /// File offsets.
+    #[prost(uint64, repeated, tag = "3")]
+    pub(super) offsets: Vec<u64>,
+}
+
+/// The names of one module's places.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Answer {
+    /// Why there are none at all; else empty.
+    #[prost(string, tag = "1")]
+    pub(super) error: String,
+    /// The module's build id in hex, empty if it has none.
+    #[prost(string, tag = "2")]
+    pub(super) build_id: String,
+    /// Sources of names that could not be used, and why.
+    #[prost(string, repeated, tag = "3")]
+    pub(super) left_out: Vec<String>,
+    /// Names and files.
+    #[prost(string, repeated, tag = "4")]
+    texts: Vec<String>,
+    /// For each place how many lines it has.
+    #[prost(uint32, repeated, tag = "5")]
+    counts: Vec<u32>,
+    /// The lines of all places, each as number of its name, number of its file, line, first line.
+    #[prost(uint32, repeated, tag = "6")]
+    numbers: Vec<u32>,
+}
+
+impl Answer {
+    /// No names, and why.
+    pub(super) fn none(error: String) -> Self {
+        Self {
+            error,
+            ..Self::default()
+        }
+    }
+
+    /// Asks a module.
+    pub(super) fn of(names: &ModuleNames, offsets: &[u64]) -> Self {
+        let found = names.names(offsets);
+        let mut answer = Self {
+            build_id: names
+                .build_id()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            ..Self::default()
+        };
+        let left_out = found.left_out.iter();
+        answer.left_out = left_out
+            .filter(|error| error.kind() != ErrorKind::NotFound)
+            .map(ToString::to_string)
+            .collect();
+        let mut known = HashMap::new();
+        for lines in found.lines {
+            answer.counts.push(lines.len() as u32);
+            for line in lines {
+                let name = answer.text(&mut known, line.function);
+                let file = answer.text(&mut known, line.file);
+                let numbers = [name, file, line.line, line.first_line];
+                answer.numbers.extend(numbers);
+            }
+        }
+        answer
+    }
+
+    fn text(&mut self, known: &mut HashMap<String, u32>, text: String) -> u32 {
+        *known.entry(text).or_insert_with_key(|text| {
+            self.texts.push(text.clone());
+            (self.texts.len() - 1) as u32
+        })
+    }
+
+    /// The lines of each of so many places, innermost inlined callee first.
+    pub(super) fn lines(&self, places: usize) -> impl Iterator<Item = Vec<Line>> {
+        let text = |number: u32| {
+            let text = self.texts.get(number as usize);
+            text.cloned().unwrap_or_default()
+        };
+        let (mut rest, _) = self.numbers.as_chunks::<4>();
+        let counts = self.counts.iter().copied().chain(std::iter::repeat(0));
+        counts.take(places).map(move |count| {
+            let (lines, after) = rest.split_at(rest.len().min(count as usize));
+            rest = after;
+            let line = |&[name, file, line, first_line]: &[u32; 4]| Line {
+                function: text(name),
+                file: text(file),
+                line,
+                first_line,
+            };
+            lines.iter().map(line).collect()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_do_not_fit_the_question() {
+        let answer = Answer {
+            texts: vec!["f".into()],
+            counts: vec![1, 0, u32::MAX],
+            numbers: vec![0, 9, 4, 2, 7, 7, 7, 7, 1],
+            ..Answer::default()
+        };
+        let lines: Vec<_> = answer.lines(4).collect();
+        let f = Line {
+            function: "f".into(),
+            file: String::new(),
+            line: 4,
+            first_line: 2,
+        };
+        assert_eq!(lines[0], [f]);
+        assert!(lines[1].is_empty() && lines[3].is_empty());
+        assert_eq!(lines[2].len(), 1);
+        assert_eq!(answer.lines(1).count(), 1);
+    }
+}

@@ -1,0 +1,154 @@
+//! Names for what was sampled, asked for once at the end: each module once, however many processes
+//! map it, and only for the places that were sampled. Modules and addresses come in, lines leave.
+//!
+//! Files of modules are read by the [`helper`], a process of its own: a file may be one that never
+//! answers. It costs only that module's names, and some seconds.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rprof_ebpf::module::ModuleId;
+use rprof_symbolize::kernel;
+use rprof_symbolize::module_names::{ModuleNames, Options};
+
+use crate::profile::{Line, Module, Names};
+use crate::sampling::modules::{self, Content, Modules};
+
+mod answer;
+pub mod helper;
+
+use answer::{Answer, Question};
+use helper::{Failed, Helper};
+
+/// How long all of it may take. What has no name by then goes without.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Places that are asked for at once: more of one module's are asked for in several questions.
+const PLACES: usize = 32 << 10;
+/// Modules that are named for not having answered.
+const SHOWN: usize = 3;
+
+/// Looks up names.
+pub struct Lookup {
+    modules: Arc<Modules>,
+    inlines: bool,
+    helper: Helper,
+    /// From when on nothing is asked any more; set by the first question.
+    until: Option<Instant>,
+    /// What could not be read, for `-v`.
+    left_out: Vec<String>,
+    /// Paths of modules that did not answer in time.
+    silent: Vec<String>,
+}
+
+impl Lookup {
+    /// Names for these modules, with inlined callees or without.
+    pub fn new(modules: Arc<Modules>, inlines: bool) -> Self {
+        Self {
+            left_out: modules.notes(),
+            modules,
+            inlines,
+            helper: Helper::default(),
+            until: None,
+            silent: Vec::new(),
+        }
+    }
+
+    /// What could not be read, a line each.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
+    /// Says which modules have no names because their files did not answer.
+    pub fn silent(&self) -> Option<String> {
+        let first = self.silent.get(..self.silent.len().min(SHOWN))?.join(", ");
+        let more = match self.silent.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        (!first.is_empty()).then(|| {
+            format!("No names of {first}{more}: reading took too long, addresses stand for them.")
+        })
+    }
+
+    /// Asks the helper about a file, or this process about a copy in memory.
+    fn ask(&mut self, module: &modules::Module, question: &Question) -> Result<Answer, Failed> {
+        match &module.content {
+            Ok(Content::File(file)) => {
+                let until = *self.until.get_or_insert_with(|| Instant::now() + PATIENCE);
+                self.helper.ask(file.as_fd(), question, until)
+            }
+            Ok(Content::Image(bytes)) => {
+                let names = ModuleNames::of_bytes(bytes.clone(), question.options())
+                    .map_err(|error| Failed::Said(error.to_string()))?;
+                Ok(Answer::of(&names, &question.offsets))
+            }
+            Err(error) => Err(Failed::Said(error.clone())),
+        }
+    }
+}
+
+impl Names for Lookup {
+    fn module(&mut self, id: ModuleId, offsets: &[u64]) -> (Module, Vec<Vec<Line>>) {
+        let Some(module) = self.modules.get(id) else {
+            return Default::default();
+        };
+        let mut about = Module {
+            path: module.path.clone(),
+            build_id: String::new(),
+            size: match &module.content {
+                Ok(Content::Image(bytes)) => bytes.len() as u64,
+                _ => module.key.size,
+            },
+        };
+        let mut lines = Vec::with_capacity(offsets.len());
+        for offsets in offsets.chunks(PLACES) {
+            let question = Question {
+                path: module.path.clone(),
+                inlines: self.inlines,
+                offsets: offsets.to_vec(),
+            };
+            match self.ask(&module, &question) {
+                Ok(answer) => {
+                    let notes = answer.left_out.iter();
+                    let notes = notes.map(|note| format!("{}: {note}", module.path));
+                    self.left_out.extend(notes);
+                    about.build_id.clone_from(&answer.build_id);
+                    lines.extend(answer.lines(offsets.len()));
+                }
+                Err(failed) => {
+                    self.left_out.push(format!("{}: {failed}", module.path));
+                    if failed == Failed::Silent {
+                        self.silent.push(module.path.clone());
+                    }
+                    break;
+                }
+            }
+        }
+        (about, lines)
+    }
+
+    fn kernel(&mut self, addresses: &[u64]) -> Vec<Option<Line>> {
+        let lines = kernel::names(addresses).unwrap_or_else(|error| {
+            self.left_out.push(format!("kernel functions: {error}"));
+            Vec::new()
+        });
+        let line = |line: kernel::KernelLine| Line {
+            function: line.function,
+            // As perf shows it.
+            file: line.module.map_or_else(String::new, |m| format!("[{m}]")),
+            ..Line::default()
+        };
+        lines.into_iter().map(|found| found.map(line)).collect()
+    }
+}
+
+impl Question {
+    fn options(&self) -> Options {
+        Options {
+            inlines: self.inlines,
+            path: Some(self.path.clone().into()),
+            ..Options::default()
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Promise: a module's file that stops answering costs that module's names, some seconds, and
+//! nothing else.
+
+use std::process::Command;
+use std::time::Duration;
+
+use rprof_tests::rprof::Rprof;
+use rprof_tests::scratch::{OPTIMIZED, Scratch};
+use rprof_tests::silent::Silent;
+use rprof_tests::skipped;
+use rprof_tests::target::Target;
+
+#[test]
+fn names_of_a_file_that_stops_answering() {
+    let scratch = Scratch::new();
+    let program = scratch.cc("burn.c", "burn", OPTIMIZED);
+    // Dropped last: it may wait for the file system, too.
+    let target;
+    let silent = match Silent::mount(&scratch, &program) {
+        Ok(silent) => silent,
+        Err(why) => return skipped("names_of_a_file_that_stops_answering", &why),
+    };
+    target = Target::start(Command::new(silent.program()).args(["threads", "1", "20"]));
+    let pid = target.pid().to_string();
+    let mut rprof = Rprof::new(&scratch, ["-d", "3s", "-p", &pid]).start();
+    rprof.wait_until_sampling();
+    // Its unwind rows are read at its first sample; what only names need, not before the end.
+    std::thread::sleep(Duration::from_millis(1500));
+    silent.silence();
+    let run = rprof.finish().expect(0);
+    let profile = run.profile();
+    drop(silent);
+
+    // The program's own functions have their addresses, and libc's their names.
+    let samples = profile.count(|stack| {
+        let own = |name: &str| name.starts_with("program+0x");
+        stack.is_complete() && stack.frames.iter().any(|frame| own(&frame.function))
+    });
+    let named = profile.count(|stack| stack.has("start_thread"));
+    println!(
+        "{samples} by address, {named} in threads of {}",
+        profile.samples()
+    );
+    assert!(
+        samples > 300 && named > 300,
+        "{samples}, {named}: {}",
+        run.stderr
+    );
+    assert!(!profile.stacks.iter().any(|stack| stack.has("burn")));
+    let said = format!(
+        "No names of {}: reading took too long, addresses stand for them.",
+        scratch.file("silent/program").display()
+    );
+    assert!(run.stderr.contains(&said), "{}", run.stderr);
+    assert!(run.took < Duration::from_secs(12), "{:?}", run.took);
+}

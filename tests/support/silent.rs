@@ -1,0 +1,175 @@
+//! A file system that stops answering: FUSE, spoken by a thread of the test (structures and numbers
+//! are those of `include/uapi/linux/fuse.h`, version 7.31). It holds one program. Reads are small
+//! and synchronous, so that what nobody has read is in no cache, and who waits for an answer is
+//! beyond every signal until [`Silent`] is dropped.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use crate::scratch::Scratch;
+
+const ROOT: u64 = 1;
+const PROGRAM: u64 = 2;
+
+/// A mounted file system, gone when dropped.
+pub struct Silent {
+    folder: PathBuf,
+    silent: Arc<AtomicBool>,
+}
+
+impl Silent {
+    /// Mounts a file system with a copy of `program`; `Err`: why that cannot be had here.
+    pub fn mount(scratch: &Scratch, program: &Path) -> Result<Self, String> {
+        let fuse = File::options().read(true).write(true).open("/dev/fuse");
+        let fuse = fuse.map_err(|error| format!("/dev/fuse: {error}"))?;
+        let folder = scratch.file("silent");
+        std::fs::create_dir(&folder).expect("a folder to mount on");
+        let target = CString::new(folder.as_os_str().as_bytes()).expect("a path");
+        let options = format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0",
+            fuse.as_raw_fd()
+        );
+        let options = CString::new(options).expect("text");
+        // SAFETY: four texts that end in NUL.
+        let mounted = unsafe {
+            libc::mount(
+                c"rprof-test".as_ptr(),
+                target.as_ptr(),
+                c"fuse".as_ptr(),
+                0,
+                options.as_ptr().cast(),
+            )
+        };
+        if mounted != 0 {
+            return Err(format!("mount: {}", std::io::Error::last_os_error()));
+        }
+        let silent = Arc::new(AtomicBool::new(false));
+        let mut server = Server {
+            fuse,
+            silent: silent.clone(),
+            bytes: std::fs::read(program).expect("the program"),
+        };
+        std::thread::spawn(move || while server.request() {});
+        Ok(Self { folder, silent })
+    }
+
+    /// The program's path.
+    pub fn program(&self) -> PathBuf {
+        self.folder.join("program")
+    }
+
+    /// From now on reads have no answer.
+    pub fn silence(&self) {
+        self.silent.store(true, SeqCst);
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        let target = CString::new(self.folder.as_os_str().as_bytes()).expect("a path");
+        // Force ends the connection, and with it whatever waits for an answer.
+        // SAFETY: a text that ends in NUL.
+        unsafe { libc::umount2(target.as_ptr(), libc::MNT_FORCE | libc::MNT_DETACH) };
+    }
+}
+
+struct Server {
+    fuse: File,
+    silent: Arc<AtomicBool>,
+    bytes: Vec<u8>,
+}
+
+fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
+    let mut number = [0; 8];
+    number[..len].copy_from_slice(&bytes[at..at + len]);
+    u64::from_le_bytes(number)
+}
+
+impl Server {
+    /// Takes one request; `false`: there will be no more.
+    fn request(&mut self) -> bool {
+        // The least the kernel accepts is 8 KiB; a write, which never comes, would be larger.
+        let mut request = vec![0; 256 << 10];
+        let Ok(len) = self.fuse.read(&mut request) else {
+            return false;
+        };
+        // fuse_in_header: length, opcode, unique, node, …; 40 bytes.
+        let (header, body) = request[..len].split_at(40);
+        let (opcode, node) = (number(header, 4, 4), number(header, 16, 8));
+        let answer: Result<Vec<u8>, i32> = match opcode {
+            // FORGET, INTERRUPT, BATCH_FORGET have no answer.
+            2 | 36 | 42 => return true,
+            // LOOKUP: fuse_entry_out: node, generation, two validities in seconds, and the rest.
+            1 if node == ROOT && body == b"program\0" => {
+                let mut entry = words(&[PROGRAM, 0, 3600, 3600, 0]);
+                entry.extend(self.attributes(PROGRAM));
+                Ok(entry)
+            }
+            1 => Err(libc::ENOENT),
+            // GETATTR: fuse_attr_out.
+            3 => {
+                let mut answer = words(&[3600, 0]);
+                answer.extend(self.attributes(node));
+                Ok(answer)
+            }
+            // OPEN, OPENDIR: fuse_open_out.
+            14 | 27 => Ok(words(&[0, 0])),
+            15 if self.silent.load(SeqCst) => return true,
+            // READ: handle, offset, size.
+            15 => {
+                let from = (number(body, 8, 8) as usize).min(self.bytes.len());
+                let to = (from + number(body, 16, 4) as usize).min(self.bytes.len());
+                Ok(self.bytes[from..to].to_vec())
+            }
+            // STATFS: fuse_kstatfs.
+            17 => Ok(vec![0; 80]),
+            // RELEASE, FLUSH, RELEASEDIR, ACCESS.
+            18 | 25 | 29 | 34 => Ok(Vec::new()),
+            // INIT: version, no read-ahead, no flag (so none for asynchronous reads), and the rest.
+            26 => {
+                let mut answer = Vec::new();
+                answer.extend(
+                    [7u32, 31, 0, 0, 0, 128 << 10]
+                        .iter()
+                        .flat_map(|n| n.to_le_bytes()),
+                );
+                answer.resize(64, 0);
+                Ok(answer)
+            }
+            _ => Err(libc::ENOSYS),
+        };
+        let (error, bytes) = match answer {
+            Ok(bytes) => (0, bytes),
+            Err(number) => (-number, Vec::new()),
+        };
+        let mut out = ((16 + bytes.len()) as u32).to_le_bytes().to_vec();
+        out.extend(error.to_le_bytes());
+        out.extend(&header[8..16]);
+        out.extend(bytes);
+        // Who asked may have been killed meanwhile.
+        let _ = self.fuse.write_all(&out);
+        true
+    }
+
+    /// fuse_attr: inode, size, blocks, three times; their nanoseconds, mode, links, and the rest.
+    fn attributes(&self, node: u64) -> Vec<u8> {
+        let (mode, size) = match node {
+            ROOT => (libc::S_IFDIR | 0o755, 0),
+            _ => (libc::S_IFREG | 0o755, self.bytes.len() as u64),
+        };
+        let mut attributes = words(&[node, size, size / 512, 1, 1, 1]);
+        let rest = [0, 0, 0, mode, 1, 0, 0, 0, 4096, 0];
+        attributes.extend(rest.iter().flat_map(|n: &u32| n.to_le_bytes()));
+        attributes
+    }
+}
+
+fn words(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}

@@ -14,12 +14,12 @@ use rprof_profiler::cli::parse::{Parsed, parse};
 use rprof_profiler::cli::retype::Retype;
 use rprof_profiler::cli::settings::{Verbosity, colored};
 use rprof_profiler::cli::{Failure, Settings, documents};
+use rprof_profiler::naming::helper;
 use rprof_profiler::profile::About;
 use rprof_profiler::profile::output::Output;
 use rprof_profiler::report::check::{self, Machine};
 use rprof_profiler::report::comments::comments;
 use rprof_profiler::report::paint::Paint;
-use rprof_profiler::naming::helper;
 use rprof_profiler::report::summary::{Rankings, SummaryData, summary};
 use rprof_profiler::sampling::{self, Recording, child};
 
@@ -159,12 +159,10 @@ fn checked(json: bool, color: Color, words: &[OsString]) -> Result<u8, Failure> 
 
 /// The profile's output, looked at before sampling: an hour of it must not end in "no such folder".
 fn output(settings: &Settings, again: &Retype) -> Result<Output, Failure> {
-    let found = Output::new(&settings.output, settings.format.map(Into::into));
-    let found = found.and_then(|output| {
-        output.check_writable_before_sampling()?;
-        Ok(output)
-    });
-    found.map_err(|error| Failure::output(&error, again))
+    let output = Output::new(&settings.output, settings.format.map(Into::into));
+    let checked = output.check_writable_before_sampling();
+    checked.map_err(|error| Failure::output(&error, again))?;
+    Ok(output)
 }
 
 /// Writes to standard error. That nobody listens there is no reason to fail, or to panic as

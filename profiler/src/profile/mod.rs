@@ -7,7 +7,7 @@
 //! | `stacks` · `part` | counted stacks in memory, and those that had no room there |
 //! | [`symbols`] | names for all frames, asked for once at the end |
 //! | [`totals`] | sums for the summary |
-//! | [`pprof`] · [`folded`] · [`svg`] | the formats |
+//! | [`pprof`] · [`folded`] · [`svg`] · [`firefox`] | the formats |
 //! | [`output`] | where a profile is written to, and how that does no harm |
 
 use std::io;
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use rprof_ebpf::module::ModuleId;
 use rprof_ebpf::record::End;
 
+pub mod firefox;
 pub mod folded;
 mod frames;
 mod intern;

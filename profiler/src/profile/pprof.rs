@@ -284,7 +284,7 @@ fn is_container_id(cgroup: &str) -> bool {
 }
 
 /// Nanoseconds that so many samples are worth.
-fn worth(samples: u64, frequency: NonZeroU32) -> i64 {
+pub(super) fn worth(samples: u64, frequency: NonZeroU32) -> i64 {
     let frequency = u128::from(frequency.get());
     let nanos = (u128::from(samples) * NANOS + frequency / 2) / frequency;
     i64::try_from(nanos).unwrap_or(i64::MAX)

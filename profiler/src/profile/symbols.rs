@@ -173,13 +173,19 @@ impl Symbols {
         self.lines_of(&place).iter().map(move |line| {
             let function = self.functions.at(line.function);
             LineRef {
-                function: function.map_or(text::UNKNOWN, |f| self.text_at(f.name)),
+                function: self.name_of(line),
                 file: function.map_or("", |f| self.text_at(f.file)),
                 module,
                 line: line.line,
                 first_line: function.map_or(0, |f| f.first_line),
             }
         })
+    }
+
+    /// The function's name on a line.
+    pub(super) fn name_of(&self, line: &SymbolLine) -> &str {
+        let function = self.functions.at(line.function);
+        function.map_or(text::UNKNOWN, |f| self.text_at(f.name))
     }
 
     pub(super) fn place_of(&self, frame: u32) -> Place {

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use flate2::read::GzDecoder;
 use pprof::protos::{Message, ValueType};
 
-use crate::profile::svg;
+use crate::profile::{firefox, svg};
 
 /// Bytes looked at, before and after inflating.
 const HEAD: usize = 64 << 10;
@@ -27,7 +27,13 @@ pub(super) fn is_replaceable(file: &File) -> io::Result<bool> {
         }
     }
     head.truncate(len);
-    Ok(head.is_empty() || is_pprof(&head) || is_svg(&head) || is_folded(&head))
+    Ok(
+        head.is_empty()
+            || is_pprof(&head)
+            || is_svg(&head)
+            || is_firefox(&head)
+            || is_folded(&head),
+    )
 }
 
 fn is_pprof(head: &[u8]) -> bool {
@@ -89,6 +95,11 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
 fn is_svg(head: &[u8]) -> bool {
     let mark = svg::MARK.as_bytes();
     head.starts_with(b"<?xml") && head.windows(mark.len()).any(|window| window == mark)
+}
+
+fn is_firefox(head: &[u8]) -> bool {
+    let mark = firefox::MARK.as_bytes();
+    head.starts_with(br#"{"meta":{"#) && head.windows(mark.len()).any(|window| window == mark)
 }
 
 fn is_folded(head: &[u8]) -> bool {

@@ -18,7 +18,7 @@ pub use error::{Error, NotWritten};
 pub use file::remove_partial_files;
 use file::{Encode, Partial, write_all};
 
-use super::{About, Profile, Symbols, folded, pprof, svg};
+use super::{About, Profile, Symbols, firefox, folded, pprof, svg};
 
 /// How long a named pipe may be without a reader.
 const READER_WAIT: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ pub enum Format {
     Folded,
     /// A flame graph.
     Svg,
-    /// The Firefox Profiler's JSON: known, but not written yet.
+    /// The Firefox Profiler's JSON.
     Firefox,
 }
 
@@ -74,22 +74,12 @@ enum Found {
 
 impl Output {
     /// The output at `path` (`-`: standard output). Under sudo its file will belong to the caller.
-    ///
-    /// # Errors
-    /// The format is one that rprof cannot write.
-    pub fn new(path: &Path, asked: Option<Format>) -> Result<Self, Error> {
-        let format = Format::of(asked, path);
-        if format == Format::Firefox {
-            return Err(Error::new(
-                "rprof cannot write the Firefox format (.json) yet".into(),
-                Some("-o rprof.pb.gz".into()),
-            ));
-        }
-        Ok(Self {
+    pub fn new(path: &Path, asked: Option<Format>) -> Self {
+        Self {
             path: (path != Path::new("-")).then(|| path.to_owned()),
-            format,
+            format: Format::of(asked, path),
             owner: sudo_caller(),
-        })
+        }
     }
 
     /// Gives the file to this user and group instead of sudo's caller.
@@ -150,7 +140,7 @@ impl Output {
             Format::Pprof => pprof::write(profile, symbols, about, out),
             Format::Folded => folded::write(profile, symbols, out),
             Format::Svg => svg::write(profile, symbols, about, out),
-            Format::Firefox => Err(io::ErrorKind::Unsupported.into()),
+            Format::Firefox => firefox::write(profile, symbols, about, out),
         })
     }
 

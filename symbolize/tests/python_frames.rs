@@ -50,12 +50,15 @@ fn frames_and_threads_are_the_interpreters_own() {
         let threads = threads(m, &l, runtime);
         let found: BTreeSet<_> = threads
             .iter()
-            .map(|&t| m.word(at(t, l.thread_id)))
+            .map(|&t| [l.thread_id, l.thread_native_id].map(|id| m.word(at(t, id))))
             .collect();
-        let expected: BTreeSet<_> = said("thread ").iter().map(|w| hex(w[0])).collect();
+        let expected: BTreeSet<_> = said("thread ")
+            .iter()
+            .map(|w| [hex(w[0]), w[1].parse().unwrap()])
+            .collect();
         assert_eq!(expected.len(), 4);
         assert_eq!(found, expected);
-        // A sub-interpreter's state has the id of the thread that made it.
+        // A sub-interpreter's state has the ids of the thread that made it.
         assert_eq!(threads.len(), 5);
 
         let main = hex(said("main ")[0][0]);
@@ -66,7 +69,8 @@ fn frames_and_threads_are_the_interpreters_own() {
         let markers = mains.iter().map(|&t| (t, m.word(at(t, l.thread_cframe))));
         let running: Vec<_> = markers.filter(|(t, c)| c.abs_diff(*t) > 4096).collect();
         assert_eq!(running.len(), 1);
-        let (_, mut marker) = running[0];
+        let (current, mut marker) = running[0];
+        assert_eq!(m.word(at(runtime, l.runtime_current)), current);
         let mut frame = m.word(at(marker, l.cframe_current));
         let frames = said("frame ");
         assert_eq!(frames.len(), 9);

@@ -59,6 +59,20 @@ pub fn system() -> Interpreter {
     Interpreter { program, shared }
 }
 
+/// Fails the test with a sentence unless the distribution's interpreter has greenlets.
+///
+/// # Panics
+/// If it has none.
+pub fn require_greenlet() {
+    let said = Command::new(system().program)
+        .args(["-c", "import greenlet"])
+        .output();
+    assert!(
+        said.is_ok_and(|output| output.status.success()),
+        "greenlets are missing: sudo apt install python3-greenlet"
+    );
+}
+
 /// One whose interpreter is in `libpython3.11.so`: pyenv's or another on `PATH`, or a program of our
 /// own that embeds Debian's library.
 pub fn with_library(scratch: &Scratch) -> Interpreter {

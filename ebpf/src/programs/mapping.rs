@@ -76,7 +76,7 @@ pub(crate) unsafe fn entry(state: *mut State, address: u64) -> Option<Entry> {
 
 /// 1 if a < b, else 0, without a branch: the borrow of a − b.
 #[inline(always)]
-fn below(a: u64, b: u64) -> u64 {
+pub(crate) fn below(a: u64, b: u64) -> u64 {
     ((!a & b) | ((!a | b) & a.wrapping_sub(b))) >> 63
 }
 

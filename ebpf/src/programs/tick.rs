@@ -201,8 +201,6 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
                 );
             }
         }
-        if (*state).walk.faulted != 0 {
-            (*state).sample.end = End::WouldFault as u32;
-        }
+        walk::reckon(state);
     }
 }

@@ -13,9 +13,9 @@ use crate::frame::{self, Tag};
 use crate::programs::config::config;
 use crate::programs::maps::{INTERPRETERS, NAMED, THREADS, ThreadState};
 use crate::programs::memory::{at, masked, user, user_u64};
-use crate::programs::native::{advance, push};
+use crate::programs::native::{advance, end, push};
 use crate::programs::state::{MAX_NAMED, Phase, State, Unnamed};
-use crate::record::sample_flags;
+use crate::record::{End, sample_flags};
 use crate::runtimes::named_key;
 
 /// Bytes of frames that are read at once.
@@ -53,8 +53,14 @@ pub(crate) struct Walk {
     pub(crate) frame: u64,
     /// 1: native frames have ended, user space will merge what the walk finds now.
     pub(crate) after_native: u64,
+    /// 1: the marker lies in a native frame that is none of the interpreter's.
+    pub(crate) base: u64,
+    /// 1: a marker may be another stack's; only a native frame that holds it can tell.
+    pub(crate) unsure: u64,
     /// 1: a pointer was not in memory, so that frames may be missing.
     pub(crate) faulted: u64,
+    /// 1: frames may be missing, because it could not be told whose they are.
+    pub(crate) doubt: u64,
 }
 
 /// What a runtime's module provides.
@@ -90,6 +96,8 @@ pub(crate) unsafe fn reset(state: *mut State) {
         (*walk).marker = 0;
         (*walk).after_native = 0;
         (*walk).faulted = 0;
+        (*walk).doubt = 0;
+        (*walk).unsure = 0;
         (*state).frame_base = u64::MAX;
     }
 }
@@ -221,6 +229,17 @@ pub(crate) unsafe fn found(state: *mut State, marker: u64) {
     }
 }
 
+/// Frames may be missing: it cannot be told whose they are. A stack that seems complete is then said
+/// not to be.
+///
+/// # Safety
+/// `state` is this CPU's slot.
+#[inline(always)]
+pub(crate) unsafe fn in_doubt(state: *mut State) {
+    // SAFETY: as said.
+    unsafe { (*state).walk.doubt = 1 };
+}
+
 /// The search found no marker of this thread.
 ///
 /// # Safety
@@ -247,6 +266,9 @@ pub(crate) unsafe fn not_found(state: *mut State) -> c_long {
 pub(crate) unsafe fn enter(state: *mut State) {
     // SAFETY: as said.
     unsafe {
+        let module = &raw const (*state).mapped.module;
+        let inside = (*module).runtime as u64 == (*state).walk.runtime;
+        (*state).walk.base = !inside as u64;
         (*state).walk.frame = of_runtime!(state, newest);
         (*state).phase = Phase::Runtime as u64;
     }
@@ -260,6 +282,11 @@ pub(crate) unsafe fn enter(state: *mut State) {
 pub(crate) unsafe fn rest(state: *mut State) {
     // SAFETY: as said.
     unsafe {
+        if (*state).walk.unsure != 0 {
+            in_doubt(state);
+            (*state).phase = Phase::Done as u64;
+            return;
+        }
         push(state, frame::address(Tag::Marker, (*state).walk.marker));
         (*state).walk.frame = of_runtime!(state, newest);
         (*state).phase = Phase::RuntimeRest as u64;
@@ -283,6 +310,13 @@ pub(crate) unsafe fn leave(state: *mut State, next: u64) -> c_long {
             }
             rest(state);
             return 0;
+        }
+        if next == 0 && (*state).walk.base != 0 {
+            // Where a library lets functions have stacks of their own (greenlet) it sets up the first
+            // marker of each, in a function that never returns: the caller it once had is gone, and
+            // what stands there now is another's.
+            push(state, (*state).pending);
+            return end(state, End::Complete);
         }
         advance(state, (*state).pending)
     }
@@ -344,6 +378,29 @@ pub(crate) unsafe fn frame_bytes(state: *mut State, address: u64) -> Option<*con
             }
         }
         Some(buffer.add(masked(distance, FRAME_PIECE as u64 - 1)))
+    }
+}
+
+/// After the walk: what may be missing is said.
+///
+/// # Safety
+/// `state` is this CPU's slot.
+#[inline(always)]
+pub(crate) unsafe fn reckon(state: *mut State) {
+    // SAFETY: as said.
+    unsafe {
+        if (*state).walk.faulted != 0 {
+            (*state).sample.end = End::WouldFault as u32;
+        } else if (*state).walk.doubt != 0 {
+            let end = (*state).sample.end;
+            // Ends that user space may still turn into a complete one.
+            if end == End::Complete as u32
+                || end == End::Unlearned as u32
+                || end == End::Unsupported as u32
+            {
+                (*state).sample.end = End::Runtime as u32;
+            }
+        }
     }
 }
 

@@ -98,11 +98,20 @@ impl Slices {
         let mut groups = groups.into_iter().peekable();
         let mut sp = sample.registers.sp;
         let mut last = out.pop();
+        let mut based = false;
         for frame in &walk.frames {
+            let mut holds = false;
             while let Some((_, words)) = groups.next_if(|g| g.0 >= sp && g.0 < frame.sp) {
                 out.extend(words);
+                holds = true;
             }
             out.extend(last);
+            // The first function of a stack of its own: see `rprof_ebpf::runtimes::walk::leave`.
+            based = holds && groups.peek().is_none() && last.is_some_and(|w| self.is_outside(w));
+            if based {
+                last = None;
+                break;
+            }
             sp = frame.sp;
             let mapping = mappings.get(frame.mapping)?;
             last = Some(match learn(learner, pid, mapping) {
@@ -123,6 +132,7 @@ impl Slices {
         let uncut = [End::Unlearned, End::Unsupported].map(|end| end as u32);
         if uncut.contains(&sample.end) {
             sample.end = match walk.end {
+                _ if based => End::Complete,
                 // The list of mappings was cut, not the stack.
                 End::NoMapping if mappings_cut => End::Time,
                 end => end,
@@ -137,6 +147,14 @@ impl Slices {
             record,
             interpreter_unwalked: interpreter && !known,
         })
+    }
+
+    /// Whether a frame is in a file that holds no interpreter.
+    fn is_outside(&self, word: u64) -> bool {
+        match Frames(&[word]).next() {
+            Some(Raw::Native { module, .. }) => !self.is_interpreter(module),
+            _ => false,
+        }
     }
 
     fn is_interpreter(&self, id: u16) -> bool {

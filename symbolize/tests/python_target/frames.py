@@ -2,7 +2,7 @@
 
 `frame` lines, leaf first: code address, position of the instruction (leaf: `-`), 1 if the frame
 begins an activation of the C loop, 1 if a generator owns it, first traceable instruction.
-`thread` lines: `thread_id` of each thread, `main`: of the one that stops.
+`thread` lines: `thread_id` and kernel's id of each thread, `main`: of the one that stops.
 """
 import _xxsubinterpreters, dis, os, signal, sys, threading
 
@@ -20,7 +20,7 @@ def say():
         frame = frame.f_back
         position = frame and frame.f_lasti // 2
     for thread in threading.enumerate():
-        print("thread", hex(thread.ident))
+        print("thread", hex(thread.ident), thread.native_id)
     print("main", hex(threading.get_ident()))
     print("ready", flush=True)
     os.kill(os.getpid(), signal.SIGSTOP)

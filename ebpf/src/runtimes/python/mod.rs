@@ -9,6 +9,8 @@ pub(crate) mod walk;
 pub struct PythonLayout {
     /// `PY_VERSION_HEX >> 16`, e.g. 0x030b.
     pub version: u32,
+    /// `_PyRuntimeState.gilstate.tstate_current`: the state of the thread that holds the lock
+    pub runtime_current: u32,
     /// `_PyRuntimeState.interpreters.head`
     pub runtime_interpreters: u32,
     /// `PyInterpreterState.next`
@@ -19,6 +21,8 @@ pub struct PythonLayout {
     pub thread_next: u32,
     /// `PyThreadState.thread_id` (`pthread_self()`)
     pub thread_id: u32,
+    /// `PyThreadState.native_thread_id`
+    pub thread_native_id: u32,
     /// `PyThreadState.cframe`
     pub thread_cframe: u32,
     /// `_PyCFrame.current_frame`
@@ -72,7 +76,7 @@ pub mod symbols {
 }
 
 const _: () =
-    assert!(size_of::<PythonLayout>() == 22 * 4 && size_of::<PythonInterpreter>() == 22 * 4 + 16);
+    assert!(size_of::<PythonLayout>() == 24 * 4 && size_of::<PythonInterpreter>() == 24 * 4 + 16);
 
 // SAFETY: integers only, and, as just said, no padding.
 unsafe impl super::Layout for PythonInterpreter {

@@ -31,11 +31,13 @@ const VERSIONS: &[Version] = &[V3_11];
 const V3_11: Version = Version {
     layout: PythonLayout {
         version: 0x030b,
+        runtime_current: 576,
         runtime_interpreters: 40,
         interp_next: 0,
         interp_threads: 16,
         thread_next: 8,
         thread_id: 152,
+        thread_native_id: 160,
         thread_cframe: 56,
         cframe_current: 8,
         cframe_previous: 16,

@@ -37,13 +37,13 @@ fn names_of_a_file_that_stops_answering() {
         stack.is_complete() && stack.frames.iter().any(|frame| own(&frame.function))
     });
     let named = profile.count(|stack| stack.has("start_thread"));
-    println!(
-        "{samples} by address, {named} in threads of {}",
-        profile.samples()
-    );
+    let all = profile.samples();
+    println!("{samples} by address, {named} in threads of {all}");
+    // How much CPU time it got in three seconds is its neighbours' affair.
+    assert!(all > 50, "{all} samples: {}", run.stderr);
     assert!(
-        samples > 300 && named > 300,
-        "{samples}, {named}: {}",
+        samples.min(named) as f64 >= 0.95 * all as f64,
+        "{samples}, {named} of {all}: {}",
         run.stderr
     );
     assert!(!profile.stacks.iter().any(|stack| stack.has("burn")));

@@ -28,6 +28,10 @@ pub const NAME: &str = "rprof-names";
 
 /// How long the helper may be silent without having used a CPU.
 const SILENCE: Duration = Duration::from_secs(5);
+/// How long it may be at work on one question.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long it has to end when nothing is left to ask.
+const FAREWELL: Duration = Duration::from_millis(100);
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(200);
 /// Bytes of a question or answer at most.
@@ -68,9 +72,11 @@ impl Helper {
         question: &Question,
         until: Instant,
     ) -> Result<Answer, Failed> {
-        if Instant::now() >= until {
+        let now = Instant::now();
+        if now >= until {
             return Err(Failed::Silent);
         }
+        let until = until.min(now + ANSWER);
         let running = match self.0.take() {
             Some(running) => running,
             None => start().map_err(|e| Failed::Said(format!("cannot start {NAME}: {e}")))?,
@@ -84,7 +90,7 @@ impl Helper {
                 }
             }
             Err(error) => {
-                running.end();
+                running.kill();
                 Err(match error.kind() {
                     io::ErrorKind::TimedOut => Failed::Silent,
                     _ => Failed::Said(format!("{NAME} ended over it: {error}")),
@@ -97,7 +103,7 @@ impl Helper {
 impl Drop for Helper {
     fn drop(&mut self) {
         if let Some(running) = self.0.take() {
-            running.end();
+            running.dismiss();
         }
     }
 }
@@ -164,8 +170,25 @@ impl Running {
         (!failed).then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
     }
 
+    /// Lets it end, and waits for that: what it cost belongs to what we cost.
+    fn dismiss(self) {
+        let Self {
+            mut process,
+            socket,
+        } = self;
+        drop(socket);
+        let asked = Instant::now();
+        while asked.elapsed() < FAREWELL {
+            match process.try_wait() {
+                Ok(None) => std::thread::sleep(Duration::from_millis(1)),
+                _ => return,
+            }
+        }
+        let _ = process.kill();
+    }
+
     /// Ends it. It is not waited for: it may be beyond signals, and init takes what we leave.
-    fn end(mut self) {
+    fn kill(mut self) {
         let _ = self.process.kill();
         let _ = self.process.try_wait();
     }
@@ -269,5 +292,33 @@ fn take_file(socket: &UnixStream) -> io::Result<(OwnedFd, u64)> {
     match files.flatten().next() {
         Some(file) if message.bytes == len.len() => Ok((file, u64::from_le_bytes(len))),
         _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn nobody_is_asked_when_time_is_up() {
+        let file = tempfile::tempfile().unwrap();
+        let mut helper = Helper::default();
+        let asked = helper.ask(file.as_fd(), &Question::default(), Instant::now());
+        assert_eq!(asked, Err(Failed::Silent));
+        assert!(helper.0.is_none());
+    }
+
+    #[test]
+    fn messages_that_are_none() {
+        let receive = |mut bytes: &[u8]| receive::<Answer>(&mut bytes).map_err(|e| e.kind());
+        let ended = Err(io::ErrorKind::UnexpectedEof);
+        assert_eq!(receive(&[1, 0]), ended);
+        assert_eq!(receive(&[9, 0, 0, 0, 0, 0, 0, 0, 1]), ended);
+        assert_eq!(receive(&[0xff; 9]), Err(io::ErrorKind::FileTooLarge));
+        let nonsense = [2, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+        assert_eq!(receive(&nonsense), Err(io::ErrorKind::Other));
+        assert_eq!(receive(&[0; 8]), Ok(Answer::default()));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rprof_ebpf::module::ModuleId;
-use rprof_symbolize::kernel;
+use rprof_symbolize::kernel::{self, KernelLine};
 use rprof_symbolize::module_names::{ModuleNames, Options};
 
 use crate::profile::{Line, Module, Names};
@@ -133,13 +133,19 @@ impl Names for Lookup {
             self.left_out.push(format!("kernel functions: {error}"));
             Vec::new()
         });
-        let line = |line: kernel::KernelLine| Line {
-            function: line.function,
-            // As perf shows it.
-            file: line.module.map_or_else(String::new, |m| format!("[{m}]")),
-            ..Line::default()
-        };
-        lines.into_iter().map(|found| found.map(line)).collect()
+        lines
+            .into_iter()
+            .map(|found| found.map(kernel_line))
+            .collect()
+    }
+}
+
+/// A kernel function; its module, which has no other place, as the file, in brackets as perf has it.
+fn kernel_line(line: KernelLine) -> Line {
+    Line {
+        function: line.function,
+        file: line.module.map_or_else(String::new, |m| format!("[{m}]")),
+        ..Line::default()
     }
 }
 
@@ -150,5 +156,37 @@ impl Question {
             path: Some(self.path.clone().into()),
             ..Options::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_modules_stand_for_files() {
+        let shown = |module: Option<&str>| {
+            let line = kernel_line(KernelLine {
+                function: "nft_do_chain".into(),
+                module: module.map(Into::into),
+            });
+            (line.function, line.file)
+        };
+        let name = || "nft_do_chain".to_owned();
+        assert_eq!(shown(Some("nf_tables")), (name(), "[nf_tables]".into()));
+        assert_eq!(shown(None), (name(), String::new()));
+    }
+
+    #[test]
+    fn modules_that_were_silent_are_said() {
+        let mut lookup = Lookup::new(Arc::default(), true);
+        assert_eq!(lookup.silent(), None);
+        lookup.silent = ["/a", "/b", "/c", "/d", "/e"].map(Into::into).to_vec();
+        assert_eq!(
+            lookup.silent().as_deref(),
+            Some(
+                "No names of /a, /b, /c and 2 more: reading took too long, addresses stand for them."
+            )
+        );
     }
 }

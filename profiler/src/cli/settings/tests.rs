@@ -48,6 +48,13 @@ fn defaults() {
     );
 }
 
+/// The refusal of a line that no machine would accept.
+fn misused(line: &str) -> Failure {
+    let failure = refused(line);
+    assert_eq!(failure.exit_code(), 2, "{line}");
+    failure
+}
+
 #[test]
 fn exactly_one_target() {
     for line in [
@@ -57,8 +64,7 @@ fn exactly_one_target() {
         "-p 1 -- true",
         "-a -p 1 -- true",
     ] {
-        let failure = refused(line);
-        assert_eq!(failure.exit_code(), 2, "{line}");
+        let failure = misused(line);
         assert!(!failure.next_commands().is_empty(), "{line}");
     }
 }
@@ -72,8 +78,7 @@ fn options_that_belong_to_one_target() {
         "-p 1 --cgroup /",
         "-p 1 --comm x",
     ] {
-        let failure = refused(line);
-        assert_eq!(failure.exit_code(), 2, "{line}");
+        let failure = misused(line);
         assert!(
             failure.to_string().contains(" only\n  try: rprof "),
             "{failure}"

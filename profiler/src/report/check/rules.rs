@@ -183,29 +183,37 @@ fn lockdown(machine: &Machine) -> Check {
 fn loads(machine: &Machine) -> Check {
     match machine.bpf {
         Probe::Works(()) => ok("eBPF", "the kernel loads programs"),
-        Probe::Refused(error) => missing(
+        Probe::Refused(error) => refused(
             "eBPF",
-            format!(
-                "the kernel does not load eBPF programs: {}. Without eBPF, or by a seccomp filter",
-                words(error)
-            ),
-        )
-        .next("grep -E 'CONFIG_BPF_(SYSCALL|EVENTS)=' /boot/config-$(uname -r); grep Seccomp /proc/self/status"),
+            "the kernel does not load eBPF programs",
+            error,
+            "grep -E 'CONFIG_BPF_(SYSCALL|EVENTS)='",
+        ),
     }
 }
 
 fn opens(machine: &Machine) -> Check {
     match machine.perf_event {
         Probe::Works(()) => ok("perf events", "the kernel opens them"),
-        Probe::Refused(error) => missing(
+        Probe::Refused(error) => refused(
             "perf events",
-            format!(
-                "the kernel opens no perf event: {}. Without perf, or by a seccomp filter",
-                words(error)
-            ),
-        )
-        .next("grep CONFIG_PERF_EVENTS= /boot/config-$(uname -r); grep Seccomp /proc/self/status"),
+            "the kernel opens no perf event",
+            error,
+            "grep CONFIG_PERF_EVENTS=",
+        ),
     }
+}
+
+/// A system call that the kernel was built without, or that a seccomp filter keeps from us.
+fn refused(name: &'static str, what: &str, error: i32, built: &str) -> Check {
+    let why = words(error);
+    missing(
+        name,
+        format!("{what}: {why}. Without {name}, or by a seccomp filter"),
+    )
+    .next(format!(
+        "{built} /boot/config-$(uname -r); grep Seccomp /proc/self/status"
+    ))
 }
 
 fn sample_rate(machine: &Machine) -> Check {

@@ -139,15 +139,21 @@ fn firefox_profiler() {
     };
     let scratch = Scratch::new();
     let run = record(&scratch, "out.json");
-    let cli = |args: &[&str]| {
+    let command = |args: &[&str]| {
         let mut node = Command::new("node");
         node.arg(&package).args(args).env("HOME", scratch.path());
-        finish(&mut node)
+        node
     };
-    cli(&["load", run.output.to_str().expect("plain")]);
+    let cli = |args: &[&str]| finish(&mut command(args));
+    // It gives its own server half a second to start, and says itself to try again.
+    machine::wait_for("profiler-cli's server", Duration::from_secs(30), || {
+        let file = run.output.to_str().expect("plain");
+        let loaded = command(&["load", file]).output().expect("node");
+        loaded.status.success().then_some(())
+    });
     let threads = json_of(&cli(&["thread", "list", "--json"]));
     let functions = json_of(&cli(&["thread", "functions", "--json", "--limit", "0"]));
-    cli(&["stop"]);
+    cli(&["stop", "--all"]);
     let threads = list(&threads["threads"]);
     assert_eq!(threads.len(), 1, "{threads:?}");
     assert!(

@@ -4,7 +4,8 @@ use crate::identity::ProcessKey;
 use crate::module::{ModuleInfo, ModuleKey};
 use crate::record::Sample;
 use crate::runtimes::Owns;
-use crate::runtimes::walk::{FRAME_BYTES, FRAME_PIECE, Walk};
+use crate::runtimes::frames::{FRAME_BYTES, FRAME_PIECE};
+use crate::runtimes::walk::Walk;
 pub(crate) use crate::select::MAX_KERNEL_FRAMES;
 
 /// Frames in a sample at most.

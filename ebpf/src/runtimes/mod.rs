@@ -9,6 +9,8 @@
 //!   walk, and what they remember within a sample.
 
 #[cfg(target_arch = "bpf")]
+pub(crate) mod frames;
+#[cfg(target_arch = "bpf")]
 pub(crate) mod walk;
 
 /// Declares the runtimes, with their numbers in [`crate::module::ModuleInfo::runtime`] and in

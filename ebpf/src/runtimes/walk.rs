@@ -1,5 +1,5 @@
 //! What the walks of all runtimes share: where a runtime's frames stand among the native ones, and
-//! how they are written.
+//! where they end.
 //!
 //! A runtime keeps a *marker* on the native stack for each activation of its interpreter. The marker's
 //! address lies in `[sp, CFA)` of exactly the native frame it belongs to; so the walk merges both
@@ -10,18 +10,11 @@ use core::ffi::c_long;
 
 use super::{Interpreter, of_runtime};
 use crate::frame::{self, Tag};
-use crate::programs::config::config;
-use crate::programs::maps::{INTERPRETERS, NAMED, THREADS, ThreadState};
-use crate::programs::memory::{at, masked, user, user_u64};
+use crate::programs::maps::{INTERPRETERS, THREADS, ThreadState};
+use crate::programs::memory::user_u64;
 use crate::programs::native::{advance, end, push};
-use crate::programs::state::{MAX_NAMED, Phase, State, Unnamed};
+use crate::programs::state::{Backing, Phase, State};
 use crate::record::{End, sample_flags};
-use crate::runtimes::named_key;
-
-/// Bytes of frames that are read at once.
-pub(crate) const FRAME_PIECE: u32 = 1024;
-/// Bytes of one frame at most.
-pub(crate) const FRAME_BYTES: u32 = 80;
 
 /// Whether this thread runs a runtime's code.
 #[repr(u64)]
@@ -77,7 +70,7 @@ pub(crate) trait Runtime {
     unsafe fn search(state: *mut State) -> c_long;
     /// The newest frame of the activation that `walk.marker` stands for.
     unsafe fn newest(state: *mut State) -> u64;
-    /// Writes `walk.frame` with [`interpreted`] or [`left_out`] and moves to its caller, or calls
+    /// Writes `walk.frame` (see [`super::frames`]) and moves to its caller, or calls
     /// [`leave`].
     unsafe fn frame(state: *mut State) -> c_long;
 }
@@ -266,9 +259,10 @@ pub(crate) unsafe fn not_found(state: *mut State) -> c_long {
 pub(crate) unsafe fn enter(state: *mut State) {
     // SAFETY: as said.
     unsafe {
-        let module = &raw const (*state).mapped.module;
-        let inside = (*module).runtime as u64 == (*state).walk.runtime;
-        (*state).walk.base = !inside as u64;
+        let mapped = &raw const (*state).mapped;
+        let outside = (*mapped).backing == Backing::Module as u64
+            && (*mapped).module.runtime as u64 != (*state).walk.runtime;
+        (*state).walk.base = outside as u64;
         (*state).walk.frame = of_runtime!(state, newest);
         (*state).phase = Phase::Runtime as u64;
     }
@@ -339,48 +333,6 @@ pub(crate) unsafe fn link(state: *mut State, address: u64) -> u64 {
     }
 }
 
-/// A field of a struct whose first `len` bytes were read; 64 bits of it at most.
-///
-/// # Safety
-/// `bytes` points to that many.
-#[inline(always)]
-pub(crate) unsafe fn field<T: Copy>(bytes: *const u8, offset: u32, len: u32) -> Option<T> {
-    const { assert!(size_of::<T>() <= 8) };
-    if offset > len - 8 {
-        return None;
-    }
-    // SAFETY: just checked.
-    Some(unsafe { at(bytes, offset as u64) })
-}
-
-/// The first [`FRAME_BYTES`] of a frame. Frames of a thread stand close together, callers below their
-/// callees: what is read ends with the frame and begins as far below it as the buffer reaches.
-///
-/// # Safety
-/// `state` is this CPU's slot.
-#[inline(always)]
-pub(crate) unsafe fn frame_bytes(state: *mut State, address: u64) -> Option<*const u8> {
-    const LAST: u64 = FRAME_PIECE as u64 - FRAME_BYTES as u64;
-    // SAFETY: as said; the distance is checked, and masked for the verifier: the buffer is longer
-    // than a piece by a frame.
-    unsafe {
-        let buffer = (&raw mut (*state).frame).cast::<u8>();
-        let mut distance = address.wrapping_sub((*state).frame_base);
-        if distance > LAST {
-            distance = LAST;
-            (*state).frame_base = address.wrapping_sub(LAST);
-            if !user(buffer.cast(), FRAME_PIECE, (*state).frame_base) {
-                distance = 0;
-                (*state).frame_base = u64::MAX;
-                if !user(buffer.cast(), FRAME_BYTES, address) {
-                    return None;
-                }
-            }
-        }
-        Some(buffer.add(masked(distance, FRAME_PIECE as u64 - 1)))
-    }
-}
-
 /// After the walk: what may be missing is said.
 ///
 /// # Safety
@@ -401,68 +353,5 @@ pub(crate) unsafe fn reckon(state: *mut State) {
                 (*state).sample.end = End::Runtime as u32;
             }
         }
-    }
-}
-
-/// Writes a frame: the runtime's position in its code object, the object's address and key.
-///
-/// # Safety
-/// `state` is this CPU's slot.
-#[inline(always)]
-pub(crate) unsafe fn interpreted(state: *mut State, position: u32, object: u64, key: u64) {
-    // SAFETY: as said.
-    unsafe {
-        let Some(known) = interpreter(state) else {
-            return;
-        };
-        (*state).frames += 1;
-        push(state, frame::interpreted(known.runtime as u8, position));
-        push(state, object);
-        push(state, key);
-        to_be_named(state, known, object, key);
-    }
-}
-
-/// A frame that was being pushed: counted, not shown.
-///
-/// # Safety
-/// `state` is this CPU's slot.
-#[inline(always)]
-pub(crate) unsafe fn left_out(state: *mut State) {
-    // SAFETY: as said.
-    unsafe { push(state, (Tag::LeftOut as u64) << 56) };
-}
-
-/// Notes a code object not named yet; after the walk its names are copied.
-#[inline(always)]
-unsafe fn to_be_named(state: *mut State, known: &Interpreter, address: u64, key: u64) {
-    // SAFETY: this CPU's slot.
-    unsafe {
-        if config!(name_code) == 0 {
-            return;
-        }
-        let seen = named_key(&(*state).sample.task.process, address, key);
-        if NAMED.get_ptr(&seen).is_some() {
-            return;
-        }
-        if (*state).unnamed_count >= MAX_NAMED {
-            return;
-        }
-        // Not noted, it is sent again by its next sample.
-        let _ = NAMED.insert(&seen, &1, 0);
-        // Read anew, so that the mask below stays: verifiers before Linux 6.8 do not know the
-        // bound of what was spilled before it was compared.
-        let count = (&raw const (*state).unnamed_count).read_volatile();
-        let interpreter = (*state).walk.interpreter as u32;
-        (*state).unnamed[count as usize & (MAX_NAMED as usize - 1)] = Unnamed {
-            address,
-            key,
-            seen,
-            plan: known.plan,
-            runtime: known.runtime,
-            interpreter,
-            _pad: 0,
-        };
-        (*state).unnamed_count = count + 1;
     }
 }

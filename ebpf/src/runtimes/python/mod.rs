@@ -1,5 +1,8 @@
-//! CPython: where its frames stand, as both sides know it. `walk` follows them.
+//! CPython: where its frames stand, as both sides know it. `threads` finds those of a sample, `walk`
+//! follows them.
 
+#[cfg(target_arch = "bpf")]
+mod threads;
 #[cfg(target_arch = "bpf")]
 pub(crate) mod walk;
 

@@ -162,6 +162,7 @@ fn function(symbols: &Symbols, place: &Place, line: &SymbolLine) -> Option<(Libr
     let library = match (place.mapping, function.file) {
         (0, 0) => return None,
         (0, source) => Library::Source(source),
+        (mapping, _) if symbols.mapping(mapping)?.path == 0 => return None,
         (mapping, _) => Library::Mapping(mapping),
     };
     Some((library, function.name))

@@ -157,12 +157,15 @@ mod tests {
         };
         assert!(judged(&gzip(&long.encode_to_vec())));
         assert!(judged(b"sh;main;read 5\nsh;main 1\n"));
+        assert!(judged(br#"{"meta":{"categories":[],"product":"rprof","os"#));
         for other in [
             b"fn main() {}\n".to_vec(),
             b"\n".to_vec(),
             b"a 1\nb 2\n".to_vec(),
             b"sh;main;read 5".to_vec(),
             b"<?xml version=\"1.0\"?><svg></svg>".to_vec(),
+            br#"{"meta":{"categories":[],"product":"Firefox"}}"#.to_vec(),
+            br#"[{"product":"rprof","meta":{}}]"#.to_vec(),
             vec![0x1f, 0x8b],
             encoded,
             gzip(b""),

@@ -48,8 +48,8 @@ pub struct Task {
     pub thread: [u8; COMM_LEN],
     /// Bits of [`task_flags`].
     pub flags: u32,
-    /// Padding, zero.
-    pub _pad: u32,
+    /// Mount namespace (the inode number of `/proc/PID/ns/mnt`); 0: not known.
+    pub mount_ns: u32,
 }
 
 /// Bits of [`Task::flags`].

@@ -50,6 +50,12 @@ kernel_layout! {
     task_thread_pid: "task_struct"."thread_pid";
     /// `task_struct.thread.fsbase`: the TLS base
     task_fsbase: "task_struct"."thread.fsbase";
+    /// `task_struct.nsproxy`; null in a task that is ending
+    task_nsproxy: "task_struct"."nsproxy";
+    /// `nsproxy.mnt_ns`
+    nsproxy_mnt: "nsproxy"."mnt_ns";
+    /// `mnt_namespace.ns.inum`
+    mntns_inum: "mnt_namespace"."ns.inum";
     /// `pid.level`
     pid_level: "pid"."level";
     /// `pid.numbers`

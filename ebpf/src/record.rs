@@ -201,9 +201,10 @@ impl End {
     }
 }
 
-/// A module met for the first time.
+/// A module met for the first time: then `path_len` bytes of path, components from leaf to root,
+/// each with a `/` before it (`/libc.so.6/x86_64-linux-gnu/lib/usr`).
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct ModuleSeen {
     /// The header.
     pub header: RecordHeader,
@@ -211,8 +212,7 @@ pub struct ModuleSeen {
     pub process: ProcessKey,
     /// Its pid in rprof's own namespace (0: not visible).
     pub own_tgid: u32,
-    /// Bytes of path that follow: components from leaf to root, each with a `/` before it
-    /// (`/libc.so.6/x86_64-linux-gnu/lib/usr`).
+    /// Bytes of path that follow.
     pub path_len: u32,
     /// What it is.
     pub key: ModuleKey,
@@ -220,7 +220,18 @@ pub struct ModuleSeen {
     pub start: u64,
     /// See `start`.
     pub end: u64,
+    /// Its mount namespace (0: not known).
+    pub mount_ns: u32,
+    /// Padding, zero.
+    pub _pad: u32,
+    /// What stands where the file's first bytes would be mapped if all of it were mapped in one
+    /// piece: mostly its headers and build id, as the process sees them. Zero: not in memory.
+    pub head: [u64; HEAD_BYTES / 8],
 }
+
+/// Bytes of [`ModuleSeen::head`]: GNU's and LLVM's linkers put the build id right behind the program
+/// headers.
+pub const HEAD_BYTES: usize = 1024;
 
 /// A piece of a stack.
 #[repr(C)]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::elf::{Elf, u32_at};
 use crate::error::Result;
+use crate::image::Image;
 
 /// Bytes of notes that are looked through, and of a build id, at most. (GNU ld writes 20 bytes,
 /// lld 8 to 20; other tools have gone to 64.)
@@ -36,6 +37,15 @@ impl BuildId {
             }
         }
         None
+    }
+
+    /// The build id in the first bytes of a file, if it stands in them.
+    pub fn of_head(head: &[u8]) -> Option<Self> {
+        let mut head = head.to_vec();
+        // Section headers stand at a file's end: e_shoff; e_shnum, e_shstrndx.
+        head.get_mut(0x28..0x30)?.fill(0);
+        head.get_mut(0x3c..0x40)?.fill(0);
+        Self::of(&Elf::parse(Image::of_bytes(head)).ok()?)
     }
 
     /// Its bytes.

@@ -1,8 +1,9 @@
 //! From a sampled module to an open file that is the one sampled.
 //!
 //! A module's key, a process that mapped it and the path at the sample enter; an open file leaves,
-//! or an error that says what was tried. A candidate counts only if it is the file of the key: a
-//! path proves nothing, a new build takes the place of the old one while that still runs.
+//! or an error that says what was tried. A candidate counts only if it is the file of the key, or,
+//! where the key cannot tell, has the build id that the process had in its memory: a path proves
+//! nothing, a new build takes the place of the old one while that still runs.
 //!
 //! Opening can wait (network file systems): never call this on a thread that others wait for.
 
@@ -16,7 +17,10 @@ use rprof_ebpf::module::ModuleKey;
 use rustix::fs::{Mode, OFlags};
 
 use crate::beneath;
+use crate::build_id::BuildId;
+use crate::elf::Elf;
 use crate::error::{Error, ErrorKind, Result};
+use crate::image::Image;
 
 /// `FS_IOC_GETVERSION`, `_IOR('v', 1, long)` (include/uapi/linux/fs.h). Most file systems write an
 /// `int`.
@@ -87,6 +91,11 @@ impl Identity {
         })
     }
 
+    /// Whether all of the key is known: it alone says which file this is.
+    fn is_whole(&self) -> bool {
+        self.has_generation && self.has_device && self.has_inode
+    }
+
     /// Whether this can be the file that was sampled: nothing that is known of both differs.
     pub fn is(&self, sampled: &ModuleKey) -> bool {
         let (own, other) = (&self.key, sampled);
@@ -110,6 +119,10 @@ pub struct Sampled<'a> {
     pub mapping: (u64, u64),
     /// The path's components from leaf to root, each with a `/` before it.
     pub components: &'a [u8],
+    /// The build id that the process had in its memory, if it could be read.
+    pub build_id: Option<&'a BuildId>,
+    /// Further processes that see the same mounts, for when that process is gone.
+    pub neighbours: &'a [u32],
 }
 
 /// Which way led to a file.
@@ -172,15 +185,29 @@ pub fn find(sampled: &Sampled<'_>) -> Result<(File, Way)> {
 
 /// Opens what `pointed` points at, if it is the file that was sampled.
 fn accept(pointed: OwnedFd, sampled: &Sampled<'_>) -> Result<File> {
-    let other = || Error::new(ErrorKind::OtherFile, "is another file");
-    if !Identity::without_generation(&pointed)?.is(&sampled.key) {
-        return Err(other());
+    let other = || Err(Error::new(ErrorKind::OtherFile, "is another file"));
+    let size = |identity: &Identity| identity.key.size == sampled.key.size;
+    let pointed_at = Identity::without_generation(&pointed)?;
+    if !pointed_at.is(&sampled.key) && (sampled.build_id.is_none() || !size(&pointed_at)) {
+        return other();
     }
     let file = beneath::reopen(pointed)?;
-    if !Identity::of(&file)?.is(&sampled.key) {
-        return Err(other());
-    }
-    Ok(file)
+    let identity = Identity::of(&file)?;
+    let is = identity.is(&sampled.key);
+    // What a process has in its memory it may have written there itself: it does not count against
+    // a key that tells all.
+    let is = match sampled.build_id {
+        Some(expected) if !(is && identity.is_whole()) => {
+            size(&identity) && build_id(&file)? == *expected
+        }
+        _ => is,
+    };
+    if is { Ok(file) } else { other() }
+}
+
+fn build_id(file: &File) -> Result<BuildId> {
+    let elf = Elf::parse(Image::of_file(file.try_clone()?)?)?;
+    BuildId::of(&elf).ok_or_else(|| Error::new(ErrorKind::OtherFile, "has no build id"))
 }
 
 fn by_handle(sampled: &Sampled<'_>) -> Result<File> {
@@ -270,7 +297,18 @@ fn by_map_files(sampled: &Sampled<'_>) -> Result<File> {
 }
 
 fn by_process_path(sampled: &Sampled<'_>) -> Result<File> {
-    below(&format!("/proc/{}/root", visible(sampled)?), sampled)
+    let mut last = Err(Error::new(
+        ErrorKind::NotFound,
+        "no process of ours maps it",
+    ));
+    let own = visible(sampled).ok();
+    for pid in own.iter().chain(sampled.neighbours) {
+        last = below(&format!("/proc/{pid}/root"), sampled);
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
 }
 
 fn by_host_path(sampled: &Sampled<'_>) -> Result<File> {

@@ -2,13 +2,15 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rprof_ebpf::module::ModuleKey;
+use rprof_symbolize::build_id::BuildId;
 use rprof_symbolize::module_file::{Identity, Sampled, Way, find, path};
 use rprof_symbolize::{ErrorKind, beneath};
 
@@ -25,6 +27,8 @@ fn sampled<'a>(key: ModuleKey, components: &'a [u8]) -> Sampled<'a> {
         pid: std::process::id(),
         mapping: (0x1000, 0x2000),
         components,
+        build_id: None,
+        neighbours: &[],
     }
 }
 
@@ -148,6 +152,8 @@ fn found_through_map_files() {
         pid: std::process::id(),
         mapping: (hex(start), hex(end)),
         components: b"/nowhere",
+        build_id: None,
+        neighbours: &[],
     };
     let (found, way) = find(&sampled(key)).unwrap();
     assert_eq!(ino(&found), ino(&file));
@@ -227,4 +233,78 @@ fn a_file_found_is_opened_for_reading_only() {
     assert_eq!(flags & libc::O_ACCMODE, libc::O_RDONLY);
     assert_ne!(flags & libc::O_NONBLOCK, 0);
     assert_eq!(flags & libc::O_PATH, 0);
+}
+
+#[test]
+fn the_build_id_tells_where_the_key_cannot() {
+    let directory = tempfile::tempdir().unwrap();
+    let own = fs::read("/proc/self/exe").unwrap();
+    let expected = BuildId::of_head(&own[..rprof_ebpf::record::HEAD_BYTES]).expect("a build id");
+    let path = directory.path().join("program");
+    fs::write(&path, &own).unwrap();
+    let mut key = Identity::of(File::open(&path).unwrap()).unwrap().key;
+    let at = components(&path);
+    // Hard-linked after the sample: another change time.
+    fs::hard_link(&path, directory.path().join("link")).unwrap();
+    key.ctime_nsec ^= 1;
+    let with = |build_id| Sampled {
+        build_id,
+        ..sampled(key, &at)
+    };
+    assert!(find(&with(None)).is_err());
+    let (file, _) = find(&with(Some(&expected))).expect("the same build");
+    assert_eq!(ino(&file), fs::metadata(&path).unwrap().ino());
+    // Another build of the same size.
+    let other = BuildId::new(&[7; 20]).unwrap();
+    assert!(find(&with(Some(&other))).is_err());
+    // A key that tells all is not outvoted by what a process may have written into its memory.
+    let file = File::open(&path).unwrap();
+    let identity = Identity::of(&file).unwrap();
+    key = identity.key;
+    let whole = identity.has_generation && identity.has_device && identity.has_inode;
+    let found = find(&Sampled {
+        build_id: Some(&other),
+        ..sampled(key, &at)
+    });
+    assert_eq!(found.is_ok(), whole);
+}
+
+#[test]
+fn a_neighbour_leads_to_the_file_of_a_process_that_is_gone() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    // A mount that only the neighbour sees.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    let script = "mount -t tmpfs none \"$1\" && echo text > \"$1/file\" && echo ready && cat";
+    let mut neighbour = Command::new("unshare")
+        .args(["-m", "sh", "-c", script, "sh"])
+        .arg(directory.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    let stdout = neighbour.stdout.take().unwrap();
+    BufReader::new(stdout).read_line(&mut ready).unwrap();
+    assert_eq!(ready, "ready\n");
+    let seen = format!("/proc/{}/root{}", neighbour.id(), path.display());
+    let file = File::open(seen).unwrap();
+    let key = Identity::of(&file).unwrap().key;
+    let at = components(&path);
+    let gone = Sampled {
+        pid: 0,
+        ..sampled(key, &at)
+    };
+    assert!(find(&gone).is_err());
+    let others = [u32::MAX, neighbour.id()];
+    let (found, way) = find(&Sampled {
+        neighbours: &others,
+        ..gone
+    })
+    .unwrap();
+    assert_eq!((ino(&found), way), (ino(&file), Way::ProcessPath));
+    drop(neighbour.stdin.take());
+    neighbour.wait().unwrap();
 }

@@ -6,10 +6,10 @@ use aya_ebpf::helpers::generated as helpers;
 
 use super::config::offset;
 use super::maps::{ANNOUNCED, state};
-use super::memory::{at, kernel, kernel_u32, kernel_u64, masked};
+use super::memory::{at, kernel, kernel_u32, kernel_u64, masked, user};
 use super::output;
 use super::state::{BUFFER, INODE_BYTES, State};
-use crate::record::{MAX_MAPPINGS, Mapping, Mappings, ModuleSeen, RecordKind};
+use crate::record::{HEAD_BYTES, MAX_MAPPINGS, Mapping, Mappings, ModuleSeen, RecordKind};
 
 /// Path components looked at.
 const MAX_COMPONENTS: u32 = 64;
@@ -87,6 +87,11 @@ pub(crate) unsafe fn announce(state: *mut State) {
         (*seen).key = (*state).key;
         (*seen).start = (*state).mapped.start;
         (*seen).end = (*state).mapped.end;
+        (*seen).mount_ns = (*state).sample.task.mount_ns;
+        (*seen)._pad = 0;
+        // What cannot be read is zeroed.
+        let head = (&raw mut (*seen).head).cast();
+        user(head, HEAD_BYTES as u32, (*state).mapped.bias);
         (*state).cursor = 0;
         let file = (*state).file;
         if file != 0 {

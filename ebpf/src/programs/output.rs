@@ -14,6 +14,7 @@ use crate::record::{RecordHeader, RecordKind, Sample, sample_flags};
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
+const BPF_RB_RING_SIZE: u64 = 1;
 
 fn ring() -> *mut c_void {
     (&raw const RING).cast_mut().cast()
@@ -52,6 +53,16 @@ pub(crate) unsafe fn send(record: *mut c_void, len: u64, at_once: bool) -> bool 
             BPF_RB_NO_WAKEUP
         };
         helpers::bpf_ringbuf_output(ring(), record, len, flags) == 0
+    }
+}
+
+/// Whether more than half of the ring is free.
+#[inline(always)]
+pub(crate) fn half_empty() -> bool {
+    // SAFETY: the ring is a map of this program.
+    unsafe {
+        let waiting = helpers::bpf_ringbuf_query(ring(), BPF_RB_AVAIL_DATA);
+        waiting < helpers::bpf_ringbuf_query(ring(), BPF_RB_RING_SIZE) / 2
     }
 }
 

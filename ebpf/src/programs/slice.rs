@@ -31,6 +31,10 @@ const MAX_ENTRIES: u32 = 4096;
 pub(crate) unsafe fn send(state: *mut State) {
     // SAFETY: as said.
     unsafe {
+        // Slices are many times larger than samples, which must not be lost for them.
+        if !output::half_empty() {
+            return;
+        }
         let mut context = 0u64;
         (*state).address = (*state).sp;
         (*state).count = 0;

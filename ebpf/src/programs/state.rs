@@ -22,7 +22,7 @@ pub(crate) const INODE_BYTES: usize = 192;
 /// Code objects that one tick names at most.
 pub(crate) const MAX_NAMED: u64 = 128;
 /// Room for a path, for mappings, for the fields of a code object.
-pub(crate) const BUFFER: usize = 25 << 10;
+pub(crate) const BUFFER: usize = 26 << 10;
 /// Mappings kept between ticks.
 pub(crate) const KEPT: usize = 8;
 

@@ -44,6 +44,9 @@ pub(crate) unsafe fn identify(state: *mut State, task: *const u8) {
         (*out).process.start = kernel_u64(leader as u64 + offset!(task_start));
         (*out).process.mm = (*state).mm;
         (*out).cgroup = helpers::bpf_get_current_cgroup_id();
+        let nsproxy: u64 = at(task, offset!(task_nsproxy));
+        (*out).mount_ns =
+            kernel_u32(kernel_u64(nsproxy + offset!(nsproxy_mnt)) + offset!(mntns_inum));
         helpers::bpf_get_current_comm((&raw mut (*out).thread).cast(), COMM_LEN as u32);
         kernel(
             (&raw mut (*out).comm).cast(),

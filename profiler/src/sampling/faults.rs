@@ -26,9 +26,9 @@ pub enum Fault {
     WorkerStuck,
     /// The reader panics over its Nth record.
     ReaderPanic,
-    /// The learner panics over its Nth question.
+    /// The learner panics over its Nth sample.
     LearnerPanic,
-    /// The learner never comes back from its Nth question.
+    /// The learner never comes back from its Nth sample.
     LearnerStuck,
 }
 

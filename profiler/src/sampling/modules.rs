@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::Instant;
 
 use rprof_ebpf::module::{ModuleId, ModuleKey};
 use rprof_ebpf::record::End;
@@ -49,9 +50,12 @@ pub enum Interpreter {
 }
 
 /// All modules, by number and by key.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Modules {
     table: RwLock<Table>,
+    /// When each module was last in a sample, by number: seconds since `began`.
+    used: Box<[AtomicU32]>,
+    began: Instant,
     /// Some runtime is not walked: seldom, and asked for each frame.
     any_unwalked: AtomicBool,
 }
@@ -65,7 +69,37 @@ struct Table {
     notes: Vec<String>,
 }
 
+impl Default for Modules {
+    fn default() -> Self {
+        Self {
+            table: RwLock::default(),
+            used: (0..=ModuleId::MAX).map(|_| AtomicU32::new(0)).collect(),
+            began: Instant::now(),
+            any_unwalked: AtomicBool::new(false),
+        }
+    }
+}
+
 impl Modules {
+    /// Notes that a module is in a sample that came at `now`, as [`Modules::now`] tells it.
+    pub fn use_now(&self, id: ModuleId, now: u32) {
+        if let Some(used) = self.used.get(usize::from(id)) {
+            used.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Seconds since the table was made.
+    pub fn now(&self) -> u32 {
+        u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// For how many seconds a module has been in no sample.
+    pub(super) fn unused_for(&self, id: ModuleId) -> u32 {
+        let used = self.used.get(usize::from(id));
+        let used = used.map_or(0, |used| used.load(Ordering::Relaxed));
+        self.now().saturating_sub(used)
+    }
+
     /// The module with a number.
     pub fn get(&self, id: ModuleId) -> Option<Arc<Module>> {
         let table = self.table.read().ok()?;
@@ -75,6 +109,12 @@ impl Modules {
     /// The number of a module.
     pub fn find(&self, key: &ModuleKey) -> Option<ModuleId> {
         self.table.read().ok()?.by_key.get(key).copied()
+    }
+
+    /// Whether a module holds an interpreter that is walked.
+    pub fn is_interpreter(&self, id: ModuleId) -> bool {
+        self.get(id)
+            .is_some_and(|module| matches!(module.interpreter, Interpreter::Known(_)))
     }
 
     /// The interpreter with an index in the programs' map.

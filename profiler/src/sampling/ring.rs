@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap as BpfHashMap, MapData, RingBuf};
@@ -19,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::faults::{self, Fault};
 use super::losses::Book;
+use super::neighbours::Neighbours;
 
 /// How long records may lie in the ring.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -29,16 +32,11 @@ pub const QUEUE: usize = 64;
 /// Words of one batch at most.
 const BATCH_WORDS: usize = 16 << 10;
 
+/// Words that wait for the learner at most: 16 MiB.
+const MAX_AT_LEARNER: usize = 2 << 20;
+
 /// Records for a worker, one after the other: a word that says how many words follow, then those.
 pub type Batch = Vec<u64>;
-
-/// What the learner is asked.
-pub enum Lesson {
-    /// A module was met for the first time: a [`ModuleSeen`] record.
-    Module(Vec<u64>),
-    /// A sample is to be unwound on.
-    Unwind(Unfinished),
-}
 
 /// A sample that the programs could not walk to its end, and what they sent for that.
 #[derive(Default)]
@@ -49,14 +47,32 @@ pub struct Unfinished {
     pub slices: Vec<Vec<u64>>,
     /// The record of mappings.
     pub mappings: Vec<u64>,
+    /// Its share of what may wait for the learner.
+    share: Option<Share>,
+}
+
+/// A share of [`MAX_AT_LEARNER`] words, given back when it is dropped.
+#[derive(Debug)]
+struct Share(Arc<AtomicUsize>, usize);
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
 }
 
 /// Where records go.
 pub struct Outlets {
     /// Workers; a process's records always go to the same one.
     pub workers: Vec<Sender<Batch>>,
-    /// The learner.
-    pub learner: Sender<Lesson>,
+    /// The learner's: records of modules met for the first time ([`ModuleSeen`]).
+    pub modules: Sender<Vec<u64>>,
+    /// The learner's: samples to be unwound on.
+    pub unfinished: Sender<Unfinished>,
+    /// Words that wait for it.
+    pub at_learner: Arc<AtomicUsize>,
+    /// Who sees which mounts.
+    pub neighbours: Arc<Neighbours>,
 }
 
 /// Empties the ring.
@@ -72,6 +88,8 @@ pub struct Reader {
     book: Book,
     /// Records so far.
     records: u64,
+    /// Mount namespace and process of the last sample.
+    last_home: (u32, u32),
 }
 
 impl Reader {
@@ -94,6 +112,7 @@ impl Reader {
             unfinished: HashMap::new(),
             book,
             records: 0,
+            last_home: (0, 0),
         }
     }
 
@@ -171,7 +190,7 @@ impl Reader {
             }
             (Some(RecordKind::ModuleSeen), _) => {
                 // Lost: announced again within a second.
-                let _ = self.outlets.learner.try_send(Lesson::Module(record));
+                let _ = self.outlets.modules.try_send(record);
             }
             (Some(RecordKind::Slice), _) => {
                 self.unfinished.entry(cpu).or_default().slices.push(record);
@@ -202,7 +221,12 @@ impl Reader {
     }
 
     /// A sample: to its worker, or first to the learner.
-    fn sample(&mut self, cpu: u32, sample: &Sample, record: Vec<u64>) {
+    fn sample(&mut self, cpu: u32, sample: &Sample, mut record: Vec<u64>) {
+        let home = (sample.task.mount_ns, sample.task.own.tgid);
+        if home != self.last_home && home.0 != 0 && home.1 != 0 {
+            self.last_home = home;
+            self.outlets.neighbours.saw(home.0, home.1);
+        }
         let unfinished = self.unfinished.remove(&cpu);
         if sample.flags & sample_flags::HAS_SLICE != 0
             && let Some(mut unfinished) = unfinished
@@ -212,14 +236,28 @@ impl Reader {
                 .slices
                 .retain(|slice| sequence_of(slice) == Some(sequence));
             unfinished.sample = record;
-            let lost = match self.outlets.learner.try_send(Lesson::Unwind(unfinished)) {
-                Ok(()) => return,
-                Err(TrySendError::Full(_)) => Column::QueueFull,
-                Err(TrySendError::Disconnected(_)) => Column::WorkerLost,
-            };
-            return self.book.open().add(sample, lost);
+            match self.teach(unfinished) {
+                None => return,
+                // It stays as the programs cut it, and says so.
+                Some(back) => record = back.sample,
+            }
         }
         self.batch(&sample.task.process, &record);
+    }
+
+    /// Gives the learner a sample to finish; returns it if there is no room.
+    fn teach(&self, mut unfinished: Unfinished) -> Option<Unfinished> {
+        let slices: usize = unfinished.slices.iter().map(Vec::len).sum();
+        let words = unfinished.sample.len() + slices + unfinished.mappings.len();
+        let waiting = self.outlets.at_learner.fetch_add(words, Ordering::Relaxed);
+        unfinished.share = Some(Share(self.outlets.at_learner.clone(), words));
+        if waiting + words > MAX_AT_LEARNER {
+            return Some(unfinished);
+        }
+        match self.outlets.unfinished.try_send(unfinished) {
+            Ok(()) => None,
+            Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => Some(back),
+        }
     }
 
     /// Puts a record into the batch of a process's worker.

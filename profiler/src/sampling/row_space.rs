@@ -25,6 +25,7 @@ const VALUE_TYPE: u32 = 3;
 
 /// The words of a chunk, shared with the kernel.
 struct Chunk {
+    map: OwnedFd,
     words: *mut u32,
 }
 
@@ -62,6 +63,23 @@ impl RowSpace {
             budget,
             free: Vec::new(),
         })
+    }
+
+    /// Waits until no tick runs that began before: putting a map into the outer map does, even one
+    /// that is there already (`maybe_wait_bpf_programs`, kernel/bpf/syscall.c).
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn wait_for_programs(&self) -> io::Result<()> {
+        match self.chunks.first() {
+            Some(chunk) => insert(&self.outer, 0, &chunk.map),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes of all chunks that there may be.
+    pub fn budget_bytes(&self) -> u64 {
+        u64::from(self.budget) * u64::from(CHUNK_BYTES)
     }
 
     /// Bytes of all chunks.
@@ -167,15 +185,6 @@ impl Chunk {
             btf_key_type_id: u32,
             btf_value_type_id: u32,
         }
-        /// The same for BPF_MAP_UPDATE_ELEM.
-        #[repr(C)]
-        struct Update {
-            map_fd: u32,
-            _pad: u32,
-            key: u64,
-            value: u64,
-            flags: u64,
-        }
         let create = Create {
             map_type: MAP_TYPE_ARRAY,
             key_size: 4,
@@ -192,15 +201,7 @@ impl Chunk {
         };
         // SAFETY: the attribute is complete; the descriptor is new and ours.
         let map = unsafe { OwnedFd::from_raw_fd(bpf(MAP_CREATE, &create)?) };
-        let value = map.as_raw_fd();
-        let update = Update {
-            map_fd: outer.as_raw_fd() as u32,
-            _pad: 0,
-            key: (&raw const number) as u64,
-            value: (&raw const value) as u64,
-            flags: 0,
-        };
-        bpf(MAP_UPDATE_ELEM, &update)?;
+        insert(outer, number, &map)?;
         // SAFETY: a fresh shared mapping of the whole map.
         let words = unsafe {
             libc::mmap(
@@ -216,9 +217,32 @@ impl Chunk {
             return Err(io::Error::last_os_error());
         }
         Ok(Self {
+            map,
             words: words.cast(),
         })
     }
+}
+
+/// Puts a chunk's map into the outer map.
+fn insert(outer: &OwnedFd, number: u32, map: &OwnedFd) -> io::Result<()> {
+    /// The head of `union bpf_attr` for BPF_MAP_UPDATE_ELEM.
+    #[repr(C)]
+    struct Update {
+        map_fd: u32,
+        _pad: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    let value = map.as_raw_fd();
+    let update = Update {
+        map_fd: outer.as_raw_fd() as u32,
+        _pad: 0,
+        key: (&raw const number) as u64,
+        value: (&raw const value) as u64,
+        flags: 0,
+    };
+    bpf(MAP_UPDATE_ELEM, &update).map(drop)
 }
 
 /// Tells the kernel the types of a chunk's key and value. What they are is of no use to anybody, but

@@ -98,7 +98,8 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let modules = Arc::new(Modules::default());
     let space = RowSpace::new(chunks.fd().as_fd(), ROWS_BUDGET)
         .map_err(|error| failed("make room for unwind rows", &error))?;
-    let learner = Learner::new(module_maps, space, modules.clone());
+    let (large, larges) = crossbeam_channel::unbounded();
+    let learner = Learner::new(module_maps, space, modules.clone(), large);
     for (pid, wanted) in wanted_processes(settings) {
         targets
             .insert(pid, wanted, 0)
@@ -128,7 +129,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         selection: selection(settings),
         reader,
     });
-    let threads = Threads::start(ring, named, forgotten, learner, &shared, settings)
+    let threads = Threads::start(ring, named, forgotten, (learner, larges), &shared, settings)
         .map_err(|error| failed("start threads", &error))?;
 
     let clock = match settings.event {

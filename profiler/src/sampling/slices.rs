@@ -1,21 +1,24 @@
 //! Unwinding on in user space: what a sample of the programs lacks towards its root, from the slice
 //! of the stack and the mappings that came with it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use object::read::ReadCache;
 use rprof_ebpf::frame::{Frame as Raw, Frames, Tag, native};
+use rprof_ebpf::module::ModuleId;
 use rprof_ebpf::record::{End, Mapping, Mappings, Sample, Slice, sample_flags, take};
 use rprof_ebpf::rows::Rule;
 use rprof_symbolize::module_file::Sampled;
 use rprof_unwind::slice::{Cache, FrameInfo, Sources, Stack, Unwinder};
 
 use super::learner::Learner;
-use super::modules::{Content, Interpreter, Modules};
+use super::modules::{Content, Modules};
 use super::ring::Unfinished;
 
-/// Bytes of CFI that are kept for the next slice.
-const CACHE_BYTES: usize = 4 << 20;
+/// Bytes of CFI that are kept for the next slice: a compiler's two large libraries, until the
+/// programs have their rows.
+const CACHE_BYTES: usize = 32 << 20;
 /// Frames that a sample has at most.
 const MAX_FRAMES: usize = 1024;
 
@@ -55,10 +58,8 @@ impl Slices {
             .collect();
         let pieces: Vec<(u64, &[u8])> = pieces.iter().map(|(at, b)| (*at, b.as_slice())).collect();
         let pid = sample.task.own.tgid;
-        // What else the process maps will be met soon.
-        for mapping in &mappings {
-            learn(learner, pid, mapping);
-        }
+        // Modules that this sample leads through.
+        let mut met: BTreeSet<ModuleId> = BTreeSet::new();
         let walk = self.unwinder.walk(
             &sample.registers,
             &mappings,
@@ -78,10 +79,11 @@ impl Slices {
             match frame {
                 Raw::Unlearned { pc } => {
                     let found = mappings.iter().find(|m| m.start <= pc && pc < m.end);
-                    let id = found.and_then(|mapping| learn(learner, pid, mapping));
+                    let id = found.and_then(|mapping| find(learner, pid, mapping));
+                    met.extend(id);
                     match (found, id) {
                         (Some(mapping), Some(id)) => {
-                            interpreter |= self.is_interpreter(id);
+                            interpreter |= self.modules.is_interpreter(id);
                             out.push(native(Tag::Native, id, pc - mapping.start + mapping.offset));
                         }
                         _ => out.extend(words),
@@ -114,9 +116,10 @@ impl Slices {
             }
             sp = frame.sp;
             let mapping = mappings.get(frame.mapping)?;
-            last = Some(match learn(learner, pid, mapping) {
+            last = Some(match find(learner, pid, mapping) {
                 Some(id) => {
-                    interpreter |= self.is_interpreter(id);
+                    met.insert(id);
+                    interpreter |= self.modules.is_interpreter(id);
                     native(Tag::Native, id, frame.offset - u64::from(!frame.exact))
                 }
                 None => {
@@ -128,6 +131,12 @@ impl Slices {
         // In the outermost frame, or beyond where native frames could be followed.
         out.extend(groups.flat_map(|group| group.1));
         out.extend(last);
+        for id in met {
+            // A stack longer than a slice can only be walked by rows.
+            if learner.meet(id, walk.end == End::Slice) {
+                self.forget(id);
+            }
+        }
         // A runtime's frames that were cut stay cut, however far native frames went.
         let uncut = [End::Unlearned, End::Unsupported].map(|end| end as u32);
         if uncut.contains(&sample.end) {
@@ -152,15 +161,16 @@ impl Slices {
     /// Whether a frame is in a file that holds no interpreter.
     fn is_outside(&self, word: u64) -> bool {
         match Frames(&[word]).next() {
-            Some(Raw::Native { module, .. }) => !self.is_interpreter(module),
+            Some(Raw::Native { module, .. }) => !self.modules.is_interpreter(module),
             _ => false,
         }
     }
 
-    fn is_interpreter(&self, id: u16) -> bool {
-        self.modules
-            .get(id)
-            .is_some_and(|module| matches!(module.interpreter, Interpreter::Known(_)))
+    /// Forgets the CFI of a module: the programs have its rows.
+    pub fn forget(&mut self, id: ModuleId) {
+        if let Some(module) = self.modules.get(id) {
+            self.unwinder.cache().forget(&module.key);
+        }
     }
 }
 
@@ -172,12 +182,12 @@ struct Learned<'a> {
 
 impl Sources for Learned<'_> {
     fn rule(&mut self, mapping: &Mapping, offset: u64) -> Option<Rule> {
-        let id = learn(self.learner, self.pid, mapping)?;
+        let id = find(self.learner, self.pid, mapping)?;
         self.learner.rule(id, offset)
     }
 
     fn frame_info(&mut self, mapping: &Mapping) -> Option<Arc<FrameInfo>> {
-        let id = learn(self.learner, self.pid, mapping)?;
+        let id = find(self.learner, self.pid, mapping)?;
         let module = self.learner.modules().get(id)?;
         let info = match module.content.as_ref().ok()? {
             Content::File(file) => FrameInfo::from_elf(&ReadCache::new(file)),
@@ -188,15 +198,17 @@ impl Sources for Learned<'_> {
 }
 
 /// The module of a mapping.
-fn learn(learner: &mut Learner, pid: u32, mapping: &Mapping) -> Option<u16> {
+fn find(learner: &mut Learner, pid: u32, mapping: &Mapping) -> Option<ModuleId> {
     if mapping.key == rprof_ebpf::module::ModuleKey::VDSO && mapping.vdso == 0 {
         return None;
     }
-    learner.learn(&Sampled {
+    learner.find(&Sampled {
         key: mapping.key,
         pid,
         mapping: (mapping.start, mapping.end),
         components: &[],
+        build_id: None,
+        neighbours: &[],
     })
 }
 

@@ -284,6 +284,7 @@ impl Worker {
         let process = self.processes.get(&sample.task.process);
         self.frames.clear();
         self.unwalked = None;
+        let now = self.shared.modules.now();
         for (i, &address) in kernel.iter().enumerate() {
             // All but the leaf are return addresses.
             self.frames
@@ -293,6 +294,7 @@ impl Worker {
         while !frames.0.is_empty() {
             match frames.next().ok_or(Malformed)? {
                 Raw::Native { module, offset, .. } => {
+                    self.shared.modules.use_now(module, now);
                     let unwalked = self.shared.modules.unwalked(module);
                     self.unwalked = self.unwalked.or(unwalked);
                     self.frames.push(Frame::Native { module, offset });

@@ -14,29 +14,25 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap as BpfHashMap, MapData, RingBuf};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use rprof_ebpf::ledger::Column;
-use rprof_symbolize::beneath;
-use rprof_symbolize::libraries::{self, Environment};
 
 use super::account::Booked;
-use super::faults::{self, Fault};
-use super::learner::Learner;
+use super::learner::{Large, Learner};
+use super::learning::School;
 use super::losses::Book;
-use super::ring::{self, Batch, Lesson, Outlets, Reader, sample_of};
+use super::neighbours::Neighbours;
+use super::ring::{self, Batch, Outlets, Reader};
 use super::slices::Slices;
 use super::stacks::{Shared, Worker};
 use super::targets::samples_a_second;
-use crate::cli::settings::{Settings, Target};
+use crate::cli::settings::Settings;
 use crate::profile::Profile;
 
-/// Questions that wait for the learner at most.
+/// Modules, and samples, that wait for the learner at most.
 const LESSONS: usize = 1024;
 /// How long each kind of thread may take for what is left when sampling has ended.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the first tick waits for what is learned before it.
 const PREPARATION: Duration = Duration::from_millis(300);
-/// Distinct executables that are looked at before the first tick.
-const EXECUTABLES: usize = 256;
 /// How often a worker looks at what waits.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -63,7 +59,7 @@ impl Threads {
         ring: RingBuf<MapData>,
         named: BpfHashMap<MapData, u64, u32>,
         forgotten: Receiver<u64>,
-        mut learner: Learner,
+        (learner, large): (Learner, Receiver<Large>),
         shared: &Arc<Shared>,
         settings: &Settings,
     ) -> io::Result<Self> {
@@ -96,21 +92,26 @@ impl Threads {
             post.fill()?;
         }
 
-        let (lessons, questions) = crossbeam_channel::bounded(LESSONS);
-        let slices = Slices::new(shared.modules.clone());
+        let (seen, modules) = crossbeam_channel::bounded(LESSONS);
+        let (cut, unfinished) = crossbeam_channel::bounded(LESSONS);
         let book = Book::default();
         books.push(book.clone());
+        let neighbours = Arc::new(Neighbours::default());
+        let school = School {
+            modules,
+            unfinished,
+            learner,
+            large,
+            slices: Slices::new(shared.modules.clone()),
+            workers: to_workers,
+            neighbours: neighbours.clone(),
+            book: book.clone(),
+        };
         let target = settings.target.clone();
         let (preparing, prepared) = crossbeam_channel::bounded::<()>(0);
         let (running, learned) = crossbeam_channel::bounded(0);
         spawn("rprof-learner", running, move || {
-            // What is not learned before it is met is learned then.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
-                learner.vdso();
-                prepare(&mut learner, &target);
-            }));
-            drop(preparing);
-            learn(learner, slices, &questions, &to_workers, &book);
+            school.run(&target, preparing);
         })?;
         let _ = prepared.recv_timeout(PREPARATION);
 
@@ -119,7 +120,10 @@ impl Threads {
         books.push(book.clone());
         let outlets = Outlets {
             workers: senders,
-            learner: lessons,
+            modules: seen,
+            unfinished: cut,
+            at_learner: Arc::default(),
+            neighbours,
         };
         let reader = Reader::new(ring, named, forgotten, outlets, book);
         let (running, read) = crossbeam_channel::bounded(0);
@@ -250,86 +254,4 @@ impl Post {
         }
         worker.settle(true);
     }
-}
-
-/// The learner's thread.
-fn learn(
-    mut learner: Learner,
-    mut slices: Slices,
-    questions: &Receiver<Lesson>,
-    workers: &[Sender<Batch>],
-    book: &Book,
-) {
-    for (n, lesson) in (1..).zip(questions) {
-        let sample = match &lesson {
-            Lesson::Module(_) => None,
-            Lesson::Unwind(unfinished) => sample_of(&unfinished.sample),
-        };
-        let taught = catch_unwind(AssertUnwindSafe(|| {
-            faults::strike(Fault::LearnerPanic, n);
-            faults::strike(Fault::LearnerStuck, n);
-            take(lesson, &mut learner, &mut slices, workers)
-        }));
-        let lost = taught.unwrap_or(Some(Column::WorkerLost));
-        if let (Some(sample), Some(column)) = (sample, lost) {
-            book.open().add(&sample, column);
-        }
-    }
-}
-
-/// Takes one lesson; the column that its sample is lost in, if it is.
-fn take(
-    lesson: Lesson,
-    learner: &mut Learner,
-    slices: &mut Slices,
-    workers: &[Sender<Batch>],
-) -> Option<Column> {
-    match lesson {
-        Lesson::Module(record) => {
-            let (seen, path) = ring::module_seen(&record)?;
-            learner.learn(&rprof_symbolize::module_file::Sampled {
-                key: seen.key,
-                pid: seen.own_tgid,
-                mapping: (seen.start, seen.end),
-                components: &path,
-            });
-            None
-        }
-        Lesson::Unwind(unfinished) => {
-            let Some(finished) = slices.finish(&unfinished, learner) else {
-                return Some(Column::Malformed);
-            };
-            if finished.interpreter_unwalked {
-                return Some(Column::RuntimeBeingLearned);
-            }
-            let Some(sample) = sample_of(&finished.record) else {
-                return Some(Column::Malformed);
-            };
-            let worker = workers.get(ring::worker_of(&sample.task.process, workers.len()))?;
-            let mut batch = vec![finished.record.len() as u64];
-            batch.extend(finished.record);
-            // Waiting here delays only what is learned.
-            worker.send(batch).err().map(|_| Column::WorkerLost)
-        }
-    }
-}
-
-/// Learns what is known to run before the first tick. What cannot be found now is learned when it
-/// is met.
-fn prepare(learner: &mut Learner, target: &Target) {
-    if let Target::Command(command) = target {
-        let environment = Environment {
-            path: std::env::var_os("PATH").unwrap_or_default(),
-            library_path: std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default(),
-            preload: std::env::var_os("LD_PRELOAD").unwrap_or_default(),
-            directory: std::env::current_dir().ok(),
-        };
-        let files = beneath::root("/").and_then(|root| {
-            let file = std::path::absolute(&command.file)?;
-            libraries::of_path(root, &file, &environment)
-        });
-        learner.prepare(files.unwrap_or_default(), false);
-    }
-    let running = libraries::running(EXECUTABLES).unwrap_or_default();
-    learner.prepare(running.files, true);
 }

@@ -117,6 +117,7 @@ pub(crate) unsafe fn announce(state: *mut State) {
             true,
         ) {
             let _ = ANNOUNCED.insert(&(*state).key, &now, 0);
+            (*state).announced = 1;
         }
     }
 }

@@ -99,6 +99,8 @@ pub(crate) struct State {
     pub(crate) frames: u64,
     pub(crate) words: u64,
     pub(crate) steps: u64,
+    /// 1: a module was met for the first time in this tick, or the first time for long.
+    pub(crate) announced: u64,
     /// Walks of the tree that did not find the current pc.
     pub(crate) attempts: u64,
     // The native frame that waits until the runtime's frames before it are written.

@@ -167,6 +167,7 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
         (*state).frames = 0;
         (*state).steps = 0;
         (*state).attempts = 0;
+        (*state).announced = 0;
         (*state).phase = Phase::Native as u64;
         stack::forget(state);
         walk::reset(state);
@@ -182,8 +183,10 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
             0,
         );
         let end = (*state).sample.end;
-        // A slice costs as much as many walks: it must not use up what the other ticks need.
-        let affordable = (*state).second_used < config!(second_ns) as u64 / 2;
+        // A slice costs as much as many walks: it must not use up what the other ticks need. But the
+        // first sample of a module that nobody has seen has no other way.
+        let affordable =
+            (*state).announced != 0 || (*state).second_used < config!(second_ns) as u64 / 2;
         if affordable && (end == End::Unlearned as u32 || end == End::Unsupported as u32) {
             (*registers).pc = (*state).pc;
             (*registers).sp = (*state).sp;

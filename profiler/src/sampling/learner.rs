@@ -133,26 +133,21 @@ impl Learner {
         }
     }
 
-    /// Learns files before they are met: all of them, or only interpreters, whose first sample would
-    /// be lost otherwise (other modules' first samples are unwound on in user space).
-    pub fn prepare(&mut self, files: Vec<CodeFile>, interpreters_only: bool) {
-        for CodeFile { path, file } in files {
-            let Ok(identity) = Identity::of(&file) else {
-                continue;
-            };
-            // Where the system does not show what the kernel's own structures hold (overlays), the
-            // key would never be met.
-            if !(identity.has_generation && identity.has_device && identity.has_inode) {
-                continue;
-            }
-            let wanted = !interpreters_only
-                || matches!(
-                    runtimes::detect(&ReadCache::new(&file), Some(&path)),
-                    Ok(Some(_))
-                );
-            if wanted && let Some(id) = self.file(identity.key, &path, file) {
-                self.learn(id, true);
-            }
+    /// Learns a file before it is met; or only if it is an interpreter's, whose first sample would be
+    /// lost otherwise (other modules' first samples are unwound on in user space).
+    pub fn prepare(&mut self, CodeFile { path, file }: CodeFile, interpreters_only: bool) {
+        let Ok(identity) = Identity::of(&file) else {
+            return;
+        };
+        // Where the system does not show what the kernel's own structures hold (overlays), the key
+        // would never be met.
+        if !(identity.has_generation && identity.has_device && identity.has_inode) {
+            return;
+        }
+        let detect = || runtimes::detect(&ReadCache::new(&file), Some(&path));
+        let wanted = !interpreters_only || matches!(detect(), Ok(Some(_)));
+        if wanted && let Some(id) = self.file(identity.key, &path, file) {
+            self.learn(id, true);
         }
     }
 

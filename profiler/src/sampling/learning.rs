@@ -43,7 +43,7 @@ impl School {
         // What is not learned before it is met is learned then.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             self.learner.vdso();
-            prepare(&mut self.learner, target);
+            self.prepare(target);
         }));
         drop(preparing);
         let (done, made) = crossbeam_channel::unbounded();
@@ -55,9 +55,7 @@ impl School {
         let mut samples = 0;
         loop {
             // A module first: once it is known, its samples need no help.
-            while let Ok(record) = self.modules.try_recv() {
-                self.module(&record);
-            }
+            self.announced();
             crossbeam_channel::select! {
                 recv(self.modules) -> record => match record {
                     Ok(record) => self.module(&record),
@@ -79,6 +77,38 @@ impl School {
             self.sample(&unfinished, samples);
         }
         self.learner.modules().note(self.learner.spent());
+    }
+
+    /// Learns what is known to run before the first tick. What cannot be found now is learned when it
+    /// is met. Sampling may begin meanwhile: what is met goes first.
+    fn prepare(&mut self, target: &Target) {
+        if let Target::Command(command) = target {
+            let environment = Environment {
+                path: std::env::var_os("PATH").unwrap_or_default(),
+                library_path: std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default(),
+                preload: std::env::var_os("LD_PRELOAD").unwrap_or_default(),
+                directory: std::env::current_dir().ok(),
+            };
+            let files = beneath::root("/").and_then(|root| {
+                let file = std::path::absolute(&command.file)?;
+                libraries::of_path(root, &file, &environment)
+            });
+            for file in files.unwrap_or_default() {
+                self.learner.prepare(file, false);
+                self.announced();
+            }
+        }
+        for file in libraries::running(EXECUTABLES).unwrap_or_default().files {
+            self.learner.prepare(file, true);
+            self.announced();
+        }
+    }
+
+    /// Learns the modules that were met.
+    fn announced(&mut self) {
+        while let Ok(record) = self.modules.try_recv() {
+            self.module(&record);
+        }
     }
 
     /// Learns a module that was met for the first time. A panic costs no more than that.
@@ -142,24 +172,4 @@ fn read_large(large: &Receiver<Large>, made: &Sender<(ModuleId, Made)>) {
             return;
         }
     }
-}
-
-/// Learns what is known to run before the first tick. What cannot be found now is learned when it
-/// is met.
-fn prepare(learner: &mut Learner, target: &Target) {
-    if let Target::Command(command) = target {
-        let environment = Environment {
-            path: std::env::var_os("PATH").unwrap_or_default(),
-            library_path: std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default(),
-            preload: std::env::var_os("LD_PRELOAD").unwrap_or_default(),
-            directory: std::env::current_dir().ok(),
-        };
-        let files = beneath::root("/").and_then(|root| {
-            let file = std::path::absolute(&command.file)?;
-            libraries::of_path(root, &file, &environment)
-        });
-        learner.prepare(files.unwrap_or_default(), false);
-    }
-    let running = libraries::running(EXECUTABLES).unwrap_or_default();
-    learner.prepare(running.files, true);
 }

@@ -259,8 +259,8 @@ unsafe fn candidate(state: *mut State, layout: &PythonLayout, thread: u64) -> u6
         let ids = (*state).sample.task.innermost;
         // Of an ended thread whose stack and TLS base this one has now, only the native id differs.
         // The first thread of a forked child keeps its parent's (3.11 does not renew it).
-        let made_it =
-            id == (*state).fsbase && (native == ids.tid as u64 || ids.tid == ids.tgid);
+        let ours = id == (*state).fsbase;
+        let made_it = ours && (native == ids.tid as u64 || ids.tid == ids.tgid);
         // With glibc and musl a thread's TLS base stands at the end of its stack, but for the first
         // thread's, above whose stack there is nothing.
         let (sp, tls) = ((*state).sp, (*state).fsbase);
@@ -279,8 +279,10 @@ unsafe fn candidate(state: *mut State, layout: &PythonLayout, thread: u64) -> u6
             return 0;
         }
         if !(made_it || thread == (*own).current) {
-            // It may be of a thread that ended long ago.
-            in_doubt(state);
+            // A thread that lives made it, and we may run on it; of one that ended it is a remnant.
+            if !ours {
+                in_doubt(state);
+            }
             return 0;
         }
         if !made_it {

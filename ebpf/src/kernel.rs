@@ -27,6 +27,9 @@ macro_rules! kernel_layout {
 /// The offset of a member that this kernel does not have and rprof can do without.
 pub const ABSENT: u32 = u32::MAX;
 
+/// Bytes of the struct `vm_area_struct` that are read at once: all fields of the layout lie in them.
+pub const VMA_BYTES: usize = 256;
+
 kernel_layout! {
     /// `task_struct.mm`
     task_mm: "task_struct"."mm";

@@ -1,6 +1,7 @@
 //! What a tick works with, one slot a CPU: ticks of one CPU never nest.
 
 use crate::identity::ProcessKey;
+pub(crate) use crate::kernel::VMA_BYTES;
 use crate::module::{ModuleInfo, ModuleKey};
 use crate::record::Sample;
 use crate::runtimes::Owns;
@@ -15,8 +16,6 @@ pub(crate) const MAX_WORDS: usize = MAX_KERNEL_FRAMES as usize + 3 * MAX_FRAMES 
 
 /// Bytes of stack that are read at once.
 pub(crate) const CHUNK: usize = 1024;
-/// Bytes of the struct `vm_area_struct` that are read at once: all fields of the layout.
-pub(crate) const VMA_BYTES: usize = 256;
 /// Bytes of `struct inode` that are read at once.
 pub(crate) const INODE_BYTES: usize = 192;
 /// Code objects that one tick names at most.

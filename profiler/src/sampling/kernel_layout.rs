@@ -1,6 +1,6 @@
 //! Where the running kernel keeps the fields that the programs read, from its BTF.
 
-use rprof_ebpf::kernel::{ABSENT, KernelLayout};
+use rprof_ebpf::kernel::{ABSENT, KernelLayout, VMA_BYTES};
 
 use super::btf::Btf;
 
@@ -16,10 +16,15 @@ pub enum Error {
     Malformed,
     /// The kernel has no such field: struct and member.
     MissingField(&'static str, &'static str),
+    /// The member lies further from the struct's start than the programs read.
+    FarField(&'static str, &'static str),
 }
 
 /// Fields that not every kernel has, and that rprof can do without.
 const OPTIONAL: [&str; 1] = ["mm_lock_seq.sequence"];
+
+/// The struct of which the programs read only the beginning.
+const VMA: &str = "vm_area_struct";
 
 /// Reads the layout of the running kernel.
 pub fn read() -> Result<KernelLayout, Error> {
@@ -29,9 +34,12 @@ pub fn read() -> Result<KernelLayout, Error> {
     for &(struct_, paths, field) in KernelLayout::FIELDS {
         let found = paths.iter().find_map(|path| btf.offset(struct_, path));
         *field(&mut layout) = match found {
-            Some(offset) => offset,
             None if OPTIONAL.contains(&paths[0]) => ABSENT,
             None => return Err(Error::MissingField(struct_, paths[0])),
+            Some(offset) if struct_ == VMA && offset as usize + 8 > VMA_BYTES => {
+                return Err(Error::FarField(struct_, paths[0]));
+            }
+            Some(offset) => offset,
         };
     }
     Ok(layout)

@@ -36,10 +36,14 @@ pub(super) fn load(settings: &Settings, machine: &Machine) -> Result<Programs, F
                 "the kernel ({}) has no {struct_}.{field}: rprof needs Linux 6.1 or later",
                 machine.release
             ),
+            kernel_layout::Error::FarField(struct_, field) => format!(
+                "the kernel ({}) has {struct_}.{field} where this version of rprof does not look",
+                machine.release
+            ),
         };
         Failure::new(what).next("rprof check")
     })?;
-    let cpus = possible_cpus();
+    let cpus = possible_cpus()?;
     let ring_bytes = ring_bytes(settings);
     let slowness = faults::asked(Fault::SlowMachine).unwrap_or(1);
     let cgroup = wanted_cgroup(settings)?;
@@ -131,14 +135,17 @@ pub(super) fn kernel_frames(settings: &Settings) -> u32 {
 }
 
 /// CPUs that can ever be there.
-fn possible_cpus() -> u32 {
-    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
-    let last = text
-        .trim()
-        .rsplit([',', '-'])
-        .next()
-        .and_then(|n| n.parse().ok());
-    last.map_or(1, |last: u32| last + 1)
+fn possible_cpus() -> Result<u32, Failure> {
+    const LIST: &str = "/sys/devices/system/cpu/possible";
+    let text = std::fs::read_to_string(LIST).unwrap_or_default();
+    let last = text.trim().rsplit([',', '-']).next();
+    let last = last.and_then(|n| n.parse::<u32>().ok());
+    last.and_then(|last| last.checked_add(1)).ok_or_else(|| {
+        Failure::new(format!(
+            "cannot learn from {LIST} how many CPUs there may be"
+        ))
+        .next("mount -t sysfs sysfs /sys")
+    })
 }
 
 /// Bytes of the ring: half a second of samples, between 1 and 64 MiB.

@@ -31,8 +31,9 @@ use crate::profile::{Added, Frame, Function, Labels, Profile};
 
 /// How long a sample waits for its names.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// Samples that wait in one worker at most.
+/// Samples that wait in one worker at most, and words of frames in them (8 MiB).
 const MAX_WAITING: usize = 4096;
+const MAX_WAITING_WORDS: usize = 1 << 20;
 /// Processes whose names are kept whatever their age, and how long others' are.
 const KEPT_PROCESSES: usize = 256;
 const KEPT_FOR: Duration = Duration::from_secs(60);
@@ -85,6 +86,7 @@ pub struct Worker {
     shared: Arc<Shared>,
     processes: HashMap<ProcessKey, Process>,
     waiting: Vec<Waiting>,
+    waiting_words: usize,
     names: Comms,
     cgroups: Cgroups,
     book: Book,
@@ -108,6 +110,7 @@ impl Worker {
             shared,
             processes: HashMap::new(),
             waiting: Vec::new(),
+            waiting_words: 0,
             names: Comms::default(),
             cgroups: Cgroups::default(),
             book,
@@ -173,6 +176,7 @@ impl Worker {
     pub fn settle(&mut self, last: bool) {
         self.prune();
         let now = Instant::now();
+        self.waiting_words = 0;
         for waiting in std::mem::take(&mut self.waiting) {
             let late = last || now.duration_since(waiting.since) >= PATIENCE;
             let since = if late { None } else { Some(waiting.since) };
@@ -371,9 +375,11 @@ impl Worker {
     fn wait(&mut self, sample: &Sample, words: &[u64], since: Instant) {
         let process = self.processes.entry(sample.task.process).or_default();
         process.used = Some(Instant::now());
-        if self.waiting.len() >= MAX_WAITING {
+        if self.waiting.len() >= MAX_WAITING || self.waiting_words + words.len() > MAX_WAITING_WORDS
+        {
             return self.account(sample, Column::QueueFull);
         }
+        self.waiting_words += words.len();
         self.waiting.push(Waiting {
             since,
             sample: *sample,

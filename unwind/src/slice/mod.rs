@@ -5,7 +5,7 @@
 //! here: its version 0.16 reads no memory in expressions, knows only rip, rsp and rbp, and then
 //! goes on by frame pointer without saying so. So it gets wrong just what comes here: signal
 //! frames, lazy binding, aligned stacks.) A walk is [`End::Complete`] only where the CFI says that
-//! a frame is the outermost, or where a return address is 0. No caller is guessed.
+//! a frame is the outermost. No caller is guessed.
 
 mod cache;
 mod info;
@@ -132,9 +132,6 @@ impl Unwinder {
             let Some(pc) = caller.pc() else {
                 break End::LostRegister;
             };
-            if pc == 0 {
-                break End::Complete;
-            }
             let Some(mapping) = find(mappings, pc, caller_exact) else {
                 break End::NoMapping;
             };

@@ -208,7 +208,10 @@ fn with_fault(fault: &str) -> Profile {
     let program = scratch.cc("burn.c", "burn", OPTIMIZED);
     let script = format!("{0} main 2 & {0} main 2; wait", program.display());
     let rprof = Rprof::new(&scratch, ["--", "sh", "-c", &script]);
-    rprof.env("RPROF_FAULT", fault).run().ok()
+    let profile = rprof.env("RPROF_FAULT", fault).run().ok();
+    // Who reads the profile knows that it was made with one.
+    assert!(profile.comments.contains(&format!("fault: {fault}")));
+    profile
 }
 
 /// The columns that are losses, but for what a virtual machine loses on its own: a few ticks.

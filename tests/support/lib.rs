@@ -1,6 +1,8 @@
 //! What the end-to-end tests share. Each test file is one promise of rprof, kept or broken on real
 //! programs: sources in `targets/` are built by the test, run under the release binary, and say
 //! themselves what they did; the profile is compared with that. Nothing here knows how rprof works.
+//! What cannot be brought about from outside (a thread that dies, a ring that is full) is asked for by
+//! the variable `RPROF_FAULT`: `profiler/src/sampling/faults.rs` says what there is.
 //!
 //! | module | what it is |
 //! |---|---|

@@ -13,6 +13,7 @@ mod account;
 pub mod btf;
 pub mod cgroup;
 pub mod child;
+mod codes;
 pub mod events;
 pub mod faults;
 pub mod kernel_layout;

@@ -4,7 +4,7 @@
 //! code object waits for its name: from another CPU's record, from the process's next sample, or by
 //! a read of our own; but not longer than [`PATIENCE`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,9 +16,9 @@ use rprof_ebpf::ledger::Column;
 use rprof_ebpf::record::{CodeObject, End, RecordKind, Sample, sample_flags, take};
 use rprof_ebpf::runtimes::named_key;
 use rprof_symbolize::reads::ReadError;
-use rprof_symbolize::runtimes::Code;
 
 use super::cgroup::Cgroups;
+use super::codes::Codes;
 use super::faults::{self, Fault};
 use super::labels::{self, Comms};
 use super::live::Live;
@@ -27,18 +27,13 @@ use super::modules::Modules;
 use super::reading::ProcessReader;
 use super::ring::{Batch, kind_of, records, sample_of};
 use super::select::Selection;
-use crate::profile::{Added, Frame, Function, Labels, Profile};
+use crate::profile::{Added, Frame, Labels, Profile};
 
 /// How long a sample waits for its names.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Samples that wait in one worker at most, and words of frames in them (8 MiB).
 const MAX_WAITING: usize = 4096;
 const MAX_WAITING_WORDS: usize = 1 << 20;
-/// Processes whose names are kept whatever their age, and how long others' are.
-const KEPT_PROCESSES: usize = 256;
-const KEPT_FOR: Duration = Duration::from_secs(60);
-/// Code objects kept for one process at most.
-const MAX_CODES: usize = 64 << 10;
 
 /// What all workers share.
 pub struct Shared {
@@ -60,21 +55,6 @@ pub struct Shared {
     pub reader: Option<ProcessReader>,
 }
 
-/// A named code object.
-struct NamedCode {
-    function: Arc<Function>,
-    code: Code,
-}
-
-#[derive(Default)]
-struct Process {
-    codes: HashMap<(u64, u64), NamedCode>,
-    /// Code objects of which a read failed: why.
-    failed: HashMap<(u64, u64), ReadError>,
-    /// When something was last learned of it, or missed.
-    used: Option<Instant>,
-}
-
 struct Waiting {
     since: Instant,
     sample: Sample,
@@ -84,7 +64,7 @@ struct Waiting {
 /// A worker's state.
 pub struct Worker {
     shared: Arc<Shared>,
-    processes: HashMap<ProcessKey, Process>,
+    processes: Codes,
     waiting: Vec<Waiting>,
     waiting_words: usize,
     names: Comms,
@@ -108,7 +88,7 @@ impl Worker {
     pub fn new(shared: Arc<Shared>, book: Book, mortal: bool) -> Self {
         Self {
             shared,
-            processes: HashMap::new(),
+            processes: Codes::default(),
             waiting: Vec::new(),
             waiting_words: 0,
             names: Comms::default(),
@@ -174,7 +154,7 @@ impl Worker {
     /// Tries again what waits; `last`: what still has no name is given up. A panic over one sample
     /// costs that sample only.
     pub fn settle(&mut self, last: bool) {
-        self.prune();
+        self.processes.prune();
         let now = Instant::now();
         self.waiting_words = 0;
         for waiting in std::mem::take(&mut self.waiting) {
@@ -200,7 +180,7 @@ impl Worker {
             Err(Malformed) => self.account(sample, Column::Malformed),
             Ok(missing) if missing.is_empty() => self.finish(sample, self.end_of(sample), user),
             Ok(missing) => {
-                let why = self.why_unnamed(sample, &missing);
+                let why = self.processes.why_unnamed(&sample.task.process, &missing);
                 let fault = matches!(why, Column::WouldFault | Column::Unnamed);
                 if self.shared.mark_faults && fault {
                     self.finish(sample, End::WouldFault, user);
@@ -228,22 +208,7 @@ impl Worker {
         if code.key != object.key {
             return;
         }
-        self.keep(object.process, object.address, code);
-    }
-
-    fn keep(&mut self, process: ProcessKey, address: u64, code: Code) {
-        let known = self.processes.entry(process).or_default();
-        known.used = Some(Instant::now());
-        let codes = &mut known.codes;
-        if codes.len() >= MAX_CODES {
-            codes.clear();
-        }
-        let function = Arc::new(Function {
-            name: code.name.clone(),
-            file: code.file.clone(),
-            first_line: code.first_line,
-        });
-        codes.insert((address, code.key), NamedCode { function, code });
+        self.processes.keep(object.process, object.address, code);
     }
 
     /// A sample: into the profile, among those that wait (`since` says from when on), or lost.
@@ -334,9 +299,12 @@ impl Worker {
         let process = sample.task.process;
         for ((address, key), result) in missing.iter().zip(read) {
             match result {
-                Ok(code) if code.key == *key => self.keep(process, *address, code),
-                Ok(_) => self.failed(process, (*address, *key), ReadError::Changed),
-                Err(why) => self.failed(process, (*address, *key), why),
+                Ok(code) if code.key == *key => self.processes.keep(process, *address, code),
+                Ok(_) => {
+                    let object = (*address, *key);
+                    self.processes.failed(process, object, ReadError::Changed);
+                }
+                Err(why) => self.processes.failed(process, (*address, *key), why),
             }
         }
     }
@@ -350,31 +318,8 @@ impl Worker {
             .try_send(named_key(process, address, key));
     }
 
-    /// Drops what is known of processes that gave no sample with new names for long: most have ended.
-    /// Those that have not are named again.
-    fn prune(&mut self) {
-        if self.processes.len() <= KEPT_PROCESSES {
-            return;
-        }
-        let now = Instant::now();
-        self.processes.retain(|_, process| {
-            process
-                .used
-                .is_some_and(|used| now.duration_since(used) < KEPT_FOR)
-        });
-    }
-
-    fn failed(&mut self, process: ProcessKey, object: (u64, u64), why: ReadError) {
-        self.processes
-            .entry(process)
-            .or_default()
-            .failed
-            .insert(object, why);
-    }
-
     fn wait(&mut self, sample: &Sample, words: &[u64], since: Instant) {
-        let process = self.processes.entry(sample.task.process).or_default();
-        process.used = Some(Instant::now());
+        self.processes.used(sample.task.process);
         if self.waiting.len() >= MAX_WAITING || self.waiting_words + words.len() > MAX_WAITING_WORDS
         {
             return self.account(sample, Column::QueueFull);
@@ -385,21 +330,6 @@ impl Worker {
             sample: *sample,
             words: words.into(),
         });
-    }
-
-    /// Under which reason a sample is lost whose names never came.
-    fn why_unnamed(&self, sample: &Sample, missing: &[(u64, u64)]) -> Column {
-        let process = self.processes.get(&sample.task.process);
-        let failed = missing
-            .iter()
-            .find_map(|object| process?.failed.get(object));
-        match failed {
-            Some(ReadError::WouldFault) => Column::WouldFault,
-            Some(ReadError::SharedPage) => Column::SharedPage,
-            Some(ReadError::Changed) => Column::Changed,
-            Some(ReadError::Gone) => Column::TargetGone,
-            _ => Column::Unnamed,
-        }
     }
 
     /// Puts the sample whose frames are built into the profile.

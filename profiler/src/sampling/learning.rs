@@ -17,6 +17,7 @@ use super::losses::Book;
 use super::neighbours::Neighbours;
 use super::ring::{self, Batch, Unfinished, sample_of};
 use super::slices::Slices;
+use super::threads::batch_of;
 use crate::cli::settings::Target;
 
 /// Distinct executables that are looked at before the first tick.
@@ -156,10 +157,9 @@ impl School {
         let sample = sample_of(&finished.record).ok_or(Column::Malformed)?;
         let worker = ring::worker_of(&sample.task.process, self.workers.len());
         let worker = self.workers.get(worker).ok_or(Column::WorkerLost)?;
-        let mut batch = vec![finished.record.len() as u64];
-        batch.extend(finished.record);
         // Waiting here delays only what is learned.
-        worker.send(batch).map_err(|_| Column::WorkerLost)
+        let sent = worker.send(batch_of(finished.record));
+        sent.map_err(|_| Column::WorkerLost)
     }
 }
 

@@ -20,7 +20,7 @@ use super::learner::{Large, Learner};
 use super::learning::School;
 use super::losses::Book;
 use super::neighbours::Neighbours;
-use super::ring::{self, Batch, Outlets, Reader};
+use super::ring::{self, Batch, Outlets, Reader, Unfinished, sample_of};
 use super::slices::Slices;
 use super::stacks::{Shared, Worker};
 use super::targets::samples_a_second;
@@ -42,6 +42,10 @@ pub(super) struct Threads {
     reader: Ending,
     learner: Ending,
     workers: Vec<Ending>,
+    /// Samples that wait for the learner.
+    unfinished: Receiver<Unfinished>,
+    /// Where what it finished goes.
+    to_workers: Vec<Sender<Batch>>,
     /// Workers are to end although others have not.
     give_up: Arc<AtomicBool>,
     books: Vec<Book>,
@@ -99,11 +103,11 @@ impl Threads {
         let neighbours = Arc::new(Neighbours::default());
         let school = School {
             modules,
-            unfinished,
+            unfinished: unfinished.clone(),
             learner,
             large,
             slices: Slices::new(shared.modules.clone()),
-            workers: to_workers,
+            workers: to_workers.clone(),
             neighbours: neighbours.clone(),
             book: book.clone(),
         };
@@ -133,6 +137,8 @@ impl Threads {
             reader: read,
             learner: learned,
             workers,
+            unfinished,
+            to_workers,
             give_up,
             books,
             shared: shared.clone(),
@@ -148,7 +154,11 @@ impl Threads {
         drop(self.stop);
         let mut stuck = !ends(&self.reader, Instant::now() + PATIENCE);
         // A file that never answers costs what was to be learned from it, not our end.
-        stuck |= !ends(&self.learner, Instant::now() + PATIENCE);
+        if !ends(&self.learner, Instant::now() + PATIENCE) {
+            stuck = true;
+            pass_on(&self.unfinished, &self.to_workers);
+        }
+        drop(self.to_workers);
         self.give_up.store(stuck, Ordering::Relaxed);
         let deadline = Instant::now() + PATIENCE;
         for worker in &self.workers {
@@ -173,6 +183,30 @@ impl Threads {
         }
         Err(io::Error::other("writing its part file does not end"))
     }
+}
+
+/// Gives the workers what waits for a learner that is stuck: stacks that end where the programs cut
+/// them, and say so. Only the one that it has in hand is lost.
+fn pass_on(unfinished: &Receiver<Unfinished>, workers: &[Sender<Batch>]) {
+    for Unfinished { sample: record, .. } in unfinished.try_iter() {
+        let Some(sample) = sample_of(&record) else {
+            continue;
+        };
+        let worker = ring::worker_of(&sample.task.process, workers.len());
+        // A worker that has no room for it in a second is stuck too.
+        if let Some(worker) = workers.get(worker)
+            && worker.send_timeout(batch_of(record), LOOK).is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// A batch of one record.
+pub(super) fn batch_of(record: Vec<u64>) -> Batch {
+    let mut batch = vec![record.len() as u64];
+    batch.extend(record);
+    batch
 }
 
 /// Whether a thread ends until then.

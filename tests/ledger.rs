@@ -351,12 +351,15 @@ fn a_stuck_thread_is_not_waited_for() {
     let scratch = Scratch::new();
     let _alone = machine::alone();
     let program = scratch.cc("burn.c", "burn", OPTIMIZED);
-    // A file that nobody has learned before the first tick; and both runs at once: their ends wait
-    // five seconds each.
+    // Files that nobody has learned before the first tick, the second when the learner is stuck already;
+    // and both runs at once: their ends wait five seconds each.
     let runs =
         [("worker-stuck:60", "burn-1"), ("learner-stuck:1", "burn-2")].map(|(fault, new)| {
             let new = scratch.file(new).display().to_string();
-            let script = format!("cp {} {new}; exec {new} main 1", program.display());
+            let script = format!(
+                "cp {0} {new}; {new} main 0.5; cp {0} {new}b; exec {new}b main 0.5",
+                program.display()
+            );
             let rprof = Rprof::new(&scratch, ["--", "sh", "-c", &script]);
             rprof.env("RPROF_FAULT", fault).start()
         });

@@ -282,7 +282,7 @@ pub struct Mapping {
     pub vdso: u64,
 }
 
-/// What a plan read of a code object.
+/// What a plan read of a code object. Without fields: something that the plan needs was not in memory.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CodeObject {

@@ -17,6 +17,8 @@ const VM_EXEC: u64 = 4;
 const PAGE_SHIFT: u64 = 12;
 /// Levels that a tree of 2^47 addresses can have, with room to spare.
 const MAX_LEVELS: u32 = 8;
+/// How often the tree is walked again for one pc.
+pub(crate) const MAX_ATTEMPTS: u64 = 2;
 /// The vDSO has four pages at most (arch/x86/entry/vdso).
 const VDSO_BYTES: u64 = 4 << PAGE_SHIFT;
 
@@ -25,6 +27,8 @@ const VDSO_BYTES: u64 = 4 << PAGE_SHIFT;
 pub(crate) struct Entry {
     /// The `vm_area_struct`, 0 for a gap.
     pub(crate) vma: u64,
+    /// First address of the entry.
+    pub(crate) first: u64,
     /// Last address of the entry.
     pub(crate) last: u64,
 }
@@ -38,10 +42,12 @@ pub(crate) unsafe fn entry(state: *mut State, address: u64) -> Option<Entry> {
     // SAFETY: node is 256 bytes, indices are masked to its 32 words.
     unsafe {
         let mut entry = kernel_u64((*state).mm + offset!(mm_root));
+        let mut first = 0;
         let mut last = u64::MAX;
         if entry & 3 != 2 || entry <= 4096 {
             // A tree of one entry has no node.
-            return Some(Entry { vma: entry, last });
+            let vma = entry;
+            return Some(Entry { vma, first, last });
         }
         let node = &raw mut (*state).node;
         for _ in 0..MAX_LEVELS {
@@ -62,9 +68,13 @@ pub(crate) unsafe fn entry(state: *mut State, address: u64) -> Option<Entry> {
             if slot < pivots && pivot != 0 {
                 last = pivot;
             }
+            if slot != 0 {
+                first = (*node)[slot as usize & 31].wrapping_add(1);
+            }
             entry = (*node)[(slots + slot) as usize & 31];
             if kind == 1 {
-                return Some(Entry { vma: entry, last });
+                let vma = entry;
+                return Some(Entry { vma, first, last });
             }
             if entry <= 4096 {
                 return None;
@@ -80,18 +90,22 @@ pub(crate) fn below(a: u64, b: u64) -> u64 {
     ((!a & b) | ((!a | b) & a.wrapping_sub(b))) >> 63
 }
 
-/// Reads the `vm_area_struct` at `vma` and what is behind it into `state.mapped`. False if it is
-/// not, or no longer, an executable mapping that holds `address`.
+/// Reads the `vm_area_struct` that the tree has for `address` and what is behind it into
+/// `state.mapped`. False if it is not, or no longer, an executable mapping that holds `address`.
 ///
-/// VMAs are reused in place or freed without waiting for us, and split and merge change start and
-/// offset one after the other; so everything is read again after use.
+/// VMAs are reused in place or freed without waiting for us; so everything is read again after use.
+/// Split and merge change start and offset one after the other, and the tree last of all: where this
+/// tick interrupted them nothing changes until it ends. So a start that is not the tree's counts as
+/// changed. An end that is not (a split in progress; the new mapping is not in the tree yet) moves no
+/// offset: it is believed once the tree has said the same three times.
 ///
 /// # Safety
 /// `state` is this CPU's slot.
 #[inline(always)]
-pub(crate) unsafe fn inspect(state: *mut State, vma: u64, address: u64) -> bool {
+pub(crate) unsafe fn inspect(state: *mut State, found: &Entry, address: u64) -> bool {
     // SAFETY: offsets are constants below VMA_BYTES − 8, or the verifier refuses the program.
     unsafe {
+        let vma = found.vma;
         let bytes = (&raw mut (*state).vma).cast::<u8>();
         if !kernel(bytes.cast(), VMA_BYTES as u32, vma) {
             return false;
@@ -102,7 +116,10 @@ pub(crate) unsafe fn inspect(state: *mut State, vma: u64, address: u64) -> bool 
         let file: u64 = at(bytes, offset!(vma_file));
         let mm: u64 = at(bytes, offset!(vma_mm));
         let flags: u64 = at(bytes, offset!(vma_flags));
-        if address < start || address >= end || mm != (*state).mm || flags & VM_EXEC == 0 {
+        if start != found.first || mm != (*state).mm || flags & VM_EXEC == 0 {
+            return false;
+        }
+        if address >= end && (*state).attempts < MAX_ATTEMPTS {
             return false;
         }
         let mapped = &raw mut (*state).mapped;
@@ -187,7 +204,7 @@ pub(crate) unsafe fn find(state: *mut State, pc: u64) -> bool {
         let Some(found) = entry(state, pc) else {
             return false;
         };
-        if found.vma == 0 || !inspect(state, found.vma, pc) {
+        if found.vma == 0 || !inspect(state, &found, pc) {
             return false;
         }
         if (*state).mapped.backing == Backing::Unlearned as u64 {

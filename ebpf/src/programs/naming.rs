@@ -60,13 +60,16 @@ unsafe extern "C" fn step(_: u64, _: *mut c_void) -> c_long {
         // Out of time, what is left is not named either: its next sample asks again.
         let spent = now().wrapping_sub((*state).started);
         let mut good = spent <= 2 * config!(tick_ns) as u64;
+        let mut read = true;
         if good && number < (*plan).len as u64 && number < MAX_STEPS as u64 {
             let step = &raw const (*plan).steps[number as usize & (MAX_STEPS - 1)];
+            (*state).unread = 0;
             if run(state, step, (&raw const (*plan).texts).cast()) {
                 (*state).naming_step = number + 1;
                 return 0;
             }
-            good = false;
+            read = false;
+            good = (*state).unread != 0;
         }
         if good {
             let record = (&raw mut (*state).buffer).cast::<CodeObject>();
@@ -76,14 +79,15 @@ unsafe extern "C" fn step(_: u64, _: *mut c_void) -> c_long {
             (*record).key = (*object).key;
             (*record).runtime = (*object).runtime;
             (*record).interpreter = (*object).interpreter;
-            let mut len = (*state).cursor;
+            // Without fields: user space learns why there is no name.
+            let mut len = if read { (*state).cursor } else { 0 };
             if len > CURSOR_MASK + MAX_FIELD as u64 {
                 len = CURSOR_MASK + MAX_FIELD as u64;
             }
             (*record).len = len;
             good = output::send(record.cast(), size_of::<CodeObject>() as u64 + len, false);
         }
-        if !good {
+        if !good || !read {
             // Its next sample asks again.
             let _ = NAMED.remove(&(*object).seen);
         }
@@ -93,7 +97,16 @@ unsafe extern "C" fn step(_: u64, _: *mut c_void) -> c_long {
     }
 }
 
-/// Runs one step; false if something could not be read.
+/// A word of the object; notes in `state.unread` that it was not in memory.
+#[inline(always)]
+unsafe fn word(state: *mut State, address: u64) -> Option<u64> {
+    let value = user_u64(address);
+    // SAFETY: this CPU's slot.
+    unsafe { (*state).unread |= value.is_none() as u64 };
+    value
+}
+
+/// Runs one step; false if something could not be read (`state.unread`) or makes no sense.
 #[inline(always)]
 unsafe fn run(state: *mut State, step: *const Step, texts: *const TextForm) -> bool {
     // SAFETY: this CPU's slot, a map value; slot numbers are masked.
@@ -102,7 +115,7 @@ unsafe fn run(state: *mut State, step: *const Step, texts: *const TextForm) -> b
         let from = base.wrapping_add((*step).offset as u64);
         let op = (*step).op;
         if op == Op::Pointer as u8 {
-            let Some(pointer) = user_u64(from) else {
+            let Some(pointer) = word(state, from) else {
                 return false;
             };
             (*state).slots[(*step).into as usize & (SLOTS - 1)] = pointer;
@@ -112,7 +125,7 @@ unsafe fn run(state: *mut State, step: *const Step, texts: *const TextForm) -> b
             return field(state, from, (*step).len as u64, 1, 0);
         }
         if op == Op::Counted as u8 {
-            let Some(len) = user_u64(base.wrapping_add((*step).len_at as u64)) else {
+            let Some(len) = word(state, base.wrapping_add((*step).len_at as u64)) else {
                 return false;
             };
             let cut = len > (*step).len as u64;
@@ -120,10 +133,10 @@ unsafe fn run(state: *mut State, step: *const Step, texts: *const TextForm) -> b
         }
         if op == Op::Text as u8 {
             let form = texts.add((*step).text as usize & 1);
-            let Some(len) = user_u64(base.wrapping_add((*form).len_at as u64)) else {
+            let Some(len) = word(state, base.wrapping_add((*form).len_at as u64)) else {
                 return false;
             };
-            let Some(flags) = user_u64(base.wrapping_add((*form).state_at as u64)) else {
+            let Some(flags) = word(state, base.wrapping_add((*form).state_at as u64)) else {
                 return false;
             };
             // PEP 393: interned 2 bits, kind 3, compact 1, ascii 1.
@@ -175,9 +188,11 @@ unsafe fn field(state: *mut State, from: u64, len: u64, width: u8, cut: u8) -> b
             // Compared again where it is used: verifiers before Linux 6.8 forget the bound of a
             // number that was spilled before it was compared.
             let bytes = black_box(len);
-            if bytes > MAX_FIELD as u64
-                || !user(at.add(size_of::<FieldHeader>()).cast(), bytes as u32, from)
-            {
+            if bytes > MAX_FIELD as u64 {
+                return false;
+            }
+            if !user(at.add(size_of::<FieldHeader>()).cast(), bytes as u32, from) {
+                (*state).unread = 1;
                 return false;
             }
         }

@@ -44,7 +44,7 @@ pub fn look_up(address: u64) -> i32 {
             return 0;
         }
         (*to).kind = Kind::Data as u64;
-        if mapping::inspect(state, entry.vma, address) {
+        if mapping::inspect(state, &entry, address) {
             let mapped = &raw mut (*state).mapped;
             (*to).start = (*mapped).start;
             (*to).end = (*mapped).end;

@@ -124,7 +124,7 @@ unsafe extern "C" fn executable(_: u64, _: *mut c_void) -> c_long {
             return 1;
         };
         let mapped = &raw const (*state).mapped;
-        if entry.vma != 0 && mapping::inspect(state, entry.vma, address) {
+        if entry.vma != 0 && mapping::inspect(state, &entry, address) {
             let count = (*state).count;
             if count < MAX_MAPPINGS as u64 {
                 let to = (&raw mut (*state).buffer)

@@ -148,6 +148,8 @@ pub(crate) struct State {
     pub(crate) unnamed_count: u64,
     pub(crate) naming: u64,
     pub(crate) naming_step: u64,
+    /// 1: what the step wanted was not in memory.
+    pub(crate) unread: u64,
     pub(crate) slots: [u64; 8],
     pub(crate) cursor: u64,
     pub(crate) address: u64,

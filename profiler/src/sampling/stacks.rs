@@ -191,8 +191,17 @@ impl Worker {
         }
     }
 
-    /// A code object's names came.
+    /// A code object's names came, or word that they are not in memory.
     fn name(&mut self, object: &CodeObject, fields: &[u64]) {
+        if object.len == 0 {
+            // Who reads in user space knows more.
+            if self.shared.reader.is_none() {
+                let object_key = (object.address, object.key);
+                self.processes
+                    .failed(object.process, object_key, ReadError::WouldFault);
+            }
+            return;
+        }
         let len = usize::try_from(object.len).unwrap_or(usize::MAX);
         let bytes: Vec<u8> = fields
             .iter()
@@ -282,6 +291,8 @@ impl Worker {
                         line: named.code.line(position).unwrap_or(named.code.first_line),
                     }),
                     None => {
+                        // It is kept only if it is to be marked.
+                        self.frames.push(Frame::WouldFault);
                         missing.insert((code, key));
                     }
                 },

@@ -1,0 +1,128 @@
+//! Promise: what is not in memory is never fetched for a profile. A sample that needs it is lost under
+//! `would fault`, or kept and marked, as `--on-fault` says; the rest of the profile is as it was. The
+//! programs keep their words and names in files, so that taking them out of memory loses nothing, and say
+//! themselves that they were out of memory before and after.
+
+use rprof_tests::machine;
+use rprof_tests::profile::{Profile, Stack};
+use rprof_tests::python;
+use rprof_tests::rprof::Rprof;
+use rprof_tests::scratch::{OPTIMIZED, Scratch, source_file};
+use rprof_tests::statistics::count_bound;
+
+const HERTZ: f64 = 199.0;
+const SECONDS: &str = "1";
+const MARK: &str = "[would fault]";
+
+/// Profiles a program that says what was away, under `--on-fault HOW`.
+fn record(scratch: &Scratch, how: &str, words: &[String], pages: u32) -> Profile {
+    let run = Rprof::new(scratch, ["--on-fault", how, "--"])
+        .args(words)
+        .run()
+        .expect(0);
+    let said = format!("away {pages}\nstill {pages}\nreturned\n");
+    assert_eq!(run.text(), said, "{}", run.stderr);
+    run.profile()
+}
+
+/// About all samples of the second that the program burns, and no others.
+fn is_about_all(n: u64, profile: &Profile) {
+    println!("{n} samples: {:?}", profile.ledger);
+    let bound = count_bound(HERTZ);
+    assert!(
+        (n as f64 - HERTZ).abs() <= bound,
+        "{n} samples: {:?}",
+        profile.ledger
+    );
+}
+
+/// They are lost under that reason, on the machine and for the process, and nothing else is.
+fn is_lost(profile: &Profile, program: &str) {
+    let ledger = &profile.ledger;
+    let lost = ledger.get("would fault");
+    is_about_all(lost, profile);
+    let undelivered = ledger.get("not delivered by the kernel");
+    assert_eq!(ledger.lost(), lost + undelivered, "{ledger:?}");
+    let rows = ledger
+        .processes
+        .iter()
+        .filter(|(.., row)| row.contains_key("would fault"));
+    let rows: Vec<_> = rows
+        .map(|(_, name, row)| (name.as_str(), row["would fault"]))
+        .collect();
+    assert_eq!(rows, [(program, lost)], "{ledger:?}");
+    assert_eq!(profile.count(|stack| stack.has(MARK)), 0);
+}
+
+/// They are in the profile, each with one mark, and nothing is lost.
+fn is_marked<'a>(profile: &'a Profile, program: &'a str) -> Vec<&'a Stack> {
+    let ledger = &profile.ledger;
+    let marked: Vec<&Stack> = profile
+        .named(program)
+        .filter(|stack| stack.has(MARK))
+        .collect();
+    let n = marked.iter().map(|stack| stack.count).sum();
+    is_about_all(n, profile);
+    assert_eq!(n, profile.count(|stack| stack.has(MARK)));
+    assert_eq!(ledger.truncated.get("would fault"), Some(&n), "{ledger:?}");
+    assert_eq!(
+        ledger.lost(),
+        ledger.get("not delivered by the kernel"),
+        "{ledger:?}"
+    );
+    marked
+}
+
+fn functions(stack: &Stack) -> Vec<&str> {
+    stack.user().map(|frame| frame.function.as_str()).collect()
+}
+
+#[test]
+fn a_part_of_the_stack() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = scratch.cc("evicted.c", "evicted", OPTIMIZED);
+    let words = [program, scratch.file("stack"), SECONDS.into()];
+    let words = words.map(|word| word.display().to_string());
+
+    let profile = record(&scratch, "drop", &words, 8);
+    is_lost(&profile, "evicted");
+    assert_eq!(profile.count(|stack| stack.has("burn")), 0);
+
+    let profile = record(&scratch, "mark", &words, 8);
+    for stack in is_marked(&profile, "evicted") {
+        // What is above the hole is there, and then there is the mark instead of a root.
+        let mut frames = functions(stack).into_iter().skip_while(|&f| f != "burn");
+        let known: Vec<&str> = frames.by_ref().collect();
+        assert_eq!(known, ["burn", "over_the_hole", MARK], "{}", stack.text());
+    }
+}
+
+#[test]
+fn a_name() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let script = source_file("evicted.py");
+    let file = scratch.file("name").display().to_string();
+    let words = python::system().words(&script, &[&file, SECONDS]);
+
+    let profile = record(&scratch, "drop", &words, 1);
+    is_lost(&profile, "python3.11");
+
+    let profile = record(&scratch, "mark", &words, 1);
+    for stack in is_marked(&profile, "python3.11") {
+        // The function without a name has the mark in its place, so that its time is nobody else's.
+        let frames = functions(stack);
+        let at = frames.iter().position(|&frame| frame == MARK);
+        let caller = at.and_then(|at| frames.get(at + 1));
+        assert_eq!(caller, Some(&"<module>"), "{}", stack.text());
+        let callees = stack.user().take(at.unwrap_or(0));
+        assert_eq!(
+            callees.filter(|f| f.is_interpreted()).count(),
+            0,
+            "{}",
+            stack.text()
+        );
+        assert!(frames.contains(&"_start"), "{}", stack.text());
+    }
+}

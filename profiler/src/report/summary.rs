@@ -11,7 +11,7 @@ use rprof_ebpf::ledger::Column;
 use super::paint::Paint;
 use super::plain;
 use crate::cli::retype::quoted;
-use crate::ledger::{Counts, Ledger};
+use crate::ledger::{Counts, Ledger, ProcessRow};
 use crate::profile::output::Format;
 use crate::profile::totals::Totals;
 
@@ -294,13 +294,16 @@ fn worst(ledger: &Ledger) -> String {
 
 /// Says so if what was lost could change an order that is shown. A program may have lost what its
 /// own processes lost, and all that cannot be pinned to a process; a function, everything. Ticks that
-/// were not delivered may have been anyone's.
+/// were not delivered may have been anyone's. A program that is not shown may belong there: one that lost
+/// all its samples is in no ranking.
 fn doubt(rankings: &Rankings, ledger: &Ledger) -> Option<String> {
     let lost = delivered_and_lost(&ledger.machine);
     let undelivered = ledger.machine.get(Column::NotDelivered);
     let mut by_program: HashMap<&str, u64> = HashMap::new();
-    for process in ledger.processes.values() {
-        *by_program.entry(&process.comm).or_default() += process.counts.lost();
+    for (row, process) in &ledger.processes {
+        if *row != ProcessRow::OTHERS {
+            *by_program.entry(&process.comm).or_default() += process.counts.lost();
+        }
     }
     let pinned: u64 = by_program.values().sum();
     let anyones = lost.saturating_sub(pinned);
@@ -309,7 +312,32 @@ fn doubt(rankings: &Rankings, ledger: &Ledger) -> Option<String> {
         own.saturating_add(anyones)
     };
     first_doubt(&rankings.programs, of_program, undelivered)
+        .or_else(|| {
+            let last = rankings.programs.iter().take(ROWS).next_back()?.clone();
+            let hidden = hidden(&rankings.programs, &by_program)?;
+            first_doubt(&[last, hidden], of_program, undelivered)
+        })
         .or_else(|| first_doubt(&rankings.functions, |_| lost, undelivered))
+}
+
+/// The program that is not shown and, with what it lost, could have most samples.
+fn hidden(programs: &[Ranked], lost: &HashMap<&str, u64>) -> Option<Ranked> {
+    let lost = lost.iter().filter(|&(_, &lost)| lost > 0);
+    let hidden = lost.filter_map(|(&name, &lost)| {
+        let place = programs.iter().position(|row| row.name == name);
+        let samples = place
+            .and_then(|place| programs.get(place))
+            .map_or(0, |row| row.samples);
+        place
+            .is_none_or(|place| place >= ROWS)
+            .then_some((samples + lost, name, samples))
+    });
+    let (_, name, samples) = hidden.max()?;
+    Some(Ranked {
+        name: name.into(),
+        samples,
+        ..Ranked::default()
+    })
 }
 
 /// The highest place in a ranking that a loss could turn round.

@@ -153,6 +153,19 @@ fn losses_that_could_change_the_order_are_said() {
     process(&mut behind.ledger, 12, "python3", &[]);
     assert!(said(&behind).is_some());
 
+    // One that lost all of its samples, and might have been the first or the last.
+    let mut hidden = data();
+    process(&mut hidden.ledger, 14, "gone", &[(Column::WouldFault, 51)]);
+    assert_eq!(
+        said(&hidden).as_deref(),
+        Some(
+            "The losses could change this order: gone is 50 samples behind node, and may have lost 51."
+        )
+    );
+    process(&mut hidden.ledger, 14, "gone", &[(Column::WouldFault, 50)]);
+    hidden.rankings.functions.truncate(1);
+    assert_eq!(said(&hidden), None);
+
     let mut functions = data();
     functions.rankings.functions = vec![ranked("a", "", 10), ranked("b", "", 9)];
     assert_eq!(

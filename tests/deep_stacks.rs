@@ -24,15 +24,16 @@ const DEEP: &[&str] = &[
     "-fno-optimize-sibling-calls",
 ];
 
-/// Profiles a program that describes itself: the chain from root to leaf, and the profile. A tick
-/// may take ten times as long as usual: on a busy virtual machine 1,000 frames may take more than
-/// 250 µs, and that such a stack is cut is another promise than the one tested here.
-fn record(scratch: &Scratch, command: &[String]) -> (Vec<String>, Profile) {
-    let run = Rprof::new(scratch, ["-F", "49", "--"])
-        .args(command)
-        .env("RPROF_FAULT", "slow-machine:10")
-        .run()
-        .expect(0);
+/// Profiles a program that describes itself: the chain from root to leaf, and the profile.
+/// `patient`: a tick may take ten times as long as usual. On a busy virtual machine 1,000 frames may take
+/// more than 250 µs, and that such a stack is cut is another promise than that it can be walked; what
+/// share is whole in the usual time is tested, and said, by [`in_the_usual_time`].
+fn record(scratch: &Scratch, command: &[String], patient: bool) -> (Vec<String>, Profile) {
+    let mut rprof = Rprof::new(scratch, ["-F", "49", "--"]).args(command);
+    if patient {
+        rprof = rprof.env("RPROF_FAULT", "slow-machine:10");
+    }
+    let run = rprof.run().expect(0);
     (
         run.text().lines().map(String::from).collect(),
         run.profile(),
@@ -54,13 +55,16 @@ fn in_leaf<'a>(profile: &'a Profile, leaf: &str) -> Vec<&'a Stack> {
 }
 
 fn native(scratch: &Scratch, depth: usize, more: &[&str]) -> (Vec<String>, Profile) {
+    record(scratch, &native_words(scratch, depth, more), true)
+}
+
+fn native_words(scratch: &Scratch, depth: usize, more: &[&str]) -> [String; 3] {
     let program = scratch.cc("deep.c", "deep", &[DEEP, more].concat());
-    let words = [
+    [
         program.display().to_string(),
         depth.to_string(),
         SECONDS.to_string(),
-    ];
-    record(scratch, &words)
+    ]
 }
 
 /// Names of functions without those that are inlined.
@@ -136,6 +140,44 @@ fn native_2000_deep_keeps_the_leaf_part() {
     );
 }
 
+/// In the 250 µs that a tick may take. A stack that takes longer is cut there, says so, and keeps its
+/// leaf part; the share that is whole is said here. It is not all where the machine's processors and
+/// caches are shared: measured while compilers ran beside it, 48 to 100 % were whole, the shortest kept
+/// 719 of 994 frames, and 92 to 100 % of all frames were delivered.
+#[test]
+fn in_the_usual_time() {
+    /// A frame that takes longer than a microsecond is not slow, but stuck.
+    const LEAST: usize = 250;
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let (chain, profile) = record(&scratch, &native_words(&scratch, 994, &[]), false);
+    let (mut whole, mut all, mut delivered, mut shortest) = (0, 0, 0, usize::MAX);
+    for stack in in_leaf(&profile, "leaf") {
+        let mut frames = physical(stack.from("leaf").expect("they have a leaf"));
+        if stack.is_complete() {
+            assert_eq!(frames.len(), chain.len() + 3, "{}", stack.text());
+            whole += stack.count;
+        } else {
+            assert_eq!(frames.pop(), Some("[truncated: time]"), "{}", stack.text());
+        }
+        let known = frames.len().min(chain.len());
+        let leafward: Vec<&str> = chain.iter().rev().take(known).map(|s| &**s).collect();
+        assert_eq!(frames[..known], leafward, "{}", stack.text());
+        all += stack.count;
+        delivered += known as u64 * stack.count;
+        shortest = shortest.min(known);
+    }
+    let frames = all * chain.len() as u64;
+    println!("{whole} of {all} stacks whole, {delivered} of {frames} frames, {shortest} at least");
+    assert!(shortest >= LEAST, "{shortest} frames: {:?}", profile.ledger);
+    // The budget is all of them; these are the figures that may not become worse.
+    assert!(whole * 4 >= all, "{whole} of {all}: {:?}", profile.ledger);
+    assert!(
+        delivered * 100 >= frames * 85,
+        "{delivered} of {frames} frames"
+    );
+}
+
 /// What `deep.py` says of a frame.
 struct Line {
     function: String,
@@ -152,7 +194,7 @@ fn python(
     let script = source_file("deep.py");
     let args = [depth.to_string(), every.to_string(), SECONDS.to_string()];
     let words = interpreter.words(&script, &args.each_ref().map(|s| s.as_str()));
-    let (said, profile) = record(scratch, &words);
+    let (said, profile) = record(scratch, &words, true);
     let lines = said.iter().map(|line| {
         let mut words = line.split('\t').map(String::from);
         let mut word = || words.next().expect("three words a line");

@@ -52,9 +52,9 @@ fn all_is_seen<'a>(usages: &[Usage], profile: &'a Profile) -> Vec<&'a Stack> {
     stacks
 }
 
-/// Complete, and every frame that has to have a name has one; but for one sample in a hundred. What has
-/// no CFI cannot be unwound: `_init` of crti.o, and the first instructions of a thread's child in
-/// `clone3`, which glibc's CFI describes as its parent's.
+/// Complete, and every frame that has to have a name has one; but for one sample in a hundred: a module's
+/// second and third sample go without a slice where new modules of others (a compiler beside it) used up
+/// what slices may cost. 0 to 4 of 1,000 here; which, is said.
 fn whole_and_named(stacks: &[&Stack], must_be_named: impl Fn(&str) -> bool) {
     let bad: Vec<&&Stack> = stacks
         .iter()
@@ -67,6 +67,7 @@ fn whole_and_named(stacks: &[&Stack], must_be_named: impl Fn(&str) -> bool) {
     let n: u64 = bad.iter().map(|stack| stack.count).sum();
     let shown: String = bad.iter().take(5).map(|stack| stack.text()).collect();
     let all: u64 = stacks.iter().map(|stack| stack.count).sum();
+    println!("{n} of {all} samples are not complete or not named:\n{shown}");
     assert!(
         n * 100 <= all,
         "{n} of {all} samples are not complete or not named:\n{shown}"

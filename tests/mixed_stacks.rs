@@ -44,7 +44,9 @@ fn said(text: &str) -> Vec<Said> {
         .collect()
 }
 
-/// Profiles the program, with time enough for a tick (see `deep_stacks`); the script has a name that is not ASCII.
+/// Profiles the program; the script has a name that is not ASCII. A tick has ten times its usual time: each
+/// stack has to be whole here, and on a machine that others use as well one may be cut at its usual
+/// time (`deep_stacks` tests what share is whole in that).
 fn record(scratch: &Scratch, interpreter: &Interpreter, more: &[&str]) -> (Vec<Said>, Profile) {
     let text = std::fs::read_to_string(source_file("mixed.py")).expect("the script");
     let script = scratch.write("mixed_größe_日本.py", &text);

@@ -47,20 +47,25 @@ fn line_of(source: &str, text: &str) -> i64 {
     at.expect("a line with that text") as i64 + 1
 }
 
-/// Fails unless about all samples of the program are of the stacks that fit, and complete.
+/// Fails unless about as many samples as the program has CPU time are of the stacks that fit, and
+/// complete; and of the others there are no more than its start and end explain: some milliseconds for
+/// the kernel's `exec` and the dynamic linker, a sample or two at this rate.
 fn nearly_all(profile: &Profile, fits: impl Fn(&Stack) -> bool) {
-    let n = profile.count(|stack| stack.is_complete() && fits(stack)) as f64;
+    const OTHERS: u64 = 6;
+    let n = profile.count(|stack| stack.is_complete() && fits(stack));
     let expected = HERTZ * SECONDS.parse::<f64>().expect("a number");
-    let other: String = profile
+    let others = profile.samples() - n;
+    let shown: String = profile
         .stacks
         .iter()
         .filter(|s| !s.is_complete() || !fits(s))
-        .take(3)
+        .take(OTHERS as usize + 1)
         .map(Stack::text)
         .collect();
+    println!("{n} samples fit, {others} do not");
     assert!(
-        (n - expected).abs() <= count_bound(expected),
-        "{n} of {expected} samples; others are:\n{other}{:?}",
+        (n as f64 - expected).abs() <= count_bound(expected) && others <= OTHERS,
+        "{n} of {expected} samples; {others} others:\n{shown}{:?}",
         profile.ledger
     );
 }

@@ -1,6 +1,7 @@
 //! Promise: a function's share of the samples is its share of the CPU. The truth are the programs'
 //! own thread clocks, read where a phase begins and ends; phases come in random order and length.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
@@ -89,9 +90,14 @@ fn compare(profile: &Profile, name: &str, usage: Usage, phases: &[(String, f64)]
         .filter(|s| s.is_complete())
         .map(|s| s.count)
         .sum();
+    let cut = profile.of(usage.pid).filter(|s| !s.is_complete());
+    let ends: BTreeSet<&str> = cut
+        .filter_map(|s| s.frames.last().map(|f| f.function.as_str()))
+        .collect();
+    println!("{name}: {complete} of {all} stacks are complete, others end in {ends:?}");
     assert!(
         complete * 100 >= all * 99,
-        "{name}: {complete} of {all} stacks are complete"
+        "{name}: {complete} of {all} stacks are complete, others end in {ends:?}"
     );
 }
 

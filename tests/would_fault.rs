@@ -126,3 +126,56 @@ fn a_name() {
         assert!(frames.contains(&"_start"), "{}", stack.text());
     }
 }
+
+/// Two programs at once of which one loses nearly all that it burns; the row of its losses in the summary,
+/// and the sentence about the order, if there is one.
+fn beside(losing: &str, other: &str) -> (Profile, String, Option<String>) {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let evicted = scratch.cc("evicted.c", "evicted", OPTIMIZED);
+    let burn = scratch.cc("burn.c", "burn", OPTIMIZED);
+    let script = format!(
+        "{} {} {losing} & {} main {other} & wait",
+        evicted.display(),
+        scratch.file("stack").display(),
+        burn.display()
+    );
+    let run = Rprof::new(&scratch, ["--", "sh", "-c", &script])
+        .run()
+        .expect(0);
+    let find = |start: &str| run.stderr.lines().find(|line| line.starts_with(start));
+    let row = find("  evicted (pid ").unwrap_or_else(|| panic!("{}", run.stderr));
+    let order = find("The losses could change this order: ").map(String::from);
+    (run.profile(), row.into(), order)
+}
+
+#[test]
+fn who_lost_is_named_where_it_could_change_the_order() {
+    // Some 200 samples lost, some 80 of the other in the profile.
+    let (profile, row, order) = beside("1", "0.4");
+    let lost = profile.ledger.get("would fault");
+    let mut rows = profile
+        .ledger
+        .processes
+        .iter()
+        .filter(|(.., row)| row.contains_key("would fault"));
+    let (pid, ..) = rows.next().expect("a process that lost");
+    assert_eq!(rows.next(), None, "{:?}", profile.ledger);
+    let kept = profile.of(*pid).map(|stack| stack.count).sum::<u64>();
+    let expected = format!(
+        "  evicted (pid {pid}) lost {lost} of {}: {lost} would fault",
+        lost + kept
+    );
+    assert_eq!(row, expected);
+    let order = order.expect("a sentence about the order");
+    println!("{order}");
+    // Ticks that were not delivered are told of beside the others.
+    assert!(order.contains(" order: evicted is "), "{order}");
+    let says = [format!("may have lost {lost}."), format!(": {lost}, and ")];
+    assert!(says.iter().any(|says| order.contains(says)), "{order}");
+
+    // Some 20 lost, behind some 200: it stays behind.
+    let (_, _, order) = beside("0.1", "1");
+    println!("{order:?}");
+    assert!(order.is_none_or(|order| !order.contains(" order: evicted is ")));
+}

@@ -340,7 +340,12 @@ fn a_panic_costs_what_it_was_over() {
         adds_up(&profile);
         let ledger = &profile.ledger;
         let lost = ledger.get("worker lost");
-        assert!(lost <= 1 && lost == ledger.lost() - ledger.get("not delivered by the kernel"));
+        // The first question to the learner is the burners' file, which nobody knows yet.
+        assert_eq!(lost, 1, "{fault}: {ledger:?}");
+        assert_eq!(
+            lost,
+            ledger.lost() - ledger.get("not delivered by the kernel")
+        );
         let kept = profile.count(|stack| stack.is_complete() && stack.has("burn"));
         assert!(kept > 700, "{fault}: {kept} samples are left: {ledger:?}");
     }
@@ -387,8 +392,9 @@ fn a_kernel_stack_that_is_cut_says_so() {
     const MOST: usize = 4;
     let scratch = Scratch::new();
     let _alone = machine::alone();
-    let read = "dd if=/dev/urandom of=/dev/null bs=64k count=8000 2>/dev/null";
-    let profile = Rprof::new(&scratch, ["-F", "499", "--", "sh", "-c", read])
+    let program = scratch.cc("reading.c", "reading", OPTIMIZED);
+    let profile = Rprof::new(&scratch, ["-F", "499", "--"])
+        .arg(program)
         .env("RPROF_FAULT", &format!("kernel-frames:{MOST}"))
         .run()
         .ok();
@@ -412,8 +418,11 @@ fn a_kernel_stack_that_is_cut_says_so() {
     }
     // The user side is there all the same.
     let user = profile.count(|stack| stack.has(mark) && stack.has("main"));
-    let named = profile.count(|stack| stack.has("main"));
-    assert!(named == 0 || user > 0, "{:?}", profile.ledger);
+    assert!(
+        user * 10 >= cut * 9,
+        "{user} of {cut}: {:?}",
+        profile.ledger
+    );
 }
 
 #[test]

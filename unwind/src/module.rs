@@ -101,10 +101,6 @@ pub(crate) struct Module<'data, R> {
     names: &'data [u8],
 }
 
-/// Bytes of code that begin at an entry point and have no CFI, at most: ld.so's `_start` and
-/// `_dl_start_user` have about 60.
-const ENTRY_BYTES: u64 = 96;
-
 impl<'data, R: ReadRef<'data>> Module<'data, R> {
     /// Reads the headers.
     pub(crate) fn parse(data: R, layout: Layout) -> Result<Self, Error> {
@@ -161,9 +157,15 @@ impl<'data, R: ReadRef<'data>> Module<'data, R> {
     pub(crate) fn known(&self) -> Vec<(Range<u64>, Rule)> {
         let mut known = Vec::new();
         // Nobody called the code at the entry point, whether CFI says so or, as that of ld.so,
-        // nothing. A library may have none.
-        if self.entry != 0 {
-            let end = self.entry.saturating_add(ENTRY_BYTES);
+        // nothing. Of many libraries it is just where their text begins.
+        let entry = self.loads.iter().find_map(|(load, executable)| {
+            let skipped = self.entry.checked_sub(load.address)?;
+            (*executable && skipped < load.size)
+                .then(|| (load.offset + skipped, load.size - skipped))
+        });
+        if let Some((offset, size)) = entry {
+            let len = unlisted::entry(self.code(offset, size.min(unlisted::MAX_ENTRY)));
+            let end = self.entry.saturating_add(len as u64);
             known.push((self.entry..end, plain(RuleKind::End)));
         }
         for name in [b".init".as_slice(), b".fini"] {

@@ -242,6 +242,10 @@ pub(crate) unsafe fn keep_or_forget(state: *mut State, generation: u64) {
             && (*state).kept_for.exec_id == process.exec_id
             && (*state).kept_for.tgid == process.tgid
         {
+            if (*state).mapped.backing == Backing::Unlearned as u64 {
+                // It is announced again, if it was lost.
+                (*state).mapped.end = 0;
+            }
             return;
         }
         (*state).kept_for = process;

@@ -59,7 +59,7 @@ unsafe extern "C" fn step(_: u64, _: *mut c_void) -> c_long {
         };
         // Out of time, what is left is not named either: its next sample asks again.
         let spent = now().wrapping_sub((*state).started);
-        let mut good = spent <= 2 * config!(tick_ns) as u64;
+        let mut good = spent <= config!(tick_ns) as u64;
         let mut read = true;
         if good && number < (*plan).len as u64 && number < MAX_STEPS as u64 {
             let step = &raw const (*plan).steps[number as usize & (MAX_STEPS - 1)];

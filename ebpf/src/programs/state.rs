@@ -119,6 +119,8 @@ pub(crate) struct State {
     // Cost of this second.
     pub(crate) second_started: u64,
     pub(crate) second_used: u64,
+    /// One tick in so many sixteenths is taken in this second.
+    pub(crate) thinning: u64,
     // Kept between ticks while the mappings cannot have changed.
     pub(crate) kept_for: ProcessKey,
     pub(crate) kept_sequence: u64,

@@ -1,5 +1,7 @@
 //! Whose tick it is: identity as the kernel keeps it, taken from the current task.
 
+use core::ffi::{c_long, c_void};
+
 use aya_ebpf::helpers::generated as helpers;
 
 use super::config::{config, offset};
@@ -12,7 +14,7 @@ use crate::select::{INITIAL_PID_NS, MAX_CGROUP_LEVELS, Select, target};
 /// `PF_IO_WORKER | PF_USER_WORKER | PF_KTHREAD` (include/linux/sched.h): no user side.
 const KERNEL_ONLY: u32 = 0x10 | 0x4000 | 0x20_0000;
 /// Parents looked at to find out whose descendant a task is.
-const MAX_ANCESTORS: u32 = 32;
+const MAX_ANCESTORS: u32 = 4096;
 
 /// Fills in `state.sample.task`, `mm` and `fsbase`. User registers are looked at elsewhere.
 ///
@@ -141,26 +143,52 @@ pub(crate) unsafe fn selected(task: *const u8) -> bool {
         if select == Select::Targets as u32 {
             return false;
         }
-        let exec_id: u32 = at(task, offset!(task_exec_id));
-        let mut leader: u64 = at(task, offset!(task_group_leader));
-        for _ in 0..MAX_ANCESTORS {
-            let parent = kernel_u64(leader + offset!(task_real_parent));
-            leader = kernel_u64(parent + offset!(task_group_leader));
-            if leader == 0 {
-                return false;
-            }
-            let own = own_nr(kernel_u64(leader + offset!(task_thread_pid)));
-            if let Some(wanted) = TARGETS.get_ptr(&own) {
-                // rprof's own child, before its exec, is rprof still.
-                let same_program = kernel_u32(leader + offset!(task_exec_id)) == exec_id;
-                let not_begun = *wanted & target::ITSELF == 0 && same_program;
-                return *wanted & target::DESCENDANTS != 0 && !not_begun;
-            }
-            if kernel_u32(leader + offset!(task_tgid)) <= 1 {
-                return false;
-            }
+        let mut line = Line {
+            leader: at(task, offset!(task_group_leader)),
+            exec_id: at::<u32>(task, offset!(task_exec_id)) as u64,
+            wanted: 0,
+        };
+        helpers::bpf_loop(
+            MAX_ANCESTORS,
+            ancestor as *mut c_void,
+            (&raw mut line).cast(),
+            0,
+        );
+        line.wanted != 0
+    }
+}
+
+/// The line of a task's parents, as far as it was followed.
+#[repr(C)]
+struct Line {
+    /// The leader of the process looked at last.
+    leader: u64,
+    /// The task's own exec id.
+    exec_id: u64,
+    /// 1: a process whose descendants are wanted was met.
+    wanted: u64,
+}
+
+/// Looks at the next parent; 1 when it is known whether the task is wanted.
+unsafe extern "C" fn ancestor(_: u64, line: *mut c_void) -> c_long {
+    let line: *mut Line = line.cast();
+    // SAFETY: the caller's variable; kernel memory is read so that it cannot fault.
+    unsafe {
+        let parent = kernel_u64((*line).leader + offset!(task_real_parent));
+        let leader = kernel_u64(parent + offset!(task_group_leader));
+        (*line).leader = leader;
+        if leader == 0 {
+            return 1;
         }
-        false
+        let own = own_nr(kernel_u64(leader + offset!(task_thread_pid)));
+        if let Some(wanted) = TARGETS.get_ptr(&own) {
+            // rprof's own child, before its exec, is rprof still.
+            let same_program = kernel_u32(leader + offset!(task_exec_id)) as u64 == (*line).exec_id;
+            let not_begun = *wanted & target::ITSELF == 0 && same_program;
+            (*line).wanted = (*wanted & target::DESCENDANTS != 0 && !not_begun) as u64;
+            return 1;
+        }
+        (kernel_u32(leader + offset!(task_tgid)) <= 1) as c_long
     }
 }
 

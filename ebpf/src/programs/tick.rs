@@ -35,6 +35,8 @@ mod pt_regs {
 /// `__USER32_CS` (arch/x86/include/asm/segment.h).
 const USER32_CS: u64 = 0x23;
 const SECOND: u64 = 1_000_000_000;
+/// What [`State::thinning`] is when each tick is taken.
+const UNTHINNED: u64 = 16;
 /// Steps of the walk: frames, and what a runtime's search and activations take.
 const MAX_STEPS: u32 = 4 * MAX_FRAMES as u32;
 
@@ -60,11 +62,7 @@ pub fn tick(context: &PerfEventContext) {
         (*state).started = started;
         (*state).sample.time = started;
         task::identify(state, current);
-        if started.wrapping_sub((*state).second_started) > SECOND {
-            (*state).second_started = started;
-            (*state).second_used = 0;
-        }
-        if (*state).second_used > config!(second_ns) as u64 {
+        if over_budget(state) {
             account::lose(state, Column::RateLowered);
             return;
         }
@@ -79,6 +77,36 @@ pub fn tick(context: &PerfEventContext) {
             output::sample(state);
         }
         (*state).second_used += now().wrapping_sub(started);
+    }
+}
+
+/// Whether this tick is to be sat out. Where ticks cost more in a second than they may, those of the
+/// next are thinned at random: to stop when the second's share is used up would leave always the same
+/// part of each second unseen. That is done too, but only until the thinning fits.
+#[inline(always)]
+unsafe fn over_budget(state: *mut State) -> bool {
+    // SAFETY: as said.
+    unsafe {
+        let budget = config!(second_ns) as u64;
+        if (*state).started.wrapping_sub((*state).second_started) > SECOND {
+            let all = ((*state).second_used >> 10) * (*state).thinning;
+            // A little less than all of the budget; odd, because it must not be 0.
+            let thinning = all / (budget * 15 / 16 >> 10 | 1);
+            (*state).thinning = if thinning > UNTHINNED {
+                thinning
+            } else {
+                UNTHINNED
+            };
+            (*state).second_started = (*state).started;
+            (*state).second_used = 0;
+        }
+        if (*state).thinning > UNTHINNED {
+            let random = helpers::bpf_get_prandom_u32() as u64;
+            if random * (*state).thinning >> 32 >= UNTHINNED {
+                return true;
+            }
+        }
+        (*state).second_used > budget
     }
 }
 
@@ -202,6 +230,9 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
                     (&raw mut nothing).cast(),
                     0,
                 );
+                if (*state).phase != Phase::Done as u64 {
+                    walk::in_doubt(state);
+                }
             }
         }
         walk::reckon(state);

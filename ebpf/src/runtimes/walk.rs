@@ -261,7 +261,9 @@ pub(crate) unsafe fn enter(state: *mut State) {
     unsafe {
         let mapped = &raw const (*state).mapped;
         let outside = (*mapped).backing == Backing::Module as u64
-            && (*mapped).module.runtime as u64 != (*state).walk.runtime;
+            && (*mapped).module.runtime as u64 != (*state).walk.runtime
+            // A frame that was guessed may be two, and the marker the other's.
+            && (*state).next_guessed == 0;
         (*state).walk.base = outside as u64;
         (*state).walk.frame = of_runtime!(state, newest);
         (*state).phase = Phase::Runtime as u64;

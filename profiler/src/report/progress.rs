@@ -44,10 +44,11 @@ impl ProgressLine {
     }
 
     /// Draws the line again. A terminal that is gone is no reason to stop sampling.
-    pub fn draw(&mut self, progress: &Progress) {
+    pub fn draw(&mut self, progress: impl FnOnce() -> Progress) {
         if !self.on {
             return;
         }
+        let progress = &progress();
         let width = tcgetwinsize(io::stderr()).map_or(80, |size| usize::from(size.ws_col));
         let width = if width == 0 { 80 } else { width };
         // One column stays free: a full line wraps on some terminals.

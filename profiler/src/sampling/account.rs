@@ -15,6 +15,7 @@ use rprof_ebpf::ledger::{Column, SENT};
 
 use super::labels::Comms;
 use super::losses::Book;
+use super::select::Selection;
 use crate::ledger::{Ledger, ProcessRow};
 
 /// What the threads booked.
@@ -27,6 +28,7 @@ pub(super) struct Booked {
     strange: u64,
     /// A thread did not end.
     stuck: bool,
+    wanted: Selection,
 }
 
 impl Booked {
@@ -40,6 +42,7 @@ impl Booked {
             let book = book.open();
             booked.ledger.merge(&book.ledger);
             booked.strange += book.strange;
+            booked.wanted = book.wanted.clone();
             for (row, (comm, n)) in &book.received {
                 let received = booked.received.entry(row.clone());
                 received.or_insert_with(|| (comm.clone(), 0)).1 += n;
@@ -130,6 +133,7 @@ pub(super) fn close(
     counted: &Counted,
     expected: Option<&BTreeMap<u32, u64>>,
 ) -> Ledger {
+    let wanted = booked.wanted.clone();
     let mut ledger = booked.complete(counted.sent());
     let mut names = Comms::default();
     let mut unassigned: BTreeMap<Column, u64> = BTreeMap::new();
@@ -149,10 +153,16 @@ pub(super) fn close(
             pid: if key.own != 0 { key.own } else { key.host },
             start: key.start,
         };
-        let process = ledger.process(row, &names.get(&lost.comm));
-        process.counts.add(column, lost.ticks);
         let left = unassigned.entry(column).or_default();
-        *left = left.saturating_sub(lost.ticks);
+        let ticks = lost.ticks.min(*left);
+        *left -= ticks;
+        let comm = names.get(&lost.comm);
+        if wanted.wants(&comm) {
+            ledger.process(row, &comm).counts.add(column, ticks);
+        } else {
+            ledger.machine.0[column as usize] -= ticks;
+            ledger.machine.add(Column::NotSelected, ticks);
+        }
     }
     for (column, n) in unassigned {
         ledger.others(column, n);

@@ -14,8 +14,12 @@ use crate::profile::Function;
 /// Processes whose names are kept whatever their age, and how long others' are.
 const KEPT_PROCESSES: usize = 256;
 const KEPT_FOR: Duration = Duration::from_secs(60);
-/// Code objects kept for one process at most.
-const MAX_CODES: usize = 64 << 10;
+/// Bytes of names and line tables that a worker keeps: a process decides itself how long its are.
+const MAX_BYTES: usize = 16 << 20;
+/// Bytes of a code object beside them, roughly.
+const CODE_BYTES: usize = 256;
+/// Failed reads kept for one process at most.
+const MAX_FAILED: usize = 4096;
 
 /// A code object: its address, and its key.
 pub(super) type Object = (u64, u64);
@@ -30,6 +34,8 @@ pub(super) struct NamedCode {
 #[derive(Default)]
 pub(super) struct Process {
     pub(super) codes: HashMap<Object, NamedCode>,
+    /// Bytes of them.
+    bytes: usize,
     /// Code objects of which a read failed: why.
     failed: HashMap<Object, ReadError>,
     /// When something was last learned of it, or missed.
@@ -38,34 +44,54 @@ pub(super) struct Process {
 
 /// Code objects of all processes of a worker.
 #[derive(Default)]
-pub(super) struct Codes(HashMap<ProcessKey, Process>);
+pub(super) struct Codes {
+    processes: HashMap<ProcessKey, Process>,
+    /// Bytes of all of them.
+    bytes: usize,
+}
 
 impl Codes {
     /// What is known of a process.
     pub(super) fn get(&self, process: &ProcessKey) -> Option<&Process> {
-        self.0.get(process)
+        self.processes.get(process)
     }
 
     /// A code object has a name.
     pub(super) fn keep(&mut self, process: ProcessKey, address: u64, code: Code) {
-        let known = self.used(process);
-        if known.codes.len() >= MAX_CODES {
-            known.codes.clear();
-        }
+        let lines = code.lines.as_deref().map_or(0, size_of_val);
+        let bytes = CODE_BYTES + code.name.len() + code.file.len() + lines;
         let function = Arc::new(Function {
             name: code.name.clone(),
             file: code.file.clone(),
             first_line: code.first_line,
         });
-        known
-            .codes
-            .insert((address, code.key), NamedCode { function, code });
+        let known = self.used(process);
+        let named = NamedCode { function, code };
+        // Known already: counted twice, until it is dropped.
+        known.codes.insert((address, named.code.key), named);
+        known.bytes += bytes;
+        self.bytes += bytes;
+        while self.bytes > MAX_BYTES {
+            let largest = self.processes.iter().max_by_key(|(_, known)| known.bytes);
+            let Some((&largest, _)) = largest.filter(|(_, known)| known.bytes > 0) else {
+                break;
+            };
+            self.forget(&largest);
+        }
+    }
+
+    /// Forgets the names of a process. Its next samples bring them again.
+    fn forget(&mut self, process: &ProcessKey) {
+        if let Some(known) = self.processes.get_mut(process) {
+            known.codes = HashMap::new();
+            self.bytes -= std::mem::take(&mut known.bytes);
+        }
     }
 
     /// A code object could not be read.
     pub(super) fn failed(&mut self, process: ProcessKey, object: Object, why: ReadError) {
-        let known = self.0.entry(process).or_default();
-        if known.failed.len() >= MAX_CODES {
+        let known = self.processes.entry(process).or_default();
+        if known.failed.len() >= MAX_FAILED {
             known.failed.clear();
         }
         known.failed.insert(object, why);
@@ -73,7 +99,7 @@ impl Codes {
 
     /// Something of this process was learned, or missed: what is known of it is kept.
     pub(super) fn used(&mut self, process: ProcessKey) -> &mut Process {
-        let known = self.0.entry(process).or_default();
+        let known = self.processes.entry(process).or_default();
         known.used = Some(Instant::now());
         known
     }
@@ -81,20 +107,20 @@ impl Codes {
     /// Drops what is known of processes that gave no sample with new names for long: most have ended.
     /// Those that have not are named again.
     pub(super) fn prune(&mut self) {
-        if self.0.len() <= KEPT_PROCESSES {
+        if self.processes.len() <= KEPT_PROCESSES {
             return;
         }
         let now = Instant::now();
-        self.0.retain(|_, process| {
-            process
-                .used
-                .is_some_and(|used| now.duration_since(used) < KEPT_FOR)
+        self.processes.retain(|_, process| {
+            let used = process.used;
+            used.is_some_and(|used| now.duration_since(used) < KEPT_FOR)
         });
+        self.bytes = self.processes.values().map(|process| process.bytes).sum();
     }
 
     /// Under which reason a sample is lost whose names never came.
     pub(super) fn why_unnamed(&self, process: &ProcessKey, missing: &[Object]) -> Column {
-        let process = self.0.get(process);
+        let process = self.processes.get(process);
         let failed = missing
             .iter()
             .find_map(|object| process?.failed.get(object));

@@ -9,6 +9,8 @@ use crate::report::progress::Progress;
 
 /// Programs that are shown.
 const BUSIEST: usize = 3;
+/// Programs that are counted at most.
+const MAX_PROGRAMS: usize = 4096;
 
 /// What workers have done so far.
 #[derive(Debug)]
@@ -38,7 +40,10 @@ impl Live {
         // Samples that were unwound on come later than they were taken.
         self.first.fetch_min(time, Ordering::Relaxed);
         if let Ok(mut programs) = self.programs.lock() {
-            *programs.entry(program.clone()).or_default() += 1;
+            // A program names itself, and may do so again and again.
+            if programs.len() < MAX_PROGRAMS || programs.contains_key(program) {
+                *programs.entry(program.clone()).or_default() += 1;
+            }
         }
     }
 

@@ -172,6 +172,12 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let mut progress = ProgressLine::new(settings);
     let deadline = settings.duration.map(|duration| began + duration);
     let (pids, mut processes): (Vec<u32>, Vec<OwnedFd>) = pidfds(settings).into_iter().unzip();
+    // One that is gone already leaves its pid to another.
+    if let Target::Pids { pids: wanted, .. } = &settings.target {
+        for gone in wanted.iter().filter(|pid| !pids.contains(pid)) {
+            let _ = targets.remove(gone);
+        }
+    }
     let numbers = processes.iter().map(AsRawFd::as_raw_fd);
     let mut watched: Vec<(u32, i32)> = pids.into_iter().zip(numbers).collect();
     let mut looked = Instant::now();
@@ -230,7 +236,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         if matches!(settings.target, Target::Pids { .. }) && processes.is_empty() {
             break;
         }
-        progress.draw(&shared.live.progress(began.elapsed()));
+        progress.draw(|| shared.live.progress(began.elapsed()));
     }
     progress.clear();
     abort_at_next(signals, 1u32.saturating_sub(stops));

@@ -80,7 +80,7 @@ impl Threads {
             let (sender, finished) = crossbeam_channel::bounded(ring::QUEUE);
             to_workers.push(sender);
             let (running, ended) = crossbeam_channel::bounded(0);
-            let book = Book::default();
+            let book = Book::new(shared.selection.clone());
             books.push(book.clone());
             workers.push(ended);
             let post = Post {
@@ -98,7 +98,7 @@ impl Threads {
 
         let (seen, modules) = crossbeam_channel::bounded(LESSONS);
         let (cut, unfinished) = crossbeam_channel::bounded(LESSONS);
-        let book = Book::default();
+        let book = Book::new(shared.selection.clone());
         books.push(book.clone());
         let neighbours = Arc::new(Neighbours::default());
         let school = School {
@@ -120,7 +120,7 @@ impl Threads {
         let _ = prepared.recv_timeout(PREPARATION);
 
         let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        let book = Book::default();
+        let book = Book::new(shared.selection.clone());
         books.push(book.clone());
         let outlets = Outlets {
             workers: senders,

@@ -17,6 +17,32 @@ pub(crate) const MAX_EDGE: u64 = 256;
 /// info will be wrong").
 pub(crate) const CLONE: u64 = 10;
 
+/// Bytes that an entry point's code may have: ld.so's `_start` and `_dl_start_user` have about 60.
+pub(crate) const MAX_ENTRY: u64 = 96;
+
+/// How many bytes of code belong to an entry point: they begin as those of C libraries do, and end
+/// in an instruction that nothing comes after. 0: this is other code.
+pub(crate) fn entry(code: &[u8]) -> usize {
+    // xor %ebp,%ebp (also with a prefix); mov %rsp,%rdi.
+    let begins: [&[u8]; 4] = [
+        &[0x31, 0xed],
+        &[0x48, 0x31, 0xed],
+        &[0xf3, 0x0f, 0x1e, 0xfa, 0x31, 0xed],
+        &[0x48, 0x89, 0xe7],
+    ];
+    if !begins.iter().any(|bytes| code.starts_with(bytes)) {
+        return 0;
+    }
+    let after = |end: &[u8]| {
+        let at = code.windows(end.len()).position(|bytes| bytes == end)?;
+        Some(at + end.len())
+    };
+    // jmp *%r12, which no other bytes look like; hlt.
+    after(&[0x41, 0xff, 0xe4])
+        .or_else(|| after(&[0xf4]))
+        .unwrap_or(code.len())
+}
+
 /// The rule of a frame whose return address stands `offset` bytes below its CFA's end at rsp.
 fn on_stack(offset: i32) -> Rule {
     Rule {

@@ -8,7 +8,7 @@ use crate::programs::mapping::below;
 use crate::programs::memory::{user, user_u64};
 use crate::programs::state::{Phase, State};
 use crate::runtimes::frames::field;
-use crate::runtimes::walk::{found, in_doubt, not_found, remember, remembered};
+use crate::runtimes::walk::{found, in_doubt, link, not_found, remember, remembered};
 
 /// Bytes of a thread state that are read at once.
 const THREAD_BYTES: u32 = 192;
@@ -160,9 +160,14 @@ unsafe fn restart(state: *mut State, known: &PythonInterpreter) {
         (*own).chains = [0; MAX_CHAINS];
         (*own).searched = 0;
         let heads = runtime(state, known).wrapping_add(known.layout.runtime_interpreters as u64);
-        (*own).interp = word(heads);
-        (*own).thread = word((*own).interp.wrapping_add(known.layout.interp_threads as u64));
+        // Without it nothing can be said of the thread.
+        (*own).interp = link(state, heads);
+        (*own).thread = 0;
         (*own).stage = Stage::All as u64;
+        if (*own).interp != 0 {
+            let threads = (*own).interp.wrapping_add(known.layout.interp_threads as u64);
+            (*own).thread = link(state, threads);
+        }
     }
 }
 
@@ -242,6 +247,9 @@ unsafe fn candidate(state: *mut State, layout: &PythonLayout, thread: u64) -> u6
         let own = &raw mut (*state).runtimes.python;
         let bytes = (&raw mut (*state).code).cast::<u8>();
         if !user(bytes.cast(), THREAD_BYTES, thread) {
+            if (*own).stage == Stage::All as u64 {
+                in_doubt(state);
+            }
             return 0;
         }
         let Some(id) = field::<u64>(bytes, layout.thread_id, THREAD_BYTES) else {

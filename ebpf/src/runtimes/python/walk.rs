@@ -7,12 +7,12 @@ use core::ffi::c_long;
 
 use super::threads::{self, Own, next_of_all};
 use super::{PythonInterpreter, PythonLayout, code_key, symbols};
-use crate::programs::memory::user;
+use crate::programs::memory::{user, user_u64};
 use crate::programs::native::end;
 use crate::programs::state::State;
 use crate::record::End;
 use crate::runtimes::frames::{FRAME_BYTES, field, frame_bytes, interpreted, left_out};
-use crate::runtimes::walk::{Runtime, interpreter, leave, link};
+use crate::runtimes::walk::{Runtime, in_doubt, interpreter, leave, link};
 
 /// Bytes of a code object that are read at once.
 const CODE_BYTES: u32 = 192;
@@ -130,7 +130,13 @@ unsafe fn next_marker(state: *mut State, layout: &PythonLayout) -> u64 {
         let previous = layout.cframe_previous as u64;
         let mut next = link(state, marker.wrapping_add(previous));
         // Markers lie ever closer to the root; the outermost is in the thread state.
-        if next <= marker || link(state, next.wrapping_add(previous)) == 0 {
+        if next <= marker {
+            // One that is not the outermost, on another stack: its activations are missing.
+            if next != 0 && user_u64(next.wrapping_add(previous)) != Some(0) {
+                in_doubt(state);
+            }
+            next = 0;
+        } else if link(state, next.wrapping_add(previous)) == 0 {
             next = 0;
         }
         next_of_all(state, marker, next)

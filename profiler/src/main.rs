@@ -93,7 +93,7 @@ fn finish(
         notes.push(format!("No rankings: cannot read the part file: {error}"));
         Rankings::default()
     });
-    let data = SummaryData {
+    let mut data = SummaryData {
         duration: recording.duration,
         frequency: settings.frequency,
         cpus: recording.cpus,
@@ -119,6 +119,10 @@ fn finish(
             .collect(),
     };
     let written = output.write(&recording.profile, &symbols, &about);
+    if written.is_err() {
+        // Nothing is there to be opened.
+        data.output = None;
+    }
     if settings.verbosity >= Verbosity::Verbose {
         for line in recording.names.left_out() {
             say(&format!("{line}\n"));
@@ -130,14 +134,22 @@ fn finish(
         }
         say(&summary(&data, Paint { on: settings.color }));
     }
-    let ended = match recording.running {
-        // Its end is rprof's, even when sampling ended first.
-        Some(command) => Some(
-            child::wait(command)
-                .map_err(|error| Failure::new(format!("cannot wait for the command: {error}")))?,
-        ),
-        None => recording.ended,
-    };
+    let ended =
+        match recording.running {
+            // Its end is rprof's, even when sampling ended first.
+            Some(command) => {
+                if settings.verbosity > Verbosity::Quiet {
+                    say(&format!(
+                        "rprof: waiting for the command (pid {command}) to end\n"
+                    ));
+                }
+                let ended = child::wait(command);
+                Some(ended.map_err(|error| {
+                    Failure::new(format!("cannot wait for the command: {error}"))
+                })?)
+            }
+            None => recording.ended,
+        };
     written.map_err(|error| Failure::not_written(&error, again))?;
     Ok(ended.map_or(exit::DONE, exit_code))
 }

@@ -110,8 +110,9 @@ fn what_is_no_profile_stays() {
         refused(&path("main.rs")),
         format!(
             "{} exists and is not a profile: rprof does not overwrite it\n  \
-             try: -o rprof.pb.gz, or another name that is free",
-            path("main.rs").display()
+             try: -o {}",
+            path("main.rs").display(),
+            path("rprof.pb.gz").display()
         )
     );
     assert_eq!(fs::read(path("main.rs")).unwrap(), b"fn main() {}\n");

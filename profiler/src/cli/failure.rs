@@ -109,12 +109,23 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rprof: {}", self.what)?;
+        write!(f, "rprof: {}", visible(&self.what))?;
         for next in &self.next {
-            write!(f, "\n  try: {next}")?;
+            write!(f, "\n  try: {}", visible(next))?;
         }
         Ok(())
     }
+}
+
+/// Control characters, which names of files may hold, as what they are: a terminal would obey them.
+fn visible(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let escaped = c.is_control().then(|| c.escape_default());
+            let plain = escaped.is_none().then_some(c);
+            plain.into_iter().chain(escaped.into_iter().flatten())
+        })
+        .collect()
 }
 
 impl std::error::Error for Failure {}

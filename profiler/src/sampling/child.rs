@@ -47,6 +47,7 @@ pub fn start(
                 become_user(&user.name, user.uid, user.gid)?;
             }
             let _ = setrlimit(Resource::Nofile, descriptors);
+            libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
             libc::pthread_sigmask(libc::SIG_SETMASK, &mask, std::ptr::null_mut());
             Ok(())
         });

@@ -1,4 +1,4 @@
-//! Signals, as readable events: Ctrl-C, termination, ended children.
+//! Signals, as readable events: Ctrl-C, termination, a terminal that goes away, ended children.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -30,9 +30,12 @@ impl Signals {
         unsafe {
             let mut set = std::mem::zeroed();
             libc::sigemptyset(&mut set);
-            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGCHLD] {
+            // A terminal that goes away (SIGHUP) takes no samples with it. Ignored ones (nohup) stay so.
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGCHLD] {
                 libc::sigaddset(&mut set, signal);
             }
+            // A file that grows too large is an error of the write, which is then saved elsewhere.
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
             let mut before = std::mem::zeroed();
             let error = libc::pthread_sigmask(libc::SIG_BLOCK, &set, &mut before);
             if error != 0 {

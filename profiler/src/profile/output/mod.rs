@@ -253,10 +253,24 @@ fn look(path: &Path) -> Result<Found, Error> {
         Ok(true) => Ok(Found::Replaceable),
         Ok(false) => refused(
             "exists and is not a profile: rprof does not overwrite it",
-            "-o rprof.pb.gz, or another name that is free".into(),
+            free_name(path),
         ),
         Err(e) => Err(failed(e)),
     }
+}
+
+/// The option that names a file which does not exist yet.
+fn free_name(taken: &Path) -> String {
+    let mut names = (1..100).map(|n| match n {
+        1 => "rprof.pb.gz".to_string(),
+        n => format!("rprof-{n}.pb.gz"),
+    });
+    let free = names.find(|name| !directory(taken).join(name).exists());
+    let free = free.map(|name| directory(taken).join(name));
+    format!(
+        "-o {}",
+        free.unwrap_or_else(|| "rprof.pb.gz".into()).display()
+    )
 }
 
 fn is_stream(kind: FileType) -> bool {

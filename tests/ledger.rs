@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rprof_tests::account::adds_up;
 use rprof_tests::ledger::Ledger;
 use rprof_tests::machine;
 use rprof_tests::profile::Profile;
@@ -13,71 +14,6 @@ use rprof_tests::scratch::{OPTIMIZED, Scratch};
 use rprof_tests::statistics::count_bound;
 use rprof_tests::usage::start;
 use rustix::process::Signal;
-
-/// What each run has to keep to, whatever happens in it.
-fn adds_up(profile: &Profile) {
-    let ledger = &profile.ledger;
-    assert_eq!(
-        ledger.total(),
-        ledger.expected + ledger.beyond,
-        "{ledger:?}"
-    );
-    // Expected are whole periods of each of the four events of a CPU, and the kernel counts their time by
-    // another clock than the one that ticks; NTP lets clocks differ by a two-thousandth.
-    let bound = 4 * machine::cpus().len() as u64 + ledger.expected / 2000;
-    assert!(ledger.beyond <= bound, "{ledger:?}");
-    let kept = ["resolved", "resolved by frame pointer", "truncated"].map(|name| ledger.get(name));
-    assert_eq!(kept.iter().sum::<u64>(), profile.samples(), "{ledger:?}");
-    let truncated = profile.count(|stack| !stack.is_complete());
-    assert_eq!(ledger.get("truncated"), truncated, "{ledger:?}");
-    assert_eq!(
-        ledger.truncated.values().sum::<u64>(),
-        truncated,
-        "{ledger:?}"
-    );
-    processes_add_up(profile);
-    // A sample is worth exactly 1/frequency: the file's nanoseconds say the same as its counts.
-    let nanos: i64 = profile.stacks.iter().map(|stack| stack.nanos).sum();
-    let worth = profile.samples() as i64 * profile.period;
-    assert!(
-        (nanos - worth).abs() <= profile.samples() as i64,
-        "{nanos} ns of {worth}"
-    );
-}
-
-/// What a process kept is what the profile has of it; and in each column that has samples of
-/// processes, they add up to the machine's.
-fn processes_add_up(profile: &Profile) {
-    let ledger = &profile.ledger;
-    let kept = ["resolved", "resolved by frame pointer", "truncated"];
-    for (pid, name, _) in &ledger.processes {
-        let rows = ledger.processes.iter().filter(|(other, ..)| other == pid);
-        let ticks = rows.map(|(.., row)| kept.iter().filter_map(|&c| row.get(c)).sum::<u64>());
-        let ticks: u64 = ticks.sum();
-        let samples: u64 = profile.of(*pid).map(|stack| stack.count).sum();
-        assert_eq!(ticks, samples, "{name}, pid {pid}: {ledger:?}");
-    }
-    // Nobody's: the CPU had nothing to run, nobody asked, the kernel did not say.
-    let nobodys = ["idle", "not selected", "not delivered by the kernel"];
-    for (column, &machine) in &ledger.columns {
-        let rows = ledger
-            .processes
-            .iter()
-            .filter_map(|(.., row)| row.get(column));
-        let sum: u64 = rows.sum();
-        let fits = if nobodys.contains(&column.as_str()) {
-            sum == 0
-        } else if ledger.not_listed == 0 {
-            sum == machine
-        } else {
-            sum <= machine
-        };
-        assert!(
-            fits,
-            "{column}: processes have {sum} of {machine}: {ledger:?}"
-        );
-    }
-}
 
 /// Expected ticks come from the events' enabled time, and so from nothing but time: frequency ×
 /// seconds × CPUs, but for one tick of each of the up to eight events of a CPU, and for the
@@ -536,27 +472,6 @@ fn a_cpu_that_goes_and_comes_back() {
     );
 }
 
-/// A cgroup of version 2 for a test; gone with it.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn new(name: &str) -> Self {
-        let mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
-        let root = mounts
-            .into_iter()
-            .find(|mount| mount.join("cgroup.procs").is_file());
-        let folder = root.expect("a cgroup v2 hierarchy").join(name);
-        std::fs::create_dir(&folder).expect("a cgroup");
-        Self(folder)
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
-
 #[test]
 fn a_cgroup_that_is_removed() {
     const HERTZ: f64 = 199.0;
@@ -564,8 +479,8 @@ fn a_cgroup_that_is_removed() {
     let scratch = Scratch::new();
     let _alone = machine::alone();
     let program = scratch.cc("burn.c", "burn", OPTIMIZED);
-    let group = Cgroup::new(&format!("rprof-test-{}", std::process::id()));
-    let folder = group.0.display().to_string();
+    let group = machine::Cgroup::new(&format!("rprof-test-{}", std::process::id()));
+    let folder = group.folder().display().to_string();
     let mut running = Rprof::new(&scratch, ["--all", "-F", "199", "--cgroup", &folder]).start();
     running.wait_until_sampling();
     // Groups below it that are gone before anybody can ask what they were called.

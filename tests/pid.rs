@@ -9,6 +9,7 @@ use rprof_tests::rprof::Rprof;
 use rprof_tests::scratch::{OPTIMIZED, Scratch};
 use rprof_tests::statistics::count_bound;
 use rprof_tests::target::Target;
+use rprof_tests::usage::cpu_seconds;
 use rustix::process::{Pid, Signal, kill_process};
 
 const HERTZ: f64 = 199.0;
@@ -16,16 +17,6 @@ const HERTZ: f64 = 199.0;
 fn burning(scratch: &Scratch, args: &[&str]) -> Target {
     let program = scratch.cc("burn.c", "burn", OPTIMIZED);
     Target::start(Command::new(program).args(args))
-}
-
-/// CPU seconds that a process has used, all threads (`/proc/PID/stat`, in hundredths).
-fn cpu_seconds(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    let (_, after_name) = stat.rsplit_once(") ").expect("a name in brackets");
-    let words: Vec<&str> = after_name.split(' ').collect();
-    let ticks = |n: usize| words[n].parse::<f64>().expect("a number");
-    // Fields 14 and 15 of proc(5), the first two being before the words.
-    (ticks(11) + ticks(12)) / 100.0
 }
 
 #[test]

@@ -9,13 +9,15 @@
 //! | [`scratch`] | a folder for one test, and compilers |
 //! | [`target`] | programs that run while they are profiled |
 //! | [`rprof`] | the binary: built once, started, interrupted, waited for |
-//! | [`profile`] · [`ledger`] | what it wrote |
+//! | [`profile`] · [`ledger`] · [`account`] | what it wrote, and whether it adds up |
 //! | [`statistics`] | how far a sampled figure may be from the true one |
 //! | [`silent`] | a file system that stops answering |
 //! | [`machine`] | root, the CPUs, and having them to oneself |
 //! | [`python`] | the interpreters to test with |
+//! | [`tasks`] | threads of other processes |
 //! | [`usage`] | CPU time of processes, from the kernel |
 
+pub mod account;
 pub mod ledger;
 pub mod machine;
 pub mod profile;
@@ -25,6 +27,7 @@ pub mod scratch;
 pub mod silent;
 pub mod statistics;
 pub mod target;
+pub mod tasks;
 pub mod usage;
 
 /// Says that a test cannot run here, as CI looks for it. Names are listed in `.ci/allowed-skips`.

@@ -1,7 +1,7 @@
 //! The machine that the tests run on. Nothing here is changed for good.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Fails the test with a sentence if it does not run as root: there is nothing to test then, and a
@@ -83,5 +83,46 @@ pub fn wait_for<T>(what: &str, patience: Duration, mut found: impl FnMut() -> Op
             "waited {patience:?} in vain: {what}"
         );
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A cgroup of version 2 for a test; gone with it.
+pub struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// Makes it.
+    ///
+    /// # Panics
+    /// If there is no such hierarchy.
+    pub fn new(name: &str) -> Self {
+        let mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
+        let root = mounts
+            .into_iter()
+            .find(|mount| mount.join("cgroup.procs").is_file());
+        let folder = root.expect("a cgroup v2 hierarchy").join(name);
+        std::fs::create_dir(&folder).expect("a cgroup");
+        Self(folder)
+    }
+
+    /// Takes a process in, until the group or the process is gone.
+    pub fn take(&self, pid: u32) {
+        let taken = std::fs::write(self.0.join("cgroup.procs"), pid.to_string());
+        taken.expect("a process that lives");
+    }
+
+    /// Its directory.
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Who is still in it goes on in the one above.
+        let pids = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
+        for pid in pids.lines() {
+            let _ = std::fs::write(self.0.join("../cgroup.procs"), pid);
+        }
+        let _ = std::fs::remove_dir(&self.0);
     }
 }

@@ -16,6 +16,16 @@ use crate::scratch::Scratch;
 
 const ROOT: u64 = 1;
 const PROGRAM: u64 = 2;
+const MADE: u64 = 3;
+
+/// How the kernel asks for what a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// By requests that the reader itself waits for, beyond every signal.
+    Waiting,
+    /// By read-ahead (`FUSE_ASYNC_READ`): the reader waits for the page.
+    Ahead,
+}
 
 /// A mounted file system, gone when dropped.
 pub struct Silent {
@@ -26,6 +36,14 @@ pub struct Silent {
 impl Silent {
     /// Mounts a file system with a copy of `program`; `Err`: why that cannot be had here.
     pub fn mount(scratch: &Scratch, program: &Path) -> Result<Self, String> {
+        Self::mount_with(scratch, program, Reading::Waiting)
+    }
+
+    /// The same, with a way of reading.
+    ///
+    /// # Errors
+    /// Why that cannot be had here.
+    pub fn mount_with(scratch: &Scratch, program: &Path, reading: Reading) -> Result<Self, String> {
         let fuse = File::options().read(true).write(true).open("/dev/fuse");
         let fuse = fuse.map_err(|error| format!("/dev/fuse: {error}"))?;
         let folder = scratch.file("silent");
@@ -53,6 +71,7 @@ impl Silent {
         let mut server = Server {
             fuse,
             silent: silent.clone(),
+            reading,
             bytes: std::fs::read(program).expect("the program"),
         };
         std::thread::spawn(move || while server.request() {});
@@ -64,7 +83,12 @@ impl Silent {
         self.folder.join("program")
     }
 
-    /// From now on reads have no answer.
+    /// The folder that it is mounted on. A file can be made in it.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// From now on reads and writes have no answer.
     pub fn silence(&self) {
         self.silent.store(true, SeqCst);
     }
@@ -82,6 +106,7 @@ impl Drop for Silent {
 struct Server {
     fuse: File,
     silent: Arc<AtomicBool>,
+    reading: Reading,
     bytes: Vec<u8>,
 }
 
@@ -105,37 +130,43 @@ impl Server {
         let answer: Result<Vec<u8>, i32> = match opcode {
             // FORGET, INTERRUPT, BATCH_FORGET have no answer.
             2 | 36 | 42 => return true,
-            // LOOKUP: fuse_entry_out: node, generation, two validities in seconds, and the rest.
-            1 if node == ROOT && body == b"program\0" => {
-                let mut entry = words(&[PROGRAM, 0, 3600, 3600, 0]);
-                entry.extend(self.attributes(PROGRAM));
-                Ok(entry)
-            }
+            // LOOKUP.
+            1 if node == ROOT && body == b"program\0" => Ok(self.entry(PROGRAM)),
             1 => Err(libc::ENOENT),
-            // GETATTR: fuse_attr_out.
-            3 => {
+            // GETATTR, SETATTR: fuse_attr_out.
+            3 | 4 => {
                 let mut answer = words(&[3600, 0]);
                 answer.extend(self.attributes(node));
                 Ok(answer)
             }
             // OPEN, OPENDIR: fuse_open_out.
             14 | 27 => Ok(words(&[0, 0])),
-            15 if self.silent.load(SeqCst) => return true,
+            15 | 16 if self.silent.load(SeqCst) => return true,
             // READ: handle, offset, size.
             15 => {
                 let from = (number(body, 8, 8) as usize).min(self.bytes.len());
                 let to = (from + number(body, 16, 4) as usize).min(self.bytes.len());
                 Ok(self.bytes[from..to].to_vec())
             }
+            // CREATE: fuse_entry_out, fuse_open_out.
+            35 => {
+                let mut made = self.entry(MADE);
+                made.extend(words(&[0, 0]));
+                Ok(made)
+            }
             // STATFS: fuse_kstatfs.
             17 => Ok(vec![0; 80]),
             // RELEASE, FLUSH, RELEASEDIR, ACCESS.
             18 | 25 | 29 | 34 => Ok(Vec::new()),
-            // INIT: version, no read-ahead, no flag (so none for asynchronous reads), and the rest.
+            // INIT: version, bytes of read-ahead, flags (1: asynchronous reads), and the rest.
             26 => {
+                let (ahead, flags) = match self.reading {
+                    Reading::Waiting => (0, 0),
+                    Reading::Ahead => (128 << 10, 1),
+                };
                 let mut answer = Vec::new();
                 answer.extend(
-                    [7u32, 31, 0, 0, 0, 128 << 10]
+                    [7u32, 31, ahead, flags, 0, 128 << 10]
                         .iter()
                         .flat_map(|n| n.to_le_bytes()),
                 );
@@ -157,10 +188,18 @@ impl Server {
         true
     }
 
+    /// fuse_entry_out: node, generation, two validities in seconds, and the rest.
+    fn entry(&self, node: u64) -> Vec<u8> {
+        let mut entry = words(&[node, 0, 3600, 3600, 0]);
+        entry.extend(self.attributes(node));
+        entry
+    }
+
     /// fuse_attr: inode, size, blocks, three times; their nanoseconds, mode, links, and the rest.
     fn attributes(&self, node: u64) -> Vec<u8> {
         let (mode, size) = match node {
             ROOT => (libc::S_IFDIR | 0o755, 0),
+            MADE => (libc::S_IFREG | 0o600, 0),
             _ => (libc::S_IFREG | 0o755, self.bytes.len() as u64),
         };
         let mut attributes = words(&[node, size, size / 512, 1, 1, 1]);

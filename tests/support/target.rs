@@ -1,8 +1,10 @@
 //! Programs that run while they are profiled. They say `ready` on standard output when there is
 //! something to see, and go on until their standard input ends.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A running program, killed and waited for when dropped.
 pub struct Target {
@@ -44,6 +46,25 @@ impl Target {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("our own child");
+    }
+
+    /// Says a line to it.
+    pub fn say(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("piped");
+        writeln!(stdin, "{line}").expect("it listens");
+    }
+
+    /// Says a line to it; the line that it answers.
+    pub fn ask(&mut self, line: &str) -> String {
+        self.say(line);
+        let mut answer = String::new();
+        self.stdout.read_line(&mut answer).expect("readable output");
+        answer
     }
 
     /// Ends its standard input; gives what else it said, and how it ended.

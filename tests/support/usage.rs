@@ -1,4 +1,4 @@
-//! Programs that are run to their end, and the CPU time that the kernel says they used.
+//! The CPU time that processes used, as the kernel says it; programs that are run to their end.
 
 use std::process::Command;
 use std::time::Duration;
@@ -53,4 +53,17 @@ impl Started {
             cpu: time(usage.ru_utime) + time(usage.ru_stime),
         }
     }
+}
+
+/// CPU seconds that a process has used, all threads (`/proc/PID/stat`, in hundredths).
+///
+/// # Panics
+/// If there is none.
+pub fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, after_name) = stat.rsplit_once(") ").expect("a name in brackets");
+    let words: Vec<&str> = after_name.split(' ').collect();
+    let ticks = |n: usize| words[n].parse::<f64>().expect("a number");
+    // Fields 14 and 15 of proc(5), the first two being before the words.
+    (ticks(11) + ticks(12)) / 100.0
 }

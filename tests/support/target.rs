@@ -56,7 +56,9 @@ impl Target {
     /// Says a line to it.
     pub fn say(&mut self, line: &str) {
         let stdin = self.child.stdin.as_mut().expect("piped");
-        writeln!(stdin, "{line}").expect("it listens");
+        // In one piece: it may not wait for the rest of a line.
+        let line = format!("{line}\n");
+        stdin.write_all(line.as_bytes()).expect("it listens");
     }
 
     /// Says a line to it; the line that it answers.

@@ -57,9 +57,10 @@ unsafe extern "C" fn step(_: u64, _: *mut c_void) -> c_long {
         let Some(plan) = PLANS.get_ptr((*object).plan) else {
             return 1;
         };
-        // Out of time, what is left is not named either: its next sample asks again.
+        // Out of time, what is left is not named either: its next sample asks again. But a first one is
+        // named: where each walk takes all the time, none would ever be.
         let spent = now().wrapping_sub((*state).started);
-        let mut good = spent <= config!(tick_ns) as u64;
+        let mut good = naming == 0 || spent <= config!(tick_ns) as u64;
         let mut read = true;
         if good && number < (*plan).len as u64 && number < MAX_STEPS as u64 {
             let step = &raw const (*plan).steps[number as usize & (MAX_STEPS - 1)];

@@ -2,33 +2,24 @@
 //! C and a Python program that do not, is profiled with `--all` and by its pid, and says itself for how
 //! long it could not map memory meanwhile (see `targets/stuck.c`).
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rprof_tests::account::adds_up;
-use rprof_tests::machine::{self, Cgroup, wait_for};
+use rprof_tests::beside::{
+    LEARNED, Neighbours, WINDOW, as_its_clock_says, group, lost_of, run, ticks_of,
+};
+use rprof_tests::machine::{self, Cgroup};
 use rprof_tests::profile::{Profile, Stack};
 use rprof_tests::python;
-use rprof_tests::rprof::{Rprof, Running};
 use rprof_tests::scratch::{OPTIMIZED, Scratch, source_file};
 use rprof_tests::silent::{Reading, Silent};
 use rprof_tests::skipped;
-use rprof_tests::statistics::count_bound;
 use rprof_tests::target::Target;
-use rprof_tests::tasks::{Stopped, of_group, state_of_thread, waits_in};
-use rprof_tests::usage::cpu_seconds;
+use rprof_tests::tasks::{Stopped, state_of_thread};
 use rustix::process::Signal;
 
-/// So that a machine on which much else runs is within what rprof may cost.
-const HERTZ: f64 = 99.0;
-/// How long rprof samples, and how long the target maps and unmaps without it.
-const WINDOW: Duration = Duration::from_millis(1500);
-/// From Ctrl-C to the end: names are looked up and a profile is written, on a machine on which other
-/// things run. What is stuck is so for ever.
-const ON_TIME: Duration = Duration::from_secs(10);
 /// What may happen to a thread on its own: page tables are written, interrupts come.
 const NOISE: Duration = Duration::from_millis(20);
 
@@ -78,143 +69,6 @@ impl Stuck {
     }
 }
 
-/// Two programs that nothing is wrong with.
-struct Neighbours {
-    c: Target,
-    python: Target,
-}
-
-impl Neighbours {
-    fn start(scratch: &Scratch) -> Self {
-        let burn = scratch.cc("burn.c", "burn", OPTIMIZED);
-        let script = source_file("neighbour.py");
-        Self {
-            c: Target::start(Command::new(burn).args(["threads", "600", "1"])),
-            python: Target::start(&mut python::system().command(&script)),
-        }
-    }
-
-    /// All of their samples are there, with their whole stacks.
-    fn check(&self, profile: &Profile, used: &HashMap<u32, f64>) {
-        let in_c = |stack: &Stack| stack.has("burn") && stack.has("thread");
-        check(profile, self.c.pid(), used, in_c);
-        let in_python = |stack: &Stack| {
-            let names: Vec<_> = stack.interpreted().map(|f| f.function.as_str()).collect();
-            names.ends_with(&["middle", "root", "<module>"]) && !stack.has("[unknown]")
-        };
-        check(profile, self.python.pid(), used, in_python);
-    }
-}
-
-/// The end of a stack in a file that was not known yet.
-const LEARNED: &str = "[truncated: module being learned]";
-
-/// A process has as many samples as its CPU clock says, complete and named, and lost none.
-fn check(profile: &Profile, pid: u32, used: &HashMap<u32, f64>, whole: impl Fn(&Stack) -> bool) {
-    let n = profile.count(|stack| stack.pid == pid);
-    as_its_clock_says(profile, pid, used, ticks_of(profile, pid));
-    let whole = |stack: &Stack| stack.is_complete() && whole(stack);
-    let good = profile.count(|stack| stack.pid == pid && whole(stack));
-    let early = profile.count(|stack| stack.pid == pid && stack.has(LEARNED));
-    let bad = profile
-        .of(pid)
-        .find(|stack| !whole(stack) && !stack.has(LEARNED));
-    println!("pid {pid}: {good} of {n} whole, {early} before its files were known");
-    // Learning begins with the run, and shares CPUs and disk with whatever else runs; a learner that waits
-    // for the stuck program would never come to this one.
-    assert!(
-        n > 5 && early <= n / 2 && (n - early - good) as f64 <= 0.01 * n as f64 + 1.0,
-        "pid {pid}: {good} of {n} are whole, {early} early; {}{:?}",
-        bad.map_or(String::new(), Stack::text),
-        profile.ledger
-    );
-    let lost = lost_of(profile, pid);
-    assert!(
-        lost.is_empty() || lost == ["runtime being learned"],
-        "pid {pid}: {lost:?}: {:?}",
-        profile.ledger
-    );
-}
-
-fn as_its_clock_says(profile: &Profile, pid: u32, used: &HashMap<u32, f64>, ticks: u64) {
-    let expected = used[&pid] * HERTZ;
-    // Between the looks at the clock and the two ends of the run lie some milliseconds.
-    let bound = count_bound(expected) + 0.05 * expected;
-    assert!(
-        (ticks as f64 - expected).abs() <= bound,
-        "pid {pid}: {ticks} ticks, {expected:.0} expected: {:?}",
-        profile.ledger
-    );
-}
-
-/// The columns in which a process lost samples.
-fn lost_of(profile: &Profile, pid: u32) -> Vec<&str> {
-    let ledger = &profile.ledger;
-    let rows = ledger.processes.iter().filter(|(other, ..)| *other == pid);
-    rows.flat_map(|(.., row)| row.keys().map(String::as_str))
-        .filter(|&column| ledger.lost.iter().any(|lost| lost == column))
-        .collect()
-}
-
-/// Ticks of a process in its row of the ledger.
-fn ticks_of(profile: &Profile, pid: u32) -> u64 {
-    let ledger = &profile.ledger;
-    let rows = ledger.processes.iter().filter(|(other, ..)| *other == pid);
-    rows.flat_map(|(.., row)| row.values()).sum()
-}
-
-/// No thread of rprof waits for what the stuck program waits for: its pages, its file system, its locks.
-fn watch(running: &Running, window: Duration) {
-    let start = Instant::now();
-    while start.elapsed() < window {
-        for task in of_group(running.pid()) {
-            // A disk may take its time.
-            if task.state == 'D' {
-                let stack = waits_in(&task);
-                let stuck = ["fuse", "userfault", "rwsem"].map(|what| stack.contains(what));
-                assert!(!stuck.contains(&true), "{task:?}:\n{stack}");
-            }
-        }
-        sleep(Duration::from_millis(50));
-    }
-}
-
-/// What is sampled with `--all`, so that nothing else on the machine is in these figures.
-fn group(name: &str) -> Cgroup {
-    Cgroup::new(&format!("rprof-test-{}-{name}", std::process::id()))
-}
-
-/// A run of `window`, ended by Ctrl-C: its profile, and the CPU seconds of these processes meanwhile.
-fn run(
-    scratch: &Scratch,
-    args: &[&str],
-    pids: &[u32],
-    strike: impl FnOnce(),
-) -> (Profile, HashMap<u32, f64>) {
-    let mut running = Rprof::new(scratch, args).args(["-F", "99"]).start();
-    running.wait_until_sampling();
-    let clocks = || pids.iter().map(|&pid| (pid, cpu_seconds(pid)));
-    let before: HashMap<u32, f64> = clocks().collect();
-    watch(&running, WINDOW / 2);
-    strike();
-    watch(&running, WINDOW / 2);
-    let used = clocks().filter_map(|(pid, after)| Some((pid, after - before.get(&pid)?)));
-    let used = used.collect();
-    let group = running.pid();
-    let stopped = Instant::now();
-    running.signal(Signal::INT);
-    let run = running.finish();
-    let took = stopped.elapsed();
-    println!("{args:?} ended in {took:?}");
-    assert!(took < ON_TIME, "{took:?}: {}", run.stderr);
-    let profile = run.ok();
-    adds_up(&profile);
-    wait_for("rprof's processes are gone", Duration::from_secs(1), || {
-        of_group(group).is_empty().then_some(())
-    });
-    (profile, used)
-}
-
 /// A stuck program is profiled, with all others and alone, and asked between the runs and in them how long
 /// it could not map memory.
 fn never_waits(
@@ -240,7 +94,7 @@ fn never_waits(
         longest(stuck);
         sleep(if asked { WINDOW } else { Duration::ZERO });
         let without = longest(stuck);
-        let (profile, used) = run(scratch, &args, &pids, || {
+        let (profile, used) = run(scratch, &args, &pids, |_| {
             if let Some(strike) = strike.take() {
                 strike(&mut stuck.target);
             }
@@ -422,7 +276,7 @@ fn a_process_that_frees_much() {
         .chain([&pid, &std::process::id()])
         .for_each(|&pid| group.take(pid));
     let args = ["--all", "--cgroup", &group.folder().display().to_string()];
-    let (profile, used) = run(&scratch, &args, &pids, || target.say("go"));
+    let (profile, used) = run(&scratch, &args, &pids, |_| target.say("go"));
     neighbours.check(&profile, &used);
     // It tears its memory down itself: nobody else held it.
     let frees = |stack: &Stack| stack.has("exit_mmap");
@@ -450,7 +304,7 @@ fn a_name_that_nobody_brings() {
     let folder = group.folder().display().to_string();
     for reads in ["auto", "context"] {
         let args = ["--all", "--cgroup", &folder, "--reads", reads];
-        let (profile, used) = run(&scratch, &args, &pids, || ());
+        let (profile, used) = run(&scratch, &args, &pids, |_| ());
         neighbours.check(&profile, &used);
         let pid = target.pid();
         as_its_clock_says(&profile, pid, &used, ticks_of(&profile, pid));

@@ -10,14 +10,18 @@
 //! | [`target`] | programs that run while they are profiled |
 //! | [`rprof`] | the binary: built once, started, interrupted, waited for |
 //! | [`profile`] · [`ledger`] · [`account`] | what it wrote, and whether it adds up |
+//! | [`beside`] | programs that must not suffer from another |
 //! | [`statistics`] | how far a sampled figure may be from the true one |
 //! | [`silent`] | a file system that stops answering |
 //! | [`machine`] | root, the CPUs, and having them to oneself |
 //! | [`python`] | the interpreters to test with |
 //! | [`tasks`] | threads of other processes |
+//! | [`cost`] | time of eBPF programs, from the kernel |
 //! | [`usage`] | CPU time of processes, from the kernel |
 
 pub mod account;
+pub mod beside;
+pub mod cost;
 pub mod ledger;
 pub mod machine;
 pub mod profile;

@@ -1,0 +1,165 @@
+//! Promise: rprof never changes a target. No page of it is made resident or un-shared, it gets no signal, is
+//! never stopped or traced, and its memory is what it was.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use rprof_tests::machine;
+use rprof_tests::python;
+use rprof_tests::rprof::Rprof;
+use rprof_tests::scratch::{OPTIMIZED, Scratch, source_file};
+use rprof_tests::target::Target;
+use rprof_tests::tasks::of_process;
+
+const READS: [&str; 2] = ["auto", "context"];
+const PAGE: u64 = 4;
+
+/// KiB of a process's memory (`smaps_rollup`): its own alone, its share, all. A page that was un-shared by a
+/// read is its own, but clean.
+fn memory(pid: u32) -> [u64; 3] {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("it runs");
+    let figure = |name: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let figure = line.and_then(|line| line.split_whitespace().next());
+        figure.and_then(|kib| kib.parse().ok()).expect("a figure")
+    };
+    let own = figure("Private_Dirty:") + figure("Private_Clean:");
+    [own, figure("Pss:"), figure("Rss:")]
+}
+
+/// What a reader that pins pages does to them: the measure can see it.
+fn read_plainly(pid: u32, address: u64, len: usize) {
+    let mut buffer = vec![0u8; len];
+    let local = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: len,
+    };
+    let remote = libc::iovec {
+        iov_base: std::ptr::without_provenance_mut(address as usize),
+        iov_len: len,
+    };
+    // SAFETY: one buffer, as long as said; the other address is only looked up in the other process.
+    let read = unsafe { libc::process_vm_readv(pid as i32, &local, 1, &remote, 1, 0) };
+    assert_eq!(read, len as isize);
+}
+
+#[test]
+fn pages_shared_with_a_parent_stay_shared() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let target = Target::start(&mut python::system().command(&source_file("children.py")));
+    let words = |first: &str| {
+        let lines = target
+            .said
+            .iter()
+            .filter_map(|line| line.strip_prefix(first));
+        lines
+            .map(|line| line.trim().to_string())
+            .collect::<Vec<_>>()
+    };
+    let children: Vec<u32> = words("child")
+        .iter()
+        .map(|pid| pid.parse().expect("a pid"))
+        .collect();
+    let names = words("name");
+    let [profiled, control] = children[..] else {
+        panic!("{children:?}");
+    };
+    // What they un-share by running is un-shared.
+    std::thread::sleep(Duration::from_secs(1));
+    for reads in READS {
+        let before = [profiled, control].map(memory);
+        let args = [
+            "-p",
+            &profiled.to_string(),
+            "-F",
+            "199",
+            "-d",
+            "3s",
+            "--reads",
+            reads,
+        ];
+        let profile = Rprof::new(&scratch, args).run().ok();
+        let after = [profiled, control].map(memory);
+        let mut functions = BTreeMap::new();
+        for stack in profile.of(profiled) {
+            for frame in stack.interpreted().filter(|f| f.function.starts_with("f_")) {
+                *functions.entry(frame.function.clone()).or_insert(0) += stack.count;
+            }
+        }
+        println!(
+            "{reads}: {} names, {before:?}, {after:?} KiB",
+            functions.len()
+        );
+        assert!(functions.len() > 30, "{functions:?}: {:?}", profile.ledger);
+        for (what, n) in ["own", "share", "all"].into_iter().zip(0..) {
+            let grown = |n: usize, who: usize| after[who][n].saturating_sub(before[who][n]);
+            // The names that were read lie on a page each; what Python does on its own is a few.
+            let bound = grown(n, 1) + 8 * PAGE;
+            assert!(grown(n, 0) <= bound, "{what}: {before:?}, {after:?} KiB");
+        }
+    }
+    let [before, ..] = memory(profiled);
+    for name in &names {
+        let (address, len) = name.split_once(' ').expect("two words");
+        let number = |text: &str| text.parse::<u64>().expect("a number");
+        read_plainly(profiled, number(address), number(len) as usize);
+    }
+    let [after, ..] = memory(profiled);
+    println!("read plainly: {before} to {after} KiB of its own");
+    assert!(
+        after >= before + names.len() as u64 * PAGE / 2,
+        "{before}, {after}"
+    );
+}
+
+#[test]
+fn nothing_of_a_process_changes() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = scratch.cc("untouched.c", "untouched", OPTIMIZED);
+    let file = scratch.file("mapped");
+    std::fs::write(&file, vec![7; 1 << 20]).expect("a file");
+    let mut target = Target::start(Command::new(program).arg(&file));
+    let pid = target.pid();
+    let status = || {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let kept = [
+            "TracerPid",
+            "Sig",
+            "Shd",
+            "VmRSS",
+            "VmSize",
+            "VmLck",
+            "Threads",
+        ];
+        let lines = text
+            .lines()
+            .filter(|line| kept.iter().any(|name| line.starts_with(name)));
+        lines.map(String::from).collect::<Vec<_>>()
+    };
+    // The first answer uses memory that it has from then on.
+    target.ask("warm");
+    let before = (target.ask("before"), status());
+    println!("{}", before.0);
+    for reads in READS {
+        let args = ["-p", &pid.to_string(), "-F", "199", "--reads", reads];
+        let mut running = Rprof::new(&scratch, args).start();
+        running.wait_until_sampling();
+        for _ in 0..100 {
+            assert_eq!(status(), before.1, "{reads}");
+            let stopped: Vec<_> = of_process(pid)
+                .into_iter()
+                .filter(|task| matches!(task.state, 'T' | 't'))
+                .collect();
+            assert!(stopped.is_empty(), "{stopped:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        running.signal(rustix::process::Signal::INT);
+        let profile = running.finish().ok();
+        let burnt = profile.count(|stack| stack.pid == pid && stack.has("burn"));
+        assert!(burnt > 20, "{:?}", profile.ledger);
+        assert_eq!((target.ask("after"), status()), before, "{reads}");
+    }
+}

@@ -129,16 +129,25 @@ pub fn ticks_of(profile: &Profile, pid: u32) -> u64 {
 
 /// No thread of rprof waits for what the stuck program waits for: its pages, its file system, its locks.
 fn watch(running: &Running, window: Duration) {
+    /// Looks in a row: the kernel's own locks are held for moments.
+    const MOMENTS: u32 = 5;
     let start = Instant::now();
+    let mut waiting: HashMap<u32, u32> = HashMap::new();
     while start.elapsed() < window {
-        for task in of_group(running.pid()) {
+        let mut still = HashMap::new();
+        for task in of_group(running.pid()).iter().filter(|t| t.state == 'D') {
+            let stack = waits_in(task);
             // A disk may take its time.
-            if task.state == 'D' {
-                let stack = waits_in(&task);
-                let stuck = ["fuse", "userfault", "rwsem"].map(|what| stack.contains(what));
-                assert!(!stuck.contains(&true), "{task:?}:\n{stack}");
+            if ["fuse", "userfault", "rwsem"]
+                .iter()
+                .any(|what| stack.contains(what))
+            {
+                let looks = waiting.get(&task.tid).map_or(1, |n| n + 1);
+                assert!(looks < MOMENTS, "{task:?}:\n{stack}");
+                still.insert(task.tid, looks);
             }
         }
+        waiting = still;
         sleep(Duration::from_millis(50));
     }
 }

@@ -302,7 +302,7 @@ pub struct CodeObject {
     pub len: u64,
 }
 
-/// Types that are read back from a record's words.
+/// Types that are read back from words.
 ///
 /// # Safety
 /// `#[repr(C)]`, aligned to 8 at most, without padding that is not a named field, and valid for
@@ -338,3 +338,10 @@ pub fn put<T: Shared>(value: &T, words: &mut [u64]) {
         unsafe { words.as_mut_ptr().cast::<T>().write(*value) };
     }
 }
+
+// SAFETY: as the trait asks.
+unsafe impl Shared for ModuleKey {}
+// SAFETY: as the trait asks.
+unsafe impl Shared for crate::plan::Plan {}
+// SAFETY: as the trait asks.
+unsafe impl Shared for crate::runtimes::Interpreter {}

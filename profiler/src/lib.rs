@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cli`] | arguments, and the settings resolved from them |
 //! | [`sampling`] | events, eBPF programs, reader, workers: from a tick to a merged stack |
+//! | [`reader`] | processes that read files of targets, for sampling and for naming |
 //! | [`naming`] | names for what was sampled, looked up at the end |
 //! | [`profile`] | merged stacks, and the formats they are written in |
 //! | [`ledger`] | where each expected tick ended |
@@ -13,5 +14,6 @@ pub mod cli;
 pub mod ledger;
 pub mod naming;
 pub mod profile;
+pub mod reader;
 pub mod report;
 pub mod sampling;

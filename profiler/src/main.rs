@@ -14,9 +14,9 @@ use rprof_profiler::cli::parse::{Parsed, parse};
 use rprof_profiler::cli::retype::Retype;
 use rprof_profiler::cli::settings::{Verbosity, colored};
 use rprof_profiler::cli::{Failure, Settings, documents};
-use rprof_profiler::naming::helper;
 use rprof_profiler::profile::About;
 use rprof_profiler::profile::output::Output;
+use rprof_profiler::reader;
 use rprof_profiler::report::check::{self, Machine};
 use rprof_profiler::report::comments::comments;
 use rprof_profiler::report::paint::Paint;
@@ -26,8 +26,8 @@ use rprof_profiler::sampling::{self, Recording, child};
 fn main() -> ExitCode {
     let started = clock_gettime(ClockId::Monotonic);
     let words: Vec<OsString> = std::env::args_os().collect();
-    if words.first().is_some_and(|name| name == helper::NAME) {
-        helper::serve();
+    if words.first().is_some_and(|name| name == reader::NAME) {
+        reader::serve();
         return ExitCode::SUCCESS;
     }
     match run(&words, started) {
@@ -86,7 +86,7 @@ fn finish(
     mut recording: Recording,
 ) -> Result<u8, Failure> {
     let symbols = recording.profile.symbols(&mut recording.names);
-    let mut notes: Vec<String> = recording.names.silent().into_iter().collect();
+    let mut notes: Vec<String> = recording.names.silent();
     let rankings = recording.profile.totals(&symbols).map(Rankings::of);
     let rankings = rankings.unwrap_or_else(|error| {
         // What was sampled is written all the same.

@@ -49,7 +49,10 @@ pub(crate) fn point(root: impl AsFd, path: &Path) -> Result<OwnedFd> {
 }
 
 /// Opens for reading what `file` points at, if it is a regular file.
-pub(crate) fn reopen(file: OwnedFd) -> Result<File> {
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] if it is not; what opening returns.
+pub fn reopen(file: OwnedFd) -> Result<File> {
     let stat = rustix::fs::fstat(&file)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Error::new(ErrorKind::Unsupported, "not a regular file"));

@@ -616,9 +616,9 @@ fn what_runs_now_is_found_once() {
     compile(&directory, source, &link);
     let mut children = [0; 3].map(|_| Command::new(directory.join("program")).spawn().unwrap());
     let start = Instant::now();
-    let all = running(256).unwrap();
+    let all = running(256, |_, _| true).unwrap();
     let took = start.elapsed();
-    let first = running(1).unwrap();
+    let first = running(1, |_, _| true).unwrap();
     for child in &mut children {
         child.kill().unwrap();
         child.wait().unwrap();
@@ -659,7 +659,7 @@ fn another_root_is_looked_up_below_itself() {
     let mut child = child.arg(&directory).arg("/in-its-root").spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     let found = loop {
-        let all = running(256).unwrap();
+        let all = running(256, |_, _| true).unwrap();
         let found = all
             .files
             .into_iter()

@@ -1,16 +1,20 @@
-//! A file system that stops answering: FUSE, spoken by a thread of the test (structures and numbers
+//! A file system that does not answer: FUSE, spoken by a thread of the test (structures and numbers
 //! are those of `include/uapi/linux/fuse.h`, version 7.31). It holds one program. Reads are small
 //! and synchronous, so that what nobody has read is in no cache, and who waits for an answer is
 //! beyond every signal until [`Silent`] is dropped.
+//!
+//! It stops answering reads when it is told to, whoever asks; or it does not answer one run of rprof in
+//! one way or another ([`Towards`]), while the program itself runs as ever.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 use crate::scratch::Scratch;
 
@@ -27,10 +31,25 @@ pub enum Reading {
     Ahead,
 }
 
+/// What a file system does not answer to rprof and its children: see [`Silent::is_rprof`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Towards {
+    /// Nothing: all is answered.
+    Nobody,
+    /// Reads.
+    Reads,
+    /// What is asked when a file is closed.
+    Flush,
+    /// Where a name leads, and what a file is.
+    Lookups,
+}
+
 /// A mounted file system, gone when dropped.
 pub struct Silent {
     folder: PathBuf,
     silent: Arc<AtomicBool>,
+    rprof: Arc<AtomicU32>,
+    askers: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Silent {
@@ -44,6 +63,27 @@ impl Silent {
     /// # Errors
     /// Why that cannot be had here.
     pub fn mount_with(scratch: &Scratch, program: &Path, reading: Reading) -> Result<Self, String> {
+        Self::mount_as(scratch, program, reading, Towards::Nobody)
+    }
+
+    /// The same, silent towards the rprof that [`Silent::is_rprof`] names.
+    ///
+    /// # Errors
+    /// Why that cannot be had here.
+    pub fn mount_towards(
+        scratch: &Scratch,
+        program: &Path,
+        towards: Towards,
+    ) -> Result<Self, String> {
+        Self::mount_as(scratch, program, Reading::Waiting, towards)
+    }
+
+    fn mount_as(
+        scratch: &Scratch,
+        program: &Path,
+        reading: Reading,
+        towards: Towards,
+    ) -> Result<Self, String> {
         let fuse = File::options().read(true).write(true).open("/dev/fuse");
         let fuse = fuse.map_err(|error| format!("/dev/fuse: {error}"))?;
         let folder = scratch.file("silent");
@@ -72,10 +112,29 @@ impl Silent {
             fuse,
             silent: silent.clone(),
             reading,
+            towards,
+            rprof: Arc::default(),
+            askers: Arc::default(),
             bytes: std::fs::read(program).expect("the program"),
         };
+        let (rprof, askers) = (server.rprof.clone(), server.askers.clone());
         std::thread::spawn(move || while server.request() {});
-        Ok(Self { folder, silent })
+        Ok(Self {
+            folder,
+            silent,
+            rprof,
+            askers,
+        })
+    }
+
+    /// Which process is rprof: to be said before it asks anything.
+    pub fn is_rprof(&self, pid: u32) {
+        self.rprof.store(pid, SeqCst);
+    }
+
+    /// Names of rprof's processes that have asked it anything.
+    pub fn askers(&self) -> BTreeSet<String> {
+        self.askers.lock().expect("no panic").clone()
     }
 
     /// The program's path.
@@ -107,6 +166,9 @@ struct Server {
     fuse: File,
     silent: Arc<AtomicBool>,
     reading: Reading,
+    towards: Towards,
+    rprof: Arc<AtomicU32>,
+    askers: Arc<Mutex<BTreeSet<String>>>,
     bytes: Vec<u8>,
 }
 
@@ -127,6 +189,15 @@ impl Server {
         // fuse_in_header: length, opcode, unique, node, …; 40 bytes.
         let (header, body) = request[..len].split_at(40);
         let (opcode, node) = (number(header, 4, 4), number(header, 16, 8));
+        let is_rprof = self.is_rprof(number(header, 32, 4));
+        let silent = match (self.towards, opcode) {
+            // LOOKUP, GETATTR; READ; FLUSH.
+            (Towards::Lookups, 1 | 3) | (Towards::Reads, 15) | (Towards::Flush, 25) => is_rprof,
+            _ => false,
+        };
+        if silent {
+            return true;
+        }
         let answer: Result<Vec<u8>, i32> = match opcode {
             // FORGET, INTERRUPT, BATCH_FORGET have no answer.
             2 | 36 | 42 => return true,
@@ -135,12 +206,14 @@ impl Server {
             1 => Err(libc::ENOENT),
             // GETATTR, SETATTR: fuse_attr_out.
             3 | 4 => {
-                let mut answer = words(&[3600, 0]);
+                let mut answer = words(&[self.valid(), 0]);
                 answer.extend(self.attributes(node));
                 Ok(answer)
             }
-            // OPEN, OPENDIR: fuse_open_out.
-            14 | 27 => Ok(words(&[0, 0])),
+            // OPEN, OPENDIR: fuse_open_out: handle, flags. What rprof reads comes from no cache (1);
+            // others keep theirs (2), or the program would wait for its own pages.
+            14 | 27 if self.towards == Towards::Nobody => Ok(words(&[0, 0])),
+            14 | 27 => Ok(words(&[0, if is_rprof { 1 | 2 } else { 2 }])),
             15 | 16 if self.silent.load(SeqCst) => return true,
             // READ: handle, offset, size.
             15 => {
@@ -190,9 +263,39 @@ impl Server {
 
     /// fuse_entry_out: node, generation, two validities in seconds, and the rest.
     fn entry(&self, node: u64) -> Vec<u8> {
-        let mut entry = words(&[node, 0, 3600, 3600, 0]);
+        let mut entry = words(&[node, 0, self.valid(), self.valid(), 0]);
         entry.extend(self.attributes(node));
         entry
+    }
+
+    /// Seconds for which a name and a file's attributes need not be asked for again.
+    fn valid(&self) -> u64 {
+        match self.towards {
+            Towards::Lookups => 0,
+            _ => 3600,
+        }
+    }
+
+    /// Whether a thread (0: the kernel's own) is rprof's or a child's; if so its process's name is
+    /// kept. It may be in the middle of an exec that waits for us: only files of `/proc` that take no
+    /// lock for that are looked at.
+    fn is_rprof(&self, thread: u64) -> bool {
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{thread}/status")) else {
+            return false;
+        };
+        let field = |name: &str| -> Option<u32> {
+            let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+            value.trim().parse().ok()
+        };
+        let (process, parent) = (field("Tgid:"), field("PPid:"));
+        let rprof = Some(self.rprof.load(SeqCst)).filter(|&pid| pid != 0);
+        let is = rprof.is_some() && (process == rprof || parent == rprof);
+        if let (true, Some(process)) = (is, process) {
+            let name = std::fs::read_to_string(format!("/proc/{process}/comm"));
+            let name = name.unwrap_or_default().trim_end().to_owned();
+            self.askers.lock().expect("no panic").insert(name);
+        }
+        is
     }
 
     /// fuse_attr: inode, size, blocks, three times; their nanoseconds, mode, links, and the rest.

@@ -21,6 +21,7 @@ pub mod error;
 pub mod module;
 pub mod rows;
 pub mod slice;
+mod wire;
 mod x86_64;
 
 pub use error::Error;

@@ -1,25 +1,19 @@
 //! Names for what was sampled, asked for once at the end: each module once, however many processes
 //! map it, and only for the places that were sampled. Modules and addresses come in, lines leave.
 //!
-//! Files of modules are read by the [`helper`], a process of its own: a file may be one that never
+//! Files of modules are read by a [`Reader`], a process of its own: a file may be one that never
 //! answers. It costs only that module's names, and some seconds.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rprof_ebpf::module::ModuleId;
 use rprof_symbolize::kernel::{self, KernelLine};
-use rprof_symbolize::module_names::{ModuleNames, Options};
+use rprof_symbolize::module_names::ModuleNames;
 
 use crate::profile::{Line, Module, Names};
+use crate::reader::{Answer, Failed, NAMING, Places, Reader, Readers};
 use crate::sampling::modules::{self, Content, Modules};
-
-mod answer;
-pub mod helper;
-
-use answer::{Answer, Question};
-use helper::{Failed, Helper};
 
 /// How long all of it may take. What has no name by then goes without.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -32,7 +26,8 @@ const SHOWN: usize = 3;
 pub struct Lookup {
     modules: Arc<Modules>,
     inlines: bool,
-    helper: Helper,
+    reader: Reader,
+    readers: Arc<Readers>,
     /// From when on nothing is asked any more; set by the first question.
     until: Option<Instant>,
     /// What could not be read, for `-v`.
@@ -43,12 +38,13 @@ pub struct Lookup {
 
 impl Lookup {
     /// Names for these modules, with inlined callees or without.
-    pub fn new(modules: Arc<Modules>, inlines: bool) -> Self {
+    pub fn new(modules: Arc<Modules>, inlines: bool, readers: Arc<Readers>) -> Self {
         Self {
             left_out: modules.notes(),
             modules,
             inlines,
-            helper: Helper::default(),
+            reader: Reader::new(readers.clone(), NAMING),
+            readers,
             until: None,
             silent: Vec::new(),
         }
@@ -59,33 +55,58 @@ impl Lookup {
         &self.left_out
     }
 
-    /// Says which modules have no names because their files did not answer.
-    pub fn silent(&self) -> Option<String> {
-        let first = self.silent.get(..self.silent.len().min(SHOWN))?.join(", ");
-        let more = match self.silent.len().saturating_sub(SHOWN) {
-            0 => String::new(),
-            n => format!(" and {n} more"),
-        };
-        (!first.is_empty()).then(|| {
-            format!("No names of {first}{more}: reading took too long, addresses stand for them.")
-        })
+    /// Says which files did not answer, and what that cost.
+    pub fn silent(&self) -> Vec<String> {
+        let (mut cut, gave_up) = self.readers.silent();
+        cut.retain(|path| !self.silent.contains(path));
+        let mut said = Vec::new();
+        if let Some(files) = some_of(&self.silent) {
+            said.push(format!(
+                "No names of {files}: reading took too long, addresses stand for them."
+            ));
+        }
+        if let Some(files) = some_of(&cut) {
+            said.push(format!(
+                "No unwind rows of {files}: reading took too long, stacks are cut where they begin."
+            ));
+        }
+        if gave_up {
+            said.push(
+                "Reading hangs for good: nothing more was read from file systems that kept silent."
+                    .into(),
+            );
+        }
+        said
     }
 
-    /// Asks the helper about a file, or this process about a copy in memory.
-    fn ask(&mut self, module: &modules::Module, question: &Question) -> Result<Answer, Failed> {
+    /// Asks a reader about a file, or this process about a copy in memory.
+    fn ask(&mut self, module: &modules::Module, places: Places) -> Result<Answer, Failed> {
         match &module.content {
             Ok(Content::File(file)) => {
                 let until = *self.until.get_or_insert_with(|| Instant::now() + PATIENCE);
-                self.helper.ask(file.as_fd(), question, until)
+                if Instant::now() >= until {
+                    return Err(Failed::Silent);
+                }
+                self.reader.names(&module.key, file, places).wait()
             }
             Ok(Content::Image(bytes)) => {
-                let names = ModuleNames::of_bytes(bytes.clone(), question.options())
+                let names = ModuleNames::of_bytes(bytes.clone(), places.options())
                     .map_err(|error| Failed::Said(error.to_string()))?;
-                Ok(Answer::of(&names, &question.offsets))
+                Ok(Answer::of(&names, &places.offsets))
             }
             Err(error) => Err(Failed::Said(error.clone())),
         }
     }
+}
+
+/// The first of some paths, and how many more there are.
+fn some_of(paths: &[String]) -> Option<String> {
+    let first = paths.get(..paths.len().min(SHOWN))?.join(", ");
+    let more = match paths.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    (!first.is_empty()).then(|| format!("{first}{more}"))
 }
 
 impl Names for Lookup {
@@ -103,12 +124,12 @@ impl Names for Lookup {
         };
         let mut lines = Vec::with_capacity(offsets.len());
         for offsets in offsets.chunks(PLACES) {
-            let question = Question {
+            let places = Places {
                 path: module.path.clone(),
                 inlines: self.inlines,
                 offsets: offsets.to_vec(),
             };
-            match self.ask(&module, &question) {
+            match self.ask(&module, places) {
                 Ok(answer) => {
                     let notes = answer.left_out.iter();
                     let notes = notes.map(|note| format!("{}: {note}", module.path));
@@ -149,16 +170,6 @@ fn kernel_line(line: KernelLine) -> Line {
     }
 }
 
-impl Question {
-    fn options(&self) -> Options {
-        Options {
-            inlines: self.inlines,
-            path: Some(self.path.clone().into()),
-            ..Options::default()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,15 +189,26 @@ mod tests {
     }
 
     #[test]
-    fn modules_that_were_silent_are_said() {
-        let mut lookup = Lookup::new(Arc::default(), true);
-        assert_eq!(lookup.silent(), None);
-        lookup.silent = ["/a", "/b", "/c", "/d", "/e"].map(Into::into).to_vec();
-        assert_eq!(
-            lookup.silent().as_deref(),
-            Some(
-                "No names of /a, /b, /c and 2 more: reading took too long, addresses stand for them."
-            )
-        );
+    fn files_that_were_silent_are_said() {
+        let some = |paths: &[&str]| some_of(&Vec::from_iter(paths.iter().map(ToString::to_string)));
+        assert_eq!(some(&[]), None);
+        assert_eq!(some(&["/a"]).as_deref(), Some("/a"));
+        let all = some(&["/a", "/b", "/c", "/d", "/e"]);
+        assert_eq!(all.as_deref(), Some("/a, /b, /c and 2 more"));
+    }
+
+    #[test]
+    fn nobody_is_asked_when_time_is_up() {
+        let mut lookup = Lookup::new(Arc::default(), true, Arc::default());
+        lookup.until = Some(Instant::now());
+        let file = tempfile::tempfile().expect("a file");
+        let module = modules::Module {
+            key: rprof_ebpf::module::ModuleKey::VDSO,
+            path: String::new(),
+            content: Ok(Content::File(file.into())),
+            interpreter: modules::Interpreter::None,
+        };
+        let asked = lookup.ask(&module, Places::default());
+        assert_eq!(asked, Err(Failed::Silent));
     }
 }

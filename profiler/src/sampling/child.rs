@@ -71,18 +71,22 @@ fn become_user(name: &CStr, uid: u32, gid: u32) -> io::Result<()> {
 }
 
 /// Collects children that ended. The command's own end, once it is seen, and whether no child is
-/// left.
+/// left, but for those that `is_ours`.
 ///
 /// # Errors
 /// Those of `waitpid`.
-pub fn reap(command: u32, ended: &mut Option<ExitStatus>) -> io::Result<bool> {
+pub fn reap(
+    command: u32,
+    ended: &mut Option<ExitStatus>,
+    is_ours: impl Fn(u32) -> bool,
+) -> io::Result<bool> {
     use std::os::unix::process::ExitStatusExt;
     loop {
         let mut status = 0;
         // SAFETY: a pointer to our own integer.
         let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
         match pid {
-            0 => return Ok(false),
+            0 => return Ok(children().is_ok_and(|pids| pids.into_iter().all(is_ours))),
             -1 => {
                 let error = io::Error::last_os_error();
                 return match error.raw_os_error() {
@@ -95,6 +99,16 @@ pub fn reap(command: u32, ended: &mut Option<ExitStatus>) -> io::Result<bool> {
             _ => {}
         }
     }
+}
+
+/// Our children (CONFIG_PROC_CHILDREN, which distributions have).
+fn children() -> io::Result<Vec<u32>> {
+    let mut pids = Vec::new();
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        let text = std::fs::read_to_string(thread?.path().join("children"))?;
+        pids.extend(text.split_whitespace().flat_map(str::parse::<u32>));
+    }
+    Ok(pids)
 }
 
 /// Waits for the command, which went on after sampling ended.

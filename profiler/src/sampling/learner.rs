@@ -1,37 +1,34 @@
 //! Learning modules: from a file met for the first time to unwind rows in the programs' maps. A
-//! thread of its own, that no sample waits for: reading a file may take long.
+//! thread of its own, that no sample waits for: a reader process looks for files and reads them, and
+//! that may take long.
 
-use std::fs::File;
+mod silence;
+
+use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aya::maps::{Array, HashMap, MapData};
 use crossbeam_channel::Sender;
-use object::read::ReadCache;
 use rprof_ebpf::module::{ModuleId, ModuleInfo, ModuleKey};
 use rprof_ebpf::plan::Plan;
 use rprof_ebpf::rows::Rule;
 use rprof_ebpf::runtimes::{self as walked, MAX_INTERPRETERS, MAX_PLANS};
-use rprof_symbolize::libraries::CodeFile;
-use rprof_symbolize::module_file::{self, Identity, Sampled};
-use rprof_symbolize::runtimes::{self, Detected};
+use rprof_symbolize::module_file::{self, Sampled};
+use rprof_symbolize::runtimes::Detected;
 use rprof_unwind::rows::{self, Table};
+use rprof_unwind::slice::FrameInfo;
 
+use super::lessons::{Asker, Lesson};
 use super::modules::{Content, Interpreter, Module, Modules};
 use super::row_space::RowSpace;
 use super::vdso;
+use crate::reader::{Failed, Found, LARGE, Made};
 
-/// Words that one module may take: a bad binary must never cost the others.
-const MAX_MODULE_WORDS: u32 = 2 << 20;
 /// Samples that lead through a file before its rows are made: two for each of its MiB, up to this.
 /// Until then they are unwound in user space, one by one. To read all of a compiler for a sample or
 /// two would cost more than those; so no more than twice the best is ever spent.
 const MAX_UNPAID: u64 = 16;
-/// Larger files are read on a thread of their own: a compiler's libraries take a tenth of a second,
-/// for which no other module may wait.
-const LARGE: u64 = 8 << 20;
 /// Rows that were used within this many seconds are not evicted.
 const IN_USE: u32 = 30;
 
@@ -70,12 +67,6 @@ enum Rows {
 /// A large file whose rows are to be made.
 pub type Large = (ModuleId, Arc<Module>);
 
-/// A module's rows, if it has any.
-///
-/// # Errors
-/// For people: it has some, but more than there may be.
-pub type Made = Result<Option<Table>, String>;
-
 /// Where rows stand in row space: first word, and how many.
 type Run = (u32, u32);
 
@@ -94,19 +85,26 @@ pub struct Learner {
     large: Sender<Large>,
     /// Modules whose files were looked for in vain.
     tries: std::collections::HashMap<ModuleKey, u32>,
+    asker: Asker,
+    /// Modules that are told to the programs as having no rows, because their files keep silent; and
+    /// those among the modules whose files are not known.
+    silent: BTreeSet<ModuleId>,
+    fileless: BTreeSet<ModuleId>,
 }
 
 impl Learner {
-    /// A learner that fills these maps and this table. What it sends through `large` is to be made
-    /// by [`make_rows`] and to come back through [`Learner::place`].
+    /// A learner that fills these maps and this table. What it sends through `large` is to come back
+    /// as a lesson.
     pub fn new(
         maps: ModuleMaps,
         space: RowSpace,
         modules: Arc<Modules>,
         large: Sender<Large>,
+        asker: Asker,
     ) -> Self {
         Self {
             large,
+            asker,
             maps,
             space,
             modules,
@@ -115,6 +113,8 @@ impl Learner {
             rows: Vec::new(),
             interpreters: std::collections::HashMap::new(),
             tries: std::collections::HashMap::new(),
+            silent: BTreeSet::new(),
+            fileless: BTreeSet::new(),
         }
     }
 
@@ -133,46 +133,51 @@ impl Learner {
         }
     }
 
-    /// Learns a file before it is met; or only if it is an interpreter's, whose first sample would be
-    /// lost otherwise (other modules' first samples are unwound on in user space).
-    pub fn prepare(&mut self, CodeFile { path, file }: CodeFile, interpreters_only: bool) {
-        let Ok(identity) = Identity::of(&file) else {
-            return;
-        };
-        // Where the system does not show what the kernel's own structures hold (overlays), the key
-        // would never be met.
-        if !(identity.has_generation && identity.has_device && identity.has_inode) {
-            return;
+    /// Takes a lesson; gives the module whose rows were in it.
+    pub fn take(&mut self, lesson: Lesson) -> Option<ModuleId> {
+        match lesson {
+            Lesson::Prepared(found, made) => {
+                let id = self.file(*found)?;
+                if let Some(rows @ Rows::Unread(_)) = self.rows.get_mut(usize::from(id) - 1) {
+                    *rows = Rows::InWork;
+                    self.place(id, made);
+                }
+            }
+            Lesson::AllPrepared(preparing) => drop(preparing),
+            Lesson::Rows(id, made) => {
+                self.asker.learned(&self.modules.get(id)?.key);
+                self.place(id, made);
+                return Some(id);
+            }
+            Lesson::Found(key, found) => {
+                self.asker.learned(&key);
+                self.found(*found.ok()?);
+            }
+            Lesson::Frames(key, _) => self.asker.learned(&key),
         }
-        let detect = || runtimes::detect(&ReadCache::new(&file), Some(&path));
-        let wanted = !interpreters_only || matches!(detect(), Ok(Some(_)));
-        if wanted && let Some(id) = self.file(identity.key, &path, file) {
-            self.learn(id, true);
-        }
+        None
     }
 
     /// The number of a sample's module; its file is looked for if it is not known.
     pub fn find(&mut self, sampled: &Sampled<'_>) -> Option<ModuleId> {
-        if let Some(id) = self.modules.find(&sampled.key) {
+        let known = self.modules.find(&sampled.key);
+        if let Some(id) = known
+            && (self.silent.contains(&id) || !self.fileless.contains(&id))
+        {
             return Some(id);
         }
-        let path = module_file::path(sampled.components);
-        match module_file::find(sampled) {
-            Ok((file, _)) => {
-                let path = if sampled.components.is_empty() {
-                    path_of(&file)
-                } else {
-                    path
-                };
-                self.file(sampled.key, &path, file)
-            }
+        match self.asker.find(sampled) {
+            Ok(found) => self.found(found),
+            Err(Failed::Silent) => self.without_file(sampled, known),
             // The process may just have ended: the next one that maps the file may lead to it.
+            Err(_) if known.is_some() => known,
             Err(_) if sampled.components.is_empty() || self.tries(&sampled.key) < TRIES => None,
-            Err(error) => {
+            Err(Failed::Said(error)) => {
+                let path = module_file::path(sampled.components);
                 let module = Module {
                     key: sampled.key,
                     path: path.to_string_lossy().into_owned(),
-                    content: Err(error.to_string()),
+                    content: Err(error),
                     interpreter: Interpreter::None,
                 };
                 let id = self.add(module)?;
@@ -180,6 +185,33 @@ impl Learner {
                 Some(id)
             }
         }
+    }
+
+    fn found(&mut self, found: Found) -> Option<ModuleId> {
+        let id = self.file(found)?;
+        // Of an interpreter the programs must know: user space cannot walk its frames.
+        if self.interpreters.contains_key(&id) {
+            self.learn(id, false);
+        }
+        Some(id)
+    }
+
+    /// The CFI of a module.
+    pub fn frame_info(&mut self, id: ModuleId) -> Option<FrameInfo> {
+        let module = self.modules.get(id)?;
+        match self.asker.frame_info(&module) {
+            Ok(info) => Some(info),
+            Err(Failed::Silent) => {
+                self.silence(id);
+                None
+            }
+            Err(Failed::Said(_)) => None,
+        }
+    }
+
+    /// Modules that gave no answer since this was asked last, and whether one may yet give it.
+    pub fn unanswered(&mut self) -> (Vec<ModuleKey>, bool) {
+        self.asker.unanswered()
     }
 
     /// How often a module's file was looked for in vain, this time included.
@@ -192,31 +224,38 @@ impl Learner {
         *tries
     }
 
-    /// The number of a file that was opened already.
-    pub fn file(&mut self, key: ModuleKey, path: &Path, file: File) -> Option<ModuleId> {
-        if let Some(id) = self.modules.find(&key) {
+    /// The number of a file that was found.
+    fn file(&mut self, found: Found) -> Option<ModuleId> {
+        let known = self.modules.find(&found.key);
+        if let Some(id) = known
+            && !self.fileless.contains(&id)
+        {
             return Some(id);
         }
         let mut index = None;
-        let interpreter = match runtimes::detect(&ReadCache::new(&file), Some(path)) {
+        let interpreter = match &found.interpreter {
             Ok(None) => Interpreter::None,
             Ok(Some(detected)) => {
-                let detected = Arc::new(detected);
+                let detected = Arc::new(detected.clone());
                 index = self.interpreter(&detected);
                 index.map_or(Interpreter::NoRoom, |_| Interpreter::Known(detected))
             }
-            Err(unknown) => Interpreter::Unknown(unknown.to_string()),
+            Err(unknown) => Interpreter::Unknown(unknown.clone()),
         };
-        let id = self.add(Module {
-            key,
-            path: path.to_string_lossy().into_owned(),
-            content: Ok(Content::File(file)),
-            interpreter,
-        })?;
-        // Of an interpreter the programs must know: user space cannot walk its frames.
+        let id = match known {
+            Some(id) => {
+                self.give_file(id, found, interpreter);
+                id
+            }
+            None => self.add(Module {
+                key: found.key,
+                path: found.path,
+                content: Ok(Content::File(found.file)),
+                interpreter,
+            })?,
+        };
         if let Some(index) = index {
             self.interpreters.insert(id, index);
-            self.learn(id, false);
         }
         Some(id)
     }
@@ -259,22 +298,31 @@ impl Learner {
             return;
         }
         *rows = Rows::InWork;
-        if at_once || module.key.size < LARGE || self.large.send((id, module.clone())).is_err() {
-            self.place(id, make_rows(&module));
+        let here = at_once || module.key.size < LARGE;
+        if here || self.large.send((id, module.clone())).is_err() {
+            match self.asker.rows(id, &module) {
+                Some(made) => self.place(id, made),
+                None => self.silence(id),
+            }
         }
     }
 
     /// Puts a module's rows into row space, and tells the programs.
-    pub fn place(&mut self, id: ModuleId, made: Made) {
+    fn place(&mut self, id: ModuleId, made: Made) {
         let Some(module) = self.modules.get(id) else {
             return;
         };
         self.modules.use_now(id, self.modules.now());
+        self.silent.remove(&id);
         let placed = made.and_then(|table| table.map(|table| self.write(&table)).transpose());
-        let (rows, mut info) = match placed {
+        let (rows, info) = match placed {
             Ok(Some((info, run))) => (Rows::Placed(info, run), info),
             Ok(None) => (Rows::None, ModuleInfo::default()),
-            Err(why) => {
+            Err(Failed::Silent) => {
+                self.silent.insert(id);
+                (Rows::None, ModuleInfo::default())
+            }
+            Err(Failed::Said(why)) => {
                 let note = format!("{}: no unwind rows: {why}", module.path);
                 self.modules.note(note);
                 (Rows::Homeless, ModuleInfo::default())
@@ -284,9 +332,16 @@ impl Learner {
             *slot = rows;
         }
         // Said to have no rows, its stacks would be cut.
-        if matches!(rows, Rows::Homeless) {
-            return;
+        if !matches!(rows, Rows::Homeless) {
+            self.tell(id, info);
         }
+    }
+
+    /// Tells the programs of a module.
+    fn tell(&mut self, id: ModuleId, mut info: ModuleInfo) {
+        let Some(module) = self.modules.get(id) else {
+            return;
+        };
         if let Interpreter::Known(detected) = &module.interpreter
             && let Some(&index) = self.interpreters.get(&id)
         {
@@ -307,12 +362,13 @@ impl Learner {
     }
 
     /// Writes rows into row space.
-    fn write(&mut self, table: &Table) -> Result<(ModuleInfo, Run), String> {
-        let words = u32::try_from(table.words()).map_err(|error| error.to_string())?;
+    fn write(&mut self, table: &Table) -> Result<(ModuleInfo, Run), Failed> {
+        let said = |error: &dyn std::fmt::Display| Failed::Said(error.to_string());
+        let words = u32::try_from(table.words()).map_err(|error| said(&error))?;
         let base = self
             .allocate(words)
-            .map_err(|error| error.to_string())?
-            .ok_or("the budget is used up")?;
+            .map_err(|error| said(&error))?
+            .ok_or_else(|| said(&"the budget is used up"))?;
         let image = table.encode(base);
         self.space.write(base, &image.words);
         let used = image.words.len() as u32;
@@ -416,24 +472,4 @@ impl Learner {
             self.rows.len(),
         )
     }
-}
-
-/// A module's rows.
-pub fn make_rows(module: &Module) -> Made {
-    let table = match &module.content {
-        Ok(Content::File(file)) => Table::from_elf(&ReadCache::new(file), MAX_MODULE_WORDS),
-        Ok(Content::Image(image)) => Table::from_image(image, MAX_MODULE_WORDS),
-        Err(_) => return Ok(None),
-    };
-    match table {
-        Ok(table) => Ok(Some(table)),
-        Err(error @ rprof_unwind::Error::TooLarge(_)) => Err(error.to_string()),
-        Err(_) => Ok(None),
-    }
-}
-
-/// What an open file is called now.
-fn path_of(file: &File) -> PathBuf {
-    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-    std::fs::read_link(link).unwrap_or_default()
 }

@@ -1,27 +1,32 @@
-//! The learner's threads: lessons in, finished samples out. One answers; files that take long to read
-//! are read by the other, so that no module waits for a larger one.
+//! The learner's threads: lessons in, finished samples out. One answers; the other has a reader of its
+//! own for what takes long: what runs before the first tick, and large files, so that no module waits
+//! for a larger one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use rprof_ebpf::ledger::Column;
-use rprof_ebpf::module::ModuleId;
-use rprof_symbolize::libraries::{self, Environment};
+use rprof_symbolize::BuildId;
 use rprof_symbolize::module_file::Sampled;
-use rprof_symbolize::{BuildId, beneath};
 
 use super::faults::{self, Fault};
-use super::learner::{Large, Learner, Made, make_rows};
+use super::learner::{Large, Learner};
+use super::lessons::{Lesson, make_rows};
 use super::losses::Book;
 use super::neighbours::Neighbours;
 use super::ring::{self, Batch, Unfinished, sample_of};
 use super::slices::Slices;
 use super::threads::batch_of;
 use crate::cli::settings::Target;
+use crate::reader::{Failed, Reader, Start};
 
-/// Distinct executables that are looked at before the first tick.
-const EXECUTABLES: usize = 256;
+/// How soon it is looked at whether what kept silent may be asked again.
+const LOOK: Duration = Duration::from_secs(1);
+/// Samples that wait for the lesson that they lack, at most, and how long at the end.
+const MAX_PARKED: usize = 256;
+const LAST: Duration = Duration::from_secs(2);
 
 /// What the learner's thread works with.
 pub(super) struct School {
@@ -30,33 +35,50 @@ pub(super) struct School {
     /// Samples to be unwound on.
     pub(super) unfinished: Receiver<Unfinished>,
     pub(super) learner: Learner,
-    /// Large files for the other thread.
-    pub(super) large: Receiver<Large>,
+    pub(super) lessons: Receiver<Lesson>,
+    /// Samples that wait for a lesson; none do any more at the end.
+    pub(super) parked: Vec<Unfinished>,
+    pub(super) ending: bool,
     pub(super) slices: Slices,
     pub(super) workers: Vec<Sender<Batch>>,
     pub(super) neighbours: Arc<Neighbours>,
     pub(super) book: Book,
 }
 
+/// What the other thread works with.
+pub(super) struct Errands {
+    /// Large files.
+    pub(super) large: Receiver<Large>,
+    pub(super) reader: Reader,
+    pub(super) lessons: Sender<Lesson>,
+}
+
 impl School {
     /// Learns what is known to run, drops `preparing`, then answers until nobody asks any more.
-    pub(super) fn run(mut self, target: &Target, preparing: Sender<()>) {
+    pub(super) fn run(mut self, target: &Target, errands: Errands, preparing: Sender<()>) {
         // What is not learned before it is met is learned then.
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            self.learner.vdso();
-            self.prepare(target);
-        }));
-        drop(preparing);
-        let (done, made) = crossbeam_channel::unbounded();
-        let large = self.large.clone();
+        let _ = catch_unwind(AssertUnwindSafe(|| self.learner.vdso()));
+        let start = match target {
+            Target::Command(command) => std::path::absolute(&command.file).ok(),
+            _ => None,
+        };
         // Without the thread, what is large stays unlearned: its stacks go by slices.
         let _ = std::thread::Builder::new()
             .name("rprof-rows".into())
-            .spawn(move || read_large(&large, &done));
+            .spawn(move || errands.run(start.map(|file| Start::new(&file)), preparing));
         let mut samples = 0;
+        let mut looked = Instant::now();
         loop {
             // A module first: once it is known, its samples need no help.
             self.announced();
+            if self.learner.is_silent() && looked.elapsed() >= LOOK {
+                self.learner.ask_again();
+                looked = Instant::now();
+            }
+            let look = match self.learner.is_silent() {
+                true => crossbeam_channel::after(LOOK),
+                false => crossbeam_channel::never(),
+            };
             crossbeam_channel::select! {
                 recv(self.modules) -> record => match record {
                     Ok(record) => self.module(&record),
@@ -65,43 +87,47 @@ impl School {
                 },
                 recv(self.unfinished) -> unfinished => if let Ok(unfinished) = unfinished {
                     samples += 1;
-                    self.sample(&unfinished, samples);
+                    self.sample(unfinished, samples);
                 },
-                recv(made) -> made => if let Ok((id, rows)) = made {
-                    self.learner.place(id, rows);
-                    self.slices.forget(id);
+                recv(self.lessons) -> lesson => if let Ok(lesson) = lesson {
+                    self.take(lesson);
                 },
+                recv(look) -> _ => {}
             }
         }
         for unfinished in std::mem::replace(&mut self.unfinished, crossbeam_channel::never()) {
             samples += 1;
-            self.sample(&unfinished, samples);
+            self.sample(unfinished, samples);
         }
+        let last = Instant::now() + LAST;
+        while !self.parked.is_empty()
+            && let Ok(lesson) = self.lessons.recv_deadline(last)
+        {
+            self.take(lesson);
+        }
+        self.ending = true;
+        self.again();
         self.learner.modules().note(self.learner.spent());
     }
 
-    /// Learns what is known to run before the first tick. What cannot be found now is learned when it
-    /// is met. Sampling may begin meanwhile: what is met goes first.
-    fn prepare(&mut self, target: &Target) {
-        if let Target::Command(command) = target {
-            let environment = Environment {
-                path: std::env::var_os("PATH").unwrap_or_default(),
-                library_path: std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default(),
-                preload: std::env::var_os("LD_PRELOAD").unwrap_or_default(),
-                directory: std::env::current_dir().ok(),
-            };
-            let files = beneath::root("/").and_then(|root| {
-                let file = std::path::absolute(&command.file)?;
-                libraries::of_path(root, &file, &environment)
-            });
-            for file in files.unwrap_or_default() {
-                self.learner.prepare(file, false);
-                self.announced();
-            }
+    /// Takes a lesson, and the samples that may have waited for it.
+    fn take(&mut self, mut lesson: Lesson) {
+        if let Lesson::Frames(key, info) = &mut lesson
+            && let Ok(info) = std::mem::replace(info, Err(Failed::Silent))
+        {
+            self.slices.keep(*key, *info);
         }
-        for file in libraries::running(EXECUTABLES).unwrap_or_default().files {
-            self.learner.prepare(file, true);
-            self.announced();
+        let taken = catch_unwind(AssertUnwindSafe(|| self.learner.take(lesson)));
+        if let Ok(Some(id)) = taken {
+            self.slices.forget(id);
+        }
+        self.again();
+    }
+
+    /// Unwinds on what has waited.
+    fn again(&mut self) {
+        for unfinished in std::mem::take(&mut self.parked) {
+            self.sample(unfinished, 0);
         }
     }
 
@@ -133,24 +159,31 @@ impl School {
         Some(())
     }
 
-    /// Unwinds a sample on, the `number`th, and books it if it is lost.
-    fn sample(&mut self, unfinished: &Unfinished, number: u64) {
+    /// Unwinds a sample on, the `number`th (0: not for the first time), and books it if it is lost.
+    fn sample(&mut self, unfinished: Unfinished, number: u64) {
         let finished = catch_unwind(AssertUnwindSafe(|| {
             faults::strike(Fault::LearnerPanic, number);
             faults::strike(Fault::LearnerStuck, number);
-            self.finish(unfinished)
+            self.finish(&unfinished)
         }));
-        if let Err(column) = finished.unwrap_or(Err(Column::WorkerLost))
-            && let Some(sample) = sample_of(&unfinished.sample)
-        {
-            self.book.open().add(&sample, column);
+        match finished.unwrap_or(Err(Column::WorkerLost)) {
+            Ok(Sent::Sent) => {}
+            Ok(Sent::Waits) => self.parked.push(unfinished),
+            Err(column) => {
+                if let Some(sample) = sample_of(&unfinished.sample) {
+                    self.book.open().add(&sample, column);
+                }
+            }
         }
     }
 
     /// Unwinds a sample on and gives it to its worker, or says in which column it is lost.
-    fn finish(&mut self, unfinished: &Unfinished) -> Result<(), Column> {
+    fn finish(&mut self, unfinished: &Unfinished) -> Result<Sent, Column> {
         let finished = self.slices.finish(unfinished, &mut self.learner);
         let finished = finished.ok_or(Column::Malformed)?;
+        if finished.waits && !self.ending && self.parked.len() < MAX_PARKED {
+            return Ok(Sent::Waits);
+        }
         if finished.interpreter_unwalked {
             return Err(Column::RuntimeBeingLearned);
         }
@@ -159,17 +192,36 @@ impl School {
         let worker = self.workers.get(worker).ok_or(Column::WorkerLost)?;
         // Waiting here delays only what is learned.
         let sent = worker.send(batch_of(finished.record));
-        sent.map_err(|_| Column::WorkerLost)
+        sent.map_err(|_| Column::WorkerLost).map(|()| Sent::Sent)
     }
 }
 
-/// The other thread: rows of large files.
-fn read_large(large: &Receiver<Large>, made: &Sender<(ModuleId, Made)>) {
-    for (id, module) in large {
-        let rows = catch_unwind(AssertUnwindSafe(|| make_rows(&module)));
-        let rows = rows.unwrap_or_else(|_| Err("they could not be read".into()));
-        if made.send((id, rows)).is_err() {
-            return;
+/// Whether a sample went to its worker.
+enum Sent {
+    Sent,
+    /// Not yet: it waits for a lesson.
+    Waits,
+}
+
+impl Errands {
+    /// The other thread. What cannot be found before the first tick is learned when it is met.
+    fn run(mut self, start: Option<Start>, preparing: Sender<()>) {
+        let starts = start.is_some().then_some(start);
+        for start in starts.into_iter().chain([None]) {
+            self.reader.prepare(start, |found, rows| {
+                let lesson = Lesson::Prepared(Box::new(found), rows);
+                let taken = self.lessons.send(lesson);
+                taken.map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+            });
+        }
+        let _ = self.lessons.send(Lesson::AllPrepared(preparing));
+        for (id, module) in self.large {
+            let rows = AssertUnwindSafe(|| make_rows(&module, &mut self.reader).wait());
+            let rows = catch_unwind(rows);
+            let rows = rows.unwrap_or_else(|_| Err(Failed::Said("cannot be read".into())));
+            if self.lessons.send(Lesson::Rows(id, rows)).is_err() {
+                return;
+            }
         }
     }
 }

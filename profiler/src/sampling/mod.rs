@@ -5,7 +5,8 @@
 //! records out: to the [`stacks`] workers, each of which has some of the processes and merges their
 //! stacks into the profile, and to the [`learner`], which turns a [`modules`] file met for the
 //! first time into rows in [`row_space`] and finishes by [`slices`] what the programs could not
-//! walk. Names of modules' functions are looked up at the end, by `naming`. [`session`] holds it all
+//! walk. It opens no file of a target: [`crate::reader`] does, and
+//! at the end looks up names for [`crate::naming`]. [`session`] holds it all
 //! together: `setup` loads the programs, `targets` says what is wanted, `threads` run reader, learner
 //! and workers, `account` closes their books.
 
@@ -20,6 +21,7 @@ pub mod kernel_layout;
 pub mod labels;
 pub mod learner;
 mod learning;
+mod lessons;
 pub mod live;
 pub mod losses;
 pub mod memory;

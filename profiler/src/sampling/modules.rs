@@ -2,7 +2,7 @@
 //! names frames.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
@@ -30,8 +30,8 @@ pub struct Module {
 /// A module's bytes.
 #[derive(Debug)]
 pub enum Content {
-    /// An open file, which is the one that was sampled.
-    File(File),
+    /// Points at the file that was sampled (`O_PATH`), for readers to open.
+    File(OwnedFd),
     /// The vDSO, copied from our own memory: all 64-bit processes have the same.
     Image(Arc<[u8]>),
 }
@@ -160,15 +160,28 @@ impl Modules {
     pub(super) fn add(&self, module: Module) -> Option<ModuleId> {
         let mut table = self.table.write().ok()?;
         let id = ModuleId::try_from(table.modules.len() + 1).ok()?;
-        if matches!(
-            module.interpreter,
-            Interpreter::Unknown(_) | Interpreter::NoRoom
-        ) {
-            self.any_unwalked.store(true, Ordering::Relaxed);
-        }
+        self.look_at(&module);
         table.by_key.insert(module.key, id);
         table.modules.push(Arc::new(module));
         Some(id)
+    }
+
+    /// Says more of a module.
+    pub(super) fn replace(&self, id: ModuleId, module: Module) {
+        if let Ok(mut table) = self.table.write()
+            && let Some(known) = table.modules.get_mut(usize::from(id).wrapping_sub(1))
+        {
+            self.look_at(&module);
+            *known = Arc::new(module);
+        }
+    }
+
+    fn look_at(&self, module: &Module) {
+        let unwalked = matches!(
+            module.interpreter,
+            Interpreter::Unknown(_) | Interpreter::NoRoom
+        );
+        self.any_unwalked.fetch_or(unwalked, Ordering::Relaxed);
     }
 
     /// Adds an interpreter under the next index.

@@ -6,12 +6,15 @@ use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use aya::maps::{HashMap as BpfHashMap, MapData};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::account::{self, Counted};
 use super::child;
 use super::events::{self, Clock, Events};
 use super::learner::Learner;
+use super::learning::Errands;
+use super::lessons::Asker;
 use super::live::Live;
 use super::memory;
 use super::modules::Modules;
@@ -27,11 +30,14 @@ use crate::cli::settings::{Event, OnFault, Reads, Settings, Target};
 use crate::ledger::Ledger;
 use crate::naming::Lookup;
 use crate::profile::{Limits, Profile};
+use crate::reader::{ERRANDS, LEARNING, Reader, Readers};
 use crate::report::check::Machine;
 use crate::report::progress::ProgressLine;
 
 /// Code objects that wait to be asked for again, at most.
 const FORGOTTEN: usize = 1024;
+/// Lessons from beside that the learner has not taken yet, at most: each may hold a table.
+const LESSONS: usize = 2;
 /// Bytes of unwind rows.
 const ROWS_BUDGET: u64 = 64 << 20;
 /// How often progress is shown, and CPUs that come and go are looked for.
@@ -97,13 +103,22 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let modules = Arc::new(Modules::default());
     let space = RowSpace::new(chunks.fd().as_fd(), ROWS_BUDGET)
         .map_err(|error| failed("make room for unwind rows", &error))?;
-    let (large, larges) = crossbeam_channel::unbounded();
-    let learner = Learner::new(module_maps, space, modules.clone(), large);
     for (pid, wanted) in wanted_processes(settings) {
         targets
             .insert(pid, wanted, 0)
             .map_err(|error| failed("choose processes", &error))?;
     }
+    let targets = Arc::new(Mutex::new(targets));
+    let readers = Arc::new(readers(settings, &targets));
+    let (large, larges) = crossbeam_channel::unbounded();
+    let (lessons, taught) = crossbeam_channel::bounded(LESSONS);
+    let asker = Asker::new(Reader::new(readers.clone(), LEARNING), lessons.clone());
+    let learner = Learner::new(module_maps, space, modules.clone(), large, asker);
+    let errands = Errands {
+        large: larges,
+        reader: Reader::new(readers.clone(), ERRANDS),
+        lessons,
+    };
 
     let reader = match settings.reads {
         Reads::Context => None,
@@ -128,8 +143,15 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         selection: selection(settings),
         reader,
     });
-    let threads = Threads::start(ring, named, forgotten, (learner, larges), &shared, settings)
-        .map_err(|error| failed("start threads", &error))?;
+    let threads = Threads::start(
+        ring,
+        named,
+        forgotten,
+        (learner, errands, taught),
+        &shared,
+        settings,
+    )
+    .map_err(|error| failed("start threads", &error))?;
 
     let clock = match settings.event {
         Event::CpuClock => Clock::CpuClock,
@@ -175,7 +197,9 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     // One that is gone already leaves its pid to another.
     if let Target::Pids { pids: wanted, .. } = &settings.target {
         for gone in wanted.iter().filter(|pid| !pids.contains(pid)) {
-            let _ = targets.remove(gone);
+            if let Ok(mut targets) = targets.lock() {
+                let _ = targets.remove(gone);
+            }
         }
     }
     let numbers = processes.iter().map(AsRawFd::as_raw_fd);
@@ -209,7 +233,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
                 break;
             }
             (Some(Signal::Child), Some((child, wait_all))) => {
-                let none_left = child::reap(child.id(), &mut ended)
+                let none_left = child::reap(child.id(), &mut ended, |pid| readers.contains(pid))
                     .map_err(|error| failed("wait for the command", &error))?;
                 if ended.is_some() && (none_left || !*wait_all) {
                     break;
@@ -228,7 +252,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         // A pid may be given to another process, which nobody asked for.
         watched.retain(|(pid, number)| {
             let lives = processes.iter().any(|fd| fd.as_raw_fd() == *number);
-            if !lives {
+            if !lives && let Ok(mut targets) = targets.lock() {
                 let _ = targets.remove(pid);
             }
             lives
@@ -254,7 +278,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let counted = counted.map_err(|error| failed("read the ledger", &error))?;
     let ledger = account::close(booked, &counted, expected.as_ref());
     drop(programs);
-    let names = Lookup::new(modules, settings.inline);
+    let names = Lookup::new(modules, settings.inline, readers);
     Ok(Recording {
         profile,
         first_sample: shared.live.first(),
@@ -277,6 +301,22 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
 /// more than 16 of them a second.
 fn look_at_cpus(cpus: usize) -> Duration {
     LOOK.max(LOOK * cpus as u32 / 16)
+}
+
+/// Readers are our children: of a command's profile they are no part.
+fn readers(settings: &Settings, targets: &Arc<Mutex<BpfHashMap<MapData, u32, u32>>>) -> Readers {
+    if !matches!(settings.target, Target::Command(_)) {
+        return Readers::default();
+    }
+    let targets = targets.clone();
+    Readers::new(Some(Box::new(move |pid, runs| {
+        if let Ok(mut targets) = targets.lock() {
+            let _ = match runs {
+                true => targets.insert(pid, 0, 0),
+                false => targets.remove(&pid),
+            };
+        }
+    })))
 }
 
 /// The CPUs that are to be sampled now: those that were named, or all.

@@ -4,16 +4,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use object::read::ReadCache;
 use rprof_ebpf::frame::{Frame as Raw, Frames, Tag, native};
-use rprof_ebpf::module::ModuleId;
+use rprof_ebpf::module::{ModuleId, ModuleKey};
 use rprof_ebpf::record::{End, Mapping, Mappings, Sample, Slice, sample_flags, take};
 use rprof_ebpf::rows::Rule;
 use rprof_symbolize::module_file::Sampled;
 use rprof_unwind::slice::{Cache, FrameInfo, Sources, Stack, Unwinder};
 
 use super::learner::Learner;
-use super::modules::{Content, Modules};
+use super::modules::Modules;
 use super::ring::Unfinished;
 
 /// Bytes of CFI that are kept for the next slice: a compiler's two large libraries, until the
@@ -34,6 +33,8 @@ pub struct Finished {
     pub record: Vec<u64>,
     /// Its frames are those of an interpreter that was not known when it was taken.
     pub interpreter_unwalked: bool,
+    /// Of a module in it a file is waited for: with an answer, it may come to more.
+    pub waits: bool,
 }
 
 impl Slices {
@@ -131,6 +132,11 @@ impl Slices {
         // In the outermost frame, or beyond where native frames could be followed.
         out.extend(groups.flat_map(|group| group.1));
         out.extend(last);
+        let (unanswered, waits) = learner.unanswered();
+        for key in &unanswered {
+            // Next time there may be an answer.
+            self.unwinder.cache().forget(key);
+        }
         for id in met {
             // A stack longer than a slice can only be walked by rows.
             if learner.meet(id, walk.end == End::Slice) {
@@ -144,6 +150,7 @@ impl Slices {
                 _ if based => End::Complete,
                 // The list of mappings was cut, not the stack.
                 End::NoMapping if mappings_cut => End::Time,
+                End::NoRow if !unanswered.is_empty() => End::Unlearned,
                 end => end,
             } as u32;
         }
@@ -155,6 +162,7 @@ impl Slices {
         Some(Finished {
             record,
             interpreter_unwalked: interpreter && !known,
+            waits,
         })
     }
 
@@ -164,6 +172,11 @@ impl Slices {
             Some(Raw::Native { module, .. }) => !self.modules.is_interpreter(module),
             _ => false,
         }
+    }
+
+    /// Keeps the CFI of a module.
+    pub fn keep(&mut self, key: ModuleKey, info: FrameInfo) {
+        self.unwinder.cache().insert(key, Some(Arc::new(info)));
     }
 
     /// Forgets the CFI of a module: the programs have its rows.
@@ -188,18 +201,13 @@ impl Sources for Learned<'_> {
 
     fn frame_info(&mut self, mapping: &Mapping) -> Option<Arc<FrameInfo>> {
         let id = find(self.learner, self.pid, mapping)?;
-        let module = self.learner.modules().get(id)?;
-        let info = match module.content.as_ref().ok()? {
-            Content::File(file) => FrameInfo::from_elf(&ReadCache::new(file)),
-            Content::Image(bytes) => FrameInfo::from_image(bytes),
-        };
-        info.ok().map(Arc::new)
+        self.learner.frame_info(id).map(Arc::new)
     }
 }
 
 /// The module of a mapping.
 fn find(learner: &mut Learner, pid: u32, mapping: &Mapping) -> Option<ModuleId> {
-    if mapping.key == rprof_ebpf::module::ModuleKey::VDSO && mapping.vdso == 0 {
+    if mapping.key == ModuleKey::VDSO && mapping.vdso == 0 {
         return None;
     }
     learner.find(&Sampled {

@@ -16,8 +16,9 @@ use aya::maps::{HashMap as BpfHashMap, MapData, RingBuf};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::account::Booked;
-use super::learner::{Large, Learner};
-use super::learning::School;
+use super::learner::Learner;
+use super::learning::{Errands, School};
+use super::lessons::Lesson;
 use super::losses::Book;
 use super::neighbours::Neighbours;
 use super::ring::{self, Batch, Outlets, Reader, Unfinished, sample_of};
@@ -63,7 +64,7 @@ impl Threads {
         ring: RingBuf<MapData>,
         named: BpfHashMap<MapData, u64, u32>,
         forgotten: Receiver<u64>,
-        (learner, large): (Learner, Receiver<Large>),
+        (learner, errands, lessons): (Learner, Errands, Receiver<Lesson>),
         shared: &Arc<Shared>,
         settings: &Settings,
     ) -> io::Result<Self> {
@@ -105,7 +106,9 @@ impl Threads {
             modules,
             unfinished: unfinished.clone(),
             learner,
-            large,
+            lessons,
+            parked: Vec::new(),
+            ending: false,
             slices: Slices::new(shared.modules.clone()),
             workers: to_workers.clone(),
             neighbours: neighbours.clone(),
@@ -115,7 +118,7 @@ impl Threads {
         let (preparing, prepared) = crossbeam_channel::bounded::<()>(0);
         let (running, learned) = crossbeam_channel::bounded(0);
         spawn("rprof-learner", running, move || {
-            school.run(&target, preparing);
+            school.run(&target, errands, preparing);
         })?;
         let _ = prepared.recv_timeout(PREPARATION);
 

@@ -33,7 +33,9 @@ pub struct Running {
     pub cut: bool,
 }
 
-/// The code of the programs that all processes run now, `limit` distinct executables at most.
+/// The code of the programs that all processes run now, `limit` distinct executables at most, and
+/// only those that `begin` agrees to: before an executable is opened it is given its device, as
+/// module keys have it, and its inode.
 ///
 /// To be called once, at start: its work grows with the number of processes, by one `statx` each.
 /// It costs a target nothing but a reference on its executable's file, for a moment: `exe` and
@@ -43,7 +45,7 @@ pub struct Running {
 ///
 /// # Errors
 /// `/proc` cannot be listed.
-pub fn running(limit: usize) -> Result<Running> {
+pub fn running(limit: usize, mut begin: impl FnMut(u32, u64) -> bool) -> Result<Running> {
     let proc = beneath::root("/proc")?;
     let mut pids: Vec<u32> = std::fs::read_dir("/proc")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -65,6 +67,10 @@ pub fn running(limit: usize) -> Result<Running> {
         if running.executables >= limit {
             running.cut = true;
             break;
+        }
+        let (major, minor) = place.device;
+        if !begin(major << 20 | minor & 0xf_ffff, place.inode) {
+            continue;
         }
         let Some((file, directory)) = open(&proc, pid) else {
             continue;

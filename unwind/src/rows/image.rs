@@ -142,7 +142,7 @@ impl Words {
 }
 
 /// A rule in its four words, as `#[repr(C)]` lays it out on a little-endian machine.
-fn rule_words(rule: &Rule) -> [u32; RULE_WORDS as usize] {
+pub(crate) fn rule_words(rule: &Rule) -> [u32; RULE_WORDS as usize] {
     let half = |low: i16, high: i16| u32::from(low as u16) | u32::from(high as u16) << 16;
     let first = i16::from_le_bytes([rule.kind, rule.register]);
     [

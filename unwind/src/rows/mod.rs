@@ -7,13 +7,17 @@
 mod build;
 mod image;
 
+use std::io::{self, Read, Write};
+
 use object::read::ReadRef;
 use rprof_ebpf::rows::{Rule, RuleKind};
 
+pub(crate) use image::rule_words;
 pub use image::{Image, lookup};
 
 use crate::error::Error;
 use crate::module::{Layout, Module, Segments};
+use crate::wire;
 use crate::x86_64::rule::plain;
 
 /// A place from which a rule holds: file offset << 16 | number of the rule.
@@ -85,6 +89,42 @@ impl Table {
         let words = table.words();
         if words > u64::from(max_words) {
             return Err(Error::TooLarge(words));
+        }
+        Ok(table)
+    }
+
+    /// Writes the table as bytes, about 8 a row.
+    ///
+    /// # Errors
+    /// Those of `to`.
+    pub fn write_to(&self, to: &mut impl Write) -> io::Result<()> {
+        wire::put(to, self.rules.len() as u64)?;
+        for rule in &self.rules {
+            wire::put_rule(to, rule)?;
+        }
+        wire::put_numbers(to, self.rows.iter().map(|row| row.0))?;
+        wire::put_segments(to, &self.segments)
+    }
+
+    /// Reads what [`Table::write_to`] wrote, and not a byte more.
+    ///
+    /// # Errors
+    /// Those of `from`; [`io::ErrorKind::FileTooLarge`], [`io::ErrorKind::InvalidData`] if it is no
+    /// table, or one of more than `max_words`.
+    pub fn read_from(from: &mut impl Read, max_words: u32) -> io::Result<Self> {
+        let rules = wire::take_len(from, u64::from(u16::MAX) + 1)?;
+        let rules = (0..rules).map(|_| wire::take_rule(from));
+        let table = Self {
+            rules: rules.collect::<io::Result<_>>()?,
+            rows: wire::take_numbers(from, max_words.into(), Row)?,
+            segments: wire::take_segments(from)?,
+        };
+        let sorted = |pair: &[Row]| matches!(pair, [a, b] if a.offset() < b.offset());
+        if !table.rows.windows(2).all(sorted) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if table.words() > max_words.into() {
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
         Ok(table)
     }

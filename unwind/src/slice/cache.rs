@@ -63,6 +63,13 @@ impl Cache {
             return entry.info.clone();
         }
         let info = load(mapping);
+        self.insert(mapping.key, info.clone());
+        info
+    }
+
+    /// Knows a module: its CFI, or that there is none.
+    pub fn insert(&mut self, key: ModuleKey, info: Option<Arc<FrameInfo>>) {
+        self.forget(&key);
         let bytes = ENTRY_BYTES + info.as_ref().map_or(0, |info| info.bytes());
         while self.bytes + bytes > self.max_bytes
             && let Some((&oldest, _)) = self.entries.iter().min_by_key(|(_, e)| e.used)
@@ -71,11 +78,10 @@ impl Cache {
         }
         self.bytes += bytes;
         let entry = Entry {
-            info: info.clone(),
+            info,
             bytes,
             used: self.clock,
         };
-        self.entries.insert(mapping.key, entry);
-        info
+        self.entries.insert(key, entry);
     }
 }

@@ -1,5 +1,7 @@
 //! A module's CFI, kept and indexed so that the row of any pc can be computed.
 
+use std::borrow::Cow;
+use std::io::{self, Read, Write};
 use std::ops::{ControlFlow, Range};
 
 use gimli::{BaseAddresses, UnwindSection};
@@ -10,6 +12,7 @@ use rprof_ebpf::rows::Rule;
 use crate::cfi::{Bytes, Cfi, Context, Section};
 use crate::error::Error;
 use crate::module::{Layout, Module, Segments};
+use crate::wire;
 use crate::x86_64::frame::Frame;
 
 /// Bytes of CFI that one walk may run through: a hostile module could have it run megabytes for
@@ -24,6 +27,64 @@ pub struct FrameInfo {
     known: Vec<(Range<u64>, Rule)>,
     eh_frame: Index,
     debug_frame: Index,
+}
+
+/// The CFI of one module where it was read, to be sent to where it is used.
+pub struct FrameSections<'data> {
+    cfi: Cfi<'data>,
+    segments: Segments,
+    known: Vec<(Range<u64>, Rule)>,
+}
+
+impl<'data> FrameSections<'data> {
+    /// Reads the CFI of an ELF file.
+    ///
+    /// # Errors
+    /// As [`crate::Table::from_elf`]; [`Error::TooLarge`] if its sections have more than `max_bytes`.
+    pub fn from_elf<R: ReadRef<'data>>(data: R, max_bytes: u64) -> Result<Self, Error> {
+        let module = Module::parse(data, Layout::File)?;
+        let sections = Self {
+            segments: module.segments()?,
+            cfi: module.cfi()?,
+            known: module.known(),
+        };
+        match (sections.cfi.eh_frame.len() + sections.cfi.debug_frame.len()) as u64 {
+            bytes if bytes > max_bytes => Err(Error::TooLarge(bytes / 4)),
+            _ => Ok(sections),
+        }
+    }
+
+    /// The same without the bytes that it was read from.
+    pub fn into_owned(self) -> FrameSections<'static> {
+        FrameSections {
+            cfi: self.cfi.into_owned(),
+            segments: self.segments,
+            known: self.known,
+        }
+    }
+
+    /// Writes it as bytes.
+    ///
+    /// # Errors
+    /// Those of `to`.
+    pub fn write_to(&self, to: &mut impl Write) -> io::Result<()> {
+        let bases = [&self.cfi.bases.eh_frame_hdr, &self.cfi.bases.eh_frame];
+        for base in bases.iter().flat_map(|b| [b.section, b.text, b.data]) {
+            wire::put(to, base.is_some().into())?;
+            wire::put(to, base.unwrap_or(0))?;
+        }
+        wire::put(to, self.cfi.ends_at_zero.into())?;
+        wire::put_bytes(to, &self.cfi.eh_frame)?;
+        wire::put_bytes(to, &self.cfi.debug_frame)?;
+        wire::put_segments(to, &self.segments)?;
+        wire::put(to, self.known.len() as u64)?;
+        for (place, rule) in &self.known {
+            wire::put(to, place.start)?;
+            wire::put(to, place.end)?;
+            wire::put_rule(to, rule)?;
+        }
+        Ok(())
+    }
 }
 
 /// Where a section's functions begin: (stated address, offset of the entry), sorted.
@@ -47,15 +108,47 @@ impl FrameInfo {
     }
 
     fn new<'data, R: ReadRef<'data>>(module: &Module<'data, R>) -> Result<Self, Error> {
-        let segments = module.segments()?;
-        let cfi = module.cfi()?.into_owned();
-        Ok(Self {
+        let (segments, cfi) = (module.segments()?, module.cfi()?.into_owned());
+        Ok(Self::of(cfi, segments, module.known()))
+    }
+
+    fn of(cfi: Cfi<'static>, segments: Segments, known: Vec<(Range<u64>, Rule)>) -> Self {
+        Self {
             eh_frame: index(&cfi.eh_frame(), &cfi.bases, &segments),
             debug_frame: index(&cfi.debug_frame(), &cfi.bases, &segments),
             cfi,
             segments,
-            known: module.known(),
-        })
+            known,
+        }
+    }
+
+    /// Reads what [`FrameSections::write_to`] wrote, and not a byte more.
+    ///
+    /// # Errors
+    /// Those of `from`; [`io::ErrorKind::FileTooLarge`], [`io::ErrorKind::InvalidData`] if it is no
+    /// CFI, or more than `max_bytes` of it.
+    pub fn read_from(from: &mut impl Read, max_bytes: u64) -> io::Result<Self> {
+        let mut bases = BaseAddresses::default();
+        for base in [&mut bases.eh_frame_hdr, &mut bases.eh_frame] {
+            for address in [&mut base.section, &mut base.text, &mut base.data] {
+                let known = wire::take(from)? != 0;
+                *address = Some(wire::take(from)?).filter(|_| known);
+            }
+        }
+        let ends_at_zero = wire::take(from)? != 0;
+        let eh_frame = wire::take_bytes(from, max_bytes)?;
+        let debug_frame = wire::take_bytes(from, max_bytes - eh_frame.len() as u64)?;
+        let segments = wire::take_segments(from)?;
+        let known = (0..wire::take_len(from, wire::MAX_PLACES)?)
+            .map(|_| Ok((wire::take(from)?..wire::take(from)?, wire::take_rule(from)?)));
+        let known = known.collect::<io::Result<_>>()?;
+        let cfi = Cfi {
+            eh_frame: Cow::Owned(eh_frame),
+            ends_at_zero,
+            debug_frame: Cow::Owned(debug_frame),
+            bases,
+        };
+        Ok(Self::of(cfi, segments, known))
     }
 
     /// Bytes that it holds.

@@ -16,7 +16,7 @@ use rprof_ebpf::record::{End, Mapping, Registers};
 use rprof_ebpf::rows::Rule;
 
 pub use cache::Cache;
-pub use info::FrameInfo;
+pub use info::{FrameInfo, FrameSections};
 
 use crate::cfi::Context;
 use crate::x86_64::frame::Frame as Known;

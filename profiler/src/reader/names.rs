@@ -1,60 +1,61 @@
-//! What is asked about a module and what is answered, as they go between rprof and its helper: each
-//! text once, however many places have it.
+//! Which names are asked for and what is answered, as they go between rprof and a reader: each text
+//! once, however many places have it.
 
 use std::collections::HashMap;
 
+use rprof_symbolize::module_names::Options;
 use rprof_symbolize::{ErrorKind, ModuleNames};
 
 use crate::profile::Line;
 
 /// Which names are wanted.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Question {
+pub struct Places {
     /// The module's path, from where debug links start.
     #[prost(string, tag = "1")]
-    pub(super) path: String,
+    pub path: String,
     /// Inlined callees, too.
     #[prost(bool, tag = "2")]
-    pub(super) inlines: bool,
+    pub inlines: bool,
     /// File offsets.
     #[prost(uint64, repeated, tag = "3")]
-    pub(super) offsets: Vec<u64>,
+    pub offsets: Vec<u64>,
+}
+
+impl Places {
+    /// How their names are looked up.
+    pub fn options(&self) -> Options {
+        Options {
+            inlines: self.inlines,
+            path: Some(self.path.clone().into()),
+            ..Options::default()
+        }
+    }
 }
 
 /// The names of one module's places.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Answer {
-    /// Why there are none at all; else empty.
-    #[prost(string, tag = "1")]
-    pub(super) error: String,
+pub struct Answer {
     /// The module's build id in hex, empty if it has none.
-    #[prost(string, tag = "2")]
-    pub(super) build_id: String,
+    #[prost(string, tag = "1")]
+    pub build_id: String,
     /// Sources of names that could not be used, and why.
-    #[prost(string, repeated, tag = "3")]
-    pub(super) left_out: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    pub left_out: Vec<String>,
     /// Names and files.
-    #[prost(string, repeated, tag = "4")]
+    #[prost(string, repeated, tag = "3")]
     texts: Vec<String>,
     /// For each place how many lines it has.
-    #[prost(uint32, repeated, tag = "5")]
+    #[prost(uint32, repeated, tag = "4")]
     counts: Vec<u32>,
     /// The lines of all places, each as number of its name, number of its file, line, first line.
-    #[prost(uint32, repeated, tag = "6")]
+    #[prost(uint32, repeated, tag = "5")]
     numbers: Vec<u32>,
 }
 
 impl Answer {
-    /// No names, and why.
-    pub(super) fn none(error: String) -> Self {
-        Self {
-            error,
-            ..Self::default()
-        }
-    }
-
     /// Asks a module.
-    pub(super) fn of(names: &ModuleNames, offsets: &[u64]) -> Self {
+    pub fn of(names: &ModuleNames, offsets: &[u64]) -> Self {
         let found = names.names(offsets);
         let mut answer = Self {
             build_id: names
@@ -89,7 +90,7 @@ impl Answer {
     }
 
     /// The lines of each of so many places, innermost inlined callee first.
-    pub(super) fn lines(&self, places: usize) -> impl Iterator<Item = Vec<Line>> {
+    pub fn lines(&self, places: usize) -> impl Iterator<Item = Vec<Line>> {
         let text = |number: u32| {
             let text = self.texts.get(number as usize);
             text.cloned().unwrap_or_default()

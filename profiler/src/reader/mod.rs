@@ -1,0 +1,396 @@
+//! Reader processes: the only ones that open, read, look at or close files of targets.
+//!
+//! A file may lie on a file system that never answers (FUSE, NFS), and who asks it may be beyond any
+//! signal until that changes. A thread in that state would keep rprof from ending, and the pipes it
+//! writes to open. So a [`Reader`] is a process of its own: our own binary, with nothing but a socket.
+//! Questions go to it, what a file says comes back, and one that keeps silent is killed, left to the
+//! kernel, and replaced. Of a file rprof itself holds at most an `O_PATH` descriptor, which it only
+//! passes on: neither that nor closing it asks the file system anything.
+//!
+//! What kept silent is left alone for a while (`quarantine`), whoever asked.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rprof_ebpf::module::ModuleKey;
+use rprof_symbolize::module_file::Sampled;
+use rprof_symbolize::runtimes::Detected;
+use rprof_unwind::Table;
+use rprof_unwind::slice::FrameInfo;
+
+mod names;
+mod process;
+mod protocol;
+mod quarantine;
+mod serve;
+
+pub use names::{Answer, Places};
+pub use process::Readers;
+use process::{Patient, Running, Seat};
+pub use protocol::Start;
+use protocol::{Ask, Passed, Reply, Rest, Wanted};
+pub use quarantine::Place;
+pub use serve::serve;
+
+/// A reader's name: as `argv[0]` it makes rprof one.
+pub const NAME: &str = "rprof-reader";
+
+/// Words that the rows of one module may take: a bad binary must never cost the others.
+pub const MAX_MODULE_WORDS: u32 = 2 << 20;
+/// Files from this size on are large: a compiler's libraries take a tenth of a second to read, for
+/// which no other module may wait.
+pub const LARGE: u64 = 8 << 20;
+/// Bytes of one module's CFI at most; the largest browsers have 40 MiB.
+const MAX_CFI: u64 = 64 << 20;
+/// Distinct executables that are looked at before the first tick.
+const EXECUTABLES: u32 = 256;
+
+/// How long a reader may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Until whoever asked goes on with something else, if they can: see [`Late`].
+    pub soon: Option<Duration>,
+    /// Without an answer, and without having used a CPU.
+    pub silence: Duration,
+    /// At work on one answer.
+    pub answer: Duration,
+}
+
+/// Samples wait for what is learned.
+pub const LEARNING: Patience = Patience {
+    soon: Some(Duration::from_millis(100)),
+    silence: Duration::from_secs(1),
+    answer: Duration::from_secs(10),
+};
+/// What takes long is learned beside.
+pub const ERRANDS: Patience = Patience {
+    soon: None,
+    ..LEARNING
+};
+/// Nothing waits for names but the end.
+pub const NAMING: Patience = Patience {
+    soon: None,
+    silence: Duration::from_secs(5),
+    answer: Duration::from_secs(30),
+};
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// None came in time, or none came lately and so nothing was asked.
+    Silent,
+    /// The reason.
+    Said(String),
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Silent => f.write_str("its file did not answer in time"),
+            Self::Said(why) => f.write_str(why),
+        }
+    }
+}
+
+/// A module's file.
+#[derive(Debug)]
+pub struct Found {
+    /// What it is.
+    pub key: ModuleKey,
+    /// Its path as the process that maps it sees it.
+    pub path: String,
+    /// Points at it (`O_PATH`).
+    pub file: OwnedFd,
+    /// The interpreter that it holds; `Err`: one that cannot be walked, and its version.
+    pub interpreter: Result<Option<Detected>, String>,
+}
+
+/// The rows of a module, if it has any.
+pub type Made = Result<Option<Table>, Failed>;
+
+/// What became of a question.
+pub enum Asked<T> {
+    /// There is an answer.
+    Answered(Result<T, Failed>),
+    /// There is none yet.
+    Late(Late<T>),
+}
+
+impl<T> Asked<T> {
+    /// The answer, however long it takes.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub fn wait(self) -> Result<T, Failed> {
+        match self {
+            Self::Answered(answer) => answer,
+            Self::Late(late) => late.wait(),
+        }
+    }
+}
+
+/// A question that was not answered soon. The [`Reader`] that asked it goes on with another process;
+/// somebody else waits.
+pub struct Late<T> {
+    talk: Talk,
+    running: Running,
+    take: Take<Result<T, Failed>>,
+    _seat: Seat,
+}
+
+impl<T> Late<T> {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub fn wait(self) -> Result<T, Failed> {
+        self.talk.hear(self.running, self.take).0
+    }
+}
+
+/// Makes an answer of a reply and what follows it; is asked again until it says that that was all.
+type Take<T> =
+    Box<dyn FnMut(&mut Patient<'_>, Reply, Option<OwnedFd>) -> io::Result<ControlFlow<T>> + Send>;
+
+/// Asks one reader process after the other, and one question after the other.
+pub struct Reader {
+    readers: Arc<Readers>,
+    patience: Patience,
+    running: Option<Running>,
+}
+
+impl Reader {
+    /// A reader that is started by the first question.
+    pub fn new(readers: Arc<Readers>, patience: Patience) -> Self {
+        Self {
+            readers,
+            patience,
+            running: None,
+        }
+    }
+
+    /// Whether a module's file is left alone now, because it kept silent.
+    pub fn leaves_alone(&self, key: &ModuleKey) -> bool {
+        self.readers.leaves_alone(Place::of(key))
+    }
+
+    /// Finds the file of a sampled module. Fails if it cannot be found.
+    pub fn find(&mut self, sampled: &Sampled<'_>) -> Asked<Found> {
+        let key = sampled.key;
+        let path = rprof_symbolize::module_file::path(sampled.components);
+        let talk = self.talk(&key, &path.to_string_lossy());
+        let take = move |_: &mut Patient<'_>, mut reply: Reply, file| {
+            let found = reply.found(file, Some(key))?;
+            Ok(ControlFlow::Break(found.map_err(Failed::Said)))
+        };
+        self.ask(talk, None, Ask::Find(Wanted::new(sampled)), Box::new(take))
+    }
+
+    /// Makes the rows of a module's file. Fails if they are too many.
+    pub fn rows(&mut self, key: &ModuleKey, path: &str, file: &OwnedFd) -> Asked<Option<Table>> {
+        let take = |patient: &mut Patient<'_>, reply: Reply, _| {
+            Ok(ControlFlow::Break(reply.rows(patient)?))
+        };
+        let talk = self.talk(key, path);
+        self.ask(talk, Some(file.as_fd()), Ask::Rows(()), Box::new(take))
+    }
+
+    /// Reads the CFI of a module's file. Fails if there is none, or too much. That of a large file is
+    /// late at once, if it may be.
+    pub fn frame_info(&mut self, key: &ModuleKey, path: &str, file: &OwnedFd) -> Asked<FrameInfo> {
+        let take = |patient: &mut Patient<'_>, reply: Reply, _| {
+            let answer = reply
+                .checked()
+                .map(|_| FrameInfo::read_from(patient, MAX_CFI));
+            Ok(ControlFlow::Break(transpose(answer)?))
+        };
+        let mut talk = self.talk(key, path);
+        if key.size >= LARGE {
+            talk.patience.soon = talk.patience.soon.map(|_| Duration::ZERO);
+        }
+        self.ask(talk, Some(file.as_fd()), Ask::Frames(()), Box::new(take))
+    }
+
+    /// Names places of a module's file. Fails if it is no ELF file.
+    pub fn names(&mut self, key: &ModuleKey, file: &OwnedFd, places: Places) -> Asked<Answer> {
+        let take = |_: &mut Patient<'_>, reply: Reply, _| {
+            let answer = reply.checked().map(|reply| reply.names.unwrap_or_default());
+            Ok(ControlFlow::Break(answer))
+        };
+        let talk = self.talk(key, &places.path);
+        self.ask(talk, Some(file.as_fd()), Ask::Names(places), Box::new(take))
+    }
+
+    /// The files of the program that is to be started, or the interpreters among those of all that
+    /// run, with their rows; until `each` fails. What does not answer is passed over.
+    pub fn prepare(
+        &mut self,
+        start: Option<Start>,
+        mut each: impl FnMut(Found, Made) -> io::Result<()>,
+    ) {
+        let is_start = start.is_some();
+        let mut ask = start.map_or_else(|| Ask::Running(Rest::default()), Ask::Start);
+        let mut passed: Vec<Passed> = Vec::new();
+        loop {
+            let mut about = Place::default();
+            if let Ask::Running(rest) = &mut ask {
+                rest.executables = EXECUTABLES;
+                rest.passed.clone_from(&passed);
+            }
+            let talk = Talk {
+                readers: self.readers.clone(),
+                patience: self.patience,
+                about,
+                path: String::new(),
+            };
+            let take = |patient: &mut Patient<'_>, mut reply: Reply, file| {
+                if let Some(begun) = reply.begun.take() {
+                    about = begun.place();
+                    passed.push(begun);
+                    return Ok(ControlFlow::Continue(()));
+                }
+                if reply.last {
+                    return Ok(ControlFlow::Break(Ok(())));
+                }
+                if let Ok(found) = reply.found(file, None)? {
+                    let made = reply.rows(patient)?;
+                    each(found, made)?;
+                }
+                Ok(ControlFlow::Continue(()))
+            };
+            let asked = talk.begin(self.running.take(), None, ask.clone());
+            let asked = asked.and_then(|running| {
+                let (answer, running) = talk.hear(running, take);
+                self.running = running;
+                answer
+            });
+            if asked != Err(Failed::Silent) || is_start || about == Place::default() {
+                return;
+            }
+            self.readers.keeps_silent(about, "");
+        }
+    }
+
+    fn talk(&self, key: &ModuleKey, path: &str) -> Talk {
+        Talk {
+            readers: self.readers.clone(),
+            patience: self.patience,
+            about: Place::of(key),
+            path: path.to_owned(),
+        }
+    }
+
+    fn ask<T>(
+        &mut self,
+        talk: Talk,
+        file: Option<BorrowedFd<'_>>,
+        ask: Ask,
+        take: Take<Result<T, Failed>>,
+    ) -> Asked<T> {
+        let running = match talk.begin(self.running.take(), file, ask) {
+            Ok(running) => running,
+            Err(failed) => return Asked::Answered(Err(failed)),
+        };
+        if let Some(soon) = talk.patience.soon
+            && !running.answers_within(soon)
+            && let Some(seat) = Seat::take(&self.readers)
+        {
+            return Asked::Late(Late {
+                talk,
+                running,
+                take,
+                _seat: seat,
+            });
+        }
+        let (answer, running) = talk.hear(running, take);
+        self.running = running;
+        Asked::Answered(answer)
+    }
+}
+
+/// A question, and how long its answer may take.
+struct Talk {
+    readers: Arc<Readers>,
+    patience: Patience,
+    about: Place,
+    path: String,
+}
+
+impl Talk {
+    /// Asks the process that runs, or another.
+    fn begin(
+        &self,
+        running: Option<Running>,
+        file: Option<BorrowedFd<'_>>,
+        ask: Ask,
+    ) -> Result<Running, Failed> {
+        let running = running.and_then(Running::still);
+        if self.readers.refuses(self.about, &self.path) {
+            return Err(Failed::Silent);
+        }
+        let cannot = |error| Failed::Said(format!("cannot ask {NAME}: {error}"));
+        let mut running = match running {
+            Some(running) => running,
+            None => Running::start(&self.readers).map_err(cannot)?,
+        };
+        match running.send(ask, file) {
+            Ok(()) => Ok(running),
+            Err(error) => {
+                running.kill();
+                Err(cannot(error))
+            }
+        }
+    }
+
+    /// Hears the answer. The process is given back if it can be asked again.
+    fn hear<T>(
+        &self,
+        running: Running,
+        mut take: impl FnMut(
+            &mut Patient<'_>,
+            Reply,
+            Option<OwnedFd>,
+        ) -> io::Result<ControlFlow<Result<T, Failed>>>,
+    ) -> (Result<T, Failed>, Option<Running>) {
+        let mut patient = running.patient(self.patience);
+        let answer = loop {
+            let reply = patient.receive();
+            match reply.and_then(|(reply, file)| take(&mut patient, reply, file)) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(answer)) => break Ok(answer),
+                Err(error) => break Err(error),
+            }
+        };
+        match answer {
+            Ok(answer) => {
+                self.readers.answered(self.about);
+                (answer, Some(running.used()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                (Err(self.silent(running)), None)
+            }
+            Err(error) => {
+                running.kill();
+                let said = format!("{NAME} ended over it: {error}");
+                (Err(Failed::Said(said)), None)
+            }
+        }
+    }
+
+    fn silent(&self, running: Running) -> Failed {
+        running.kill();
+        self.readers.keeps_silent(self.about, &self.path);
+        Failed::Silent
+    }
+}
+
+fn transpose<T>(answer: Result<io::Result<T>, Failed>) -> io::Result<Result<T, Failed>> {
+    match answer {
+        Ok(Ok(answer)) => Ok(Ok(answer)),
+        Ok(Err(error)) => Err(error),
+        Err(failed) => Ok(Err(failed)),
+    }
+}

@@ -1,0 +1,359 @@
+//! A reader process as whoever asks it sees it: started, waited for as long as it is at work, killed
+//! when it is not. And all of them together: which are stuck, and what is asked of none any more.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid,
+};
+
+use super::protocol::{Ask, Question, Reply, receive, receive_len, send};
+use super::quarantine::{Place, Quarantine};
+use super::{NAME, Patience};
+
+/// A reader that nobody asks anything for so long ends.
+pub(super) const IDLE: Duration = Duration::from_secs(4);
+/// One that was not asked for so long may be about to.
+const FRESH: Duration = Duration::from_secs(3);
+/// How long it has to end when nothing is left to ask.
+const FAREWELL: Duration = Duration::from_millis(100);
+/// How often it is looked at while it is silent.
+const LOOK: Duration = Duration::from_millis(200);
+/// Readers that do not even die when they are killed: as many, and nothing of the devices that they
+/// may hang in is read any more; twice as many, and nothing at all.
+const MAX_STUCK: usize = 4;
+/// Questions that somebody waits for beside, at most.
+const MAX_LATE: usize = 8;
+/// Files that are named at most.
+const MAX_SAID: usize = 64;
+
+/// What all readers have in common.
+#[derive(Default)]
+pub struct Readers {
+    state: Mutex<State>,
+    /// Told of each reader that starts (`true`) or has ended.
+    watch: Option<Box<dyn Fn(u32, bool) + Send + Sync>>,
+}
+
+#[derive(Default)]
+struct State {
+    quarantine: Quarantine,
+    /// Questions that somebody waits for beside.
+    late: usize,
+    /// Those that run.
+    pids: BTreeSet<u32>,
+    /// Those that were killed, and have not ended yet.
+    killed: Vec<Process>,
+    /// Nothing more was read of some devices, or of all.
+    gave_up: bool,
+    /// Paths of files that kept silent.
+    silent: BTreeSet<String>,
+}
+
+impl Readers {
+    /// `watch` is told the pid of each reader that starts (`true`) or has ended.
+    pub fn new(watch: Option<Box<dyn Fn(u32, bool) + Send + Sync>>) -> Self {
+        Self {
+            watch,
+            ..Self::default()
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a process is a reader.
+    pub fn contains(&self, pid: u32) -> bool {
+        self.state().pids.contains(&pid)
+    }
+
+    /// Files that kept silent, and whether some were not asked any more.
+    pub fn silent(&self) -> (Vec<String>, bool) {
+        let state = self.state();
+        (state.silent.iter().cloned().collect(), state.gave_up)
+    }
+
+    /// A file kept silent.
+    pub(super) fn keeps_silent(&self, place: Place, path: &str) {
+        let mut state = self.state();
+        state.quarantine.silent(place, Instant::now());
+        state.say(path);
+    }
+
+    /// A file answered.
+    pub(super) fn answered(&self, place: Place) {
+        self.state().quarantine.answered(place);
+    }
+
+    /// Whether a file is in quarantine.
+    pub(super) fn leaves_alone(&self, place: Place) -> bool {
+        self.state().quarantine.holds(place, Instant::now())
+    }
+
+    /// Whether a file is not to be asked now.
+    pub(super) fn refuses(&self, place: Place, path: &str) -> bool {
+        let mut state = self.state();
+        let held = state.quarantine.holds(place, Instant::now());
+        let stuck = match state.killed.len() {
+            0 => 0,
+            _ => self.bury(&mut state),
+        };
+        let given_up =
+            stuck >= 2 * MAX_STUCK || stuck >= MAX_STUCK && state.quarantine.suspects(place.dev);
+        state.gave_up |= given_up;
+        if held {
+            state.say(path);
+        }
+        held || given_up
+    }
+
+    /// Takes leave of those that have ended; how many have not.
+    fn bury(&self, state: &mut State) -> usize {
+        let ended = |process: &Process| process.ended(Duration::ZERO);
+        let (gone, killed) = std::mem::take(&mut state.killed)
+            .into_iter()
+            .partition(ended);
+        state.killed = killed;
+        for process in gone {
+            self.ended(state, &process);
+        }
+        state.killed.len()
+    }
+
+    fn ended(&self, state: &mut State, process: &Process) {
+        // A pid may be given to another process as soon as this one is waited for.
+        let pid = process.pid.as_raw_nonzero().get().cast_unsigned();
+        state.pids.remove(&pid);
+        if let Some(watch) = &self.watch {
+            watch(pid, false);
+        }
+        // Whoever waits for all children may have been first.
+        let _ = waitpid(Some(process.pid), WaitOptions::NOHANG);
+    }
+}
+
+impl State {
+    fn say(&mut self, path: &str) {
+        if self.silent.len() < MAX_SAID && !path.is_empty() && path != "/" {
+            self.silent.insert(path.to_owned());
+        }
+    }
+}
+
+/// A child. It is signalled and waited for by descriptor: its pid may have been waited for by whoever
+/// waits for all children, and given to another process.
+struct Process {
+    pid: Pid,
+    fd: OwnedFd,
+}
+
+impl Process {
+    /// Whether it ends within this time.
+    fn ended(&self, within: Duration) -> bool {
+        is_readable(&self.fd, within)
+    }
+
+    fn kill(&self) {
+        let _ = pidfd_send_signal(&self.fd, Signal::KILL);
+    }
+
+    /// CPU time that it has used.
+    fn used(&self) -> Option<Duration> {
+        let mut clock = 0;
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: both write to a variable of ours.
+        let failed = unsafe {
+            libc::clock_getcpuclockid(self.pid.as_raw_nonzero().get(), &raw mut clock) != 0
+                || libc::clock_gettime(clock, &raw mut time) != 0
+        };
+        (!failed).then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+    }
+}
+
+fn is_readable(fd: &impl AsFd, within: Duration) -> bool {
+    let timeout = Timespec::try_from(within).unwrap_or_default();
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0)
+}
+
+/// One of the few places for those who wait beside.
+pub(super) struct Seat(Arc<Readers>);
+
+impl Seat {
+    pub(super) fn take(readers: &Arc<Readers>) -> Option<Self> {
+        let mut state = readers.state();
+        if state.late >= MAX_LATE {
+            return None;
+        }
+        state.late += 1;
+        Some(Self(readers.clone()))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.state().late -= 1;
+    }
+}
+
+/// A reader that runs.
+pub(super) struct Running {
+    readers: Arc<Readers>,
+    process: Option<Process>,
+    socket: UnixStream,
+    asked: Instant,
+}
+
+impl Running {
+    pub(super) fn start(readers: &Arc<Readers>) -> io::Result<Self> {
+        let (ours, its) = UnixStream::pair()?;
+        ours.set_read_timeout(Some(LOOK))?;
+        ours.set_write_timeout(Some(LOOK))?;
+        // What was installed under our name meanwhile may be another version: the file that we are.
+        let child = Command::new("/proc/self/exe")
+            .arg0(NAME)
+            // Not the folder we were started in: it may be one to be unmounted.
+            .current_dir("/")
+            // Ctrl-C is for us, who still have questions.
+            .process_group(0)
+            .stdin(OwnedFd::from(its))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or(io::ErrorKind::InvalidData)?;
+        let process = Process {
+            pid,
+            fd: pidfd_open(pid, PidfdFlags::empty())?,
+        };
+        readers.state().pids.insert(child.id());
+        if let Some(watch) = &readers.watch {
+            watch(child.id(), true);
+        }
+        Ok(Self {
+            readers: readers.clone(),
+            process: Some(process),
+            socket: ours,
+            asked: Instant::now(),
+        })
+    }
+
+    /// The same, if it has not ended or is about to because nobody asked anything for long.
+    pub(super) fn still(self) -> Option<Self> {
+        let fresh = self.asked.elapsed() < FRESH;
+        let ended = |process: &Process| process.ended(Duration::ZERO);
+        (fresh && !self.process.as_ref().is_some_and(ended)).then_some(self)
+    }
+
+    /// The same after an answer.
+    pub(super) fn used(mut self) -> Self {
+        self.asked = Instant::now();
+        self
+    }
+
+    /// Asks it: it is waiting for that, there is no reason to be patient.
+    pub(super) fn send(&mut self, ask: Ask, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        self.asked = Instant::now();
+        send(&self.socket, &Question { ask: Some(ask) }, file)
+    }
+
+    /// Whether an answer begins within this time.
+    pub(super) fn answers_within(&self, time: Duration) -> bool {
+        is_readable(&self.socket, time)
+    }
+
+    /// Speaks with it.
+    pub(super) fn patient(&self, patience: Patience) -> Patient<'_> {
+        Patient {
+            running: self,
+            patience,
+            asked: self.asked,
+            alive: self.asked,
+            used: None,
+        }
+    }
+
+    /// Ends it. It is not waited for: it may be beyond signals, and init takes what we leave.
+    pub(super) fn kill(mut self) {
+        if let Some(process) = self.process.take() {
+            process.kill();
+            self.readers.state().killed.push(process);
+        }
+    }
+}
+
+impl Drop for Running {
+    /// Lets it end, and waits for that: what it cost belongs to what we cost.
+    fn drop(&mut self) {
+        let Some(process) = self.process.take() else {
+            return;
+        };
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        if !process.ended(FAREWELL) {
+            process.kill();
+        }
+        let mut state = self.readers.state();
+        state.killed.push(process);
+        self.readers.bury(&mut state);
+    }
+}
+
+/// Speaks with a reader as long as it is at work.
+pub(super) struct Patient<'a> {
+    running: &'a Running,
+    patience: Patience,
+    /// Since when it is at this answer.
+    asked: Instant,
+    /// When it was last known to be at work.
+    alive: Instant,
+    used: Option<Duration>,
+}
+
+impl Patient<'_> {
+    /// The next reply, and the descriptor that came along.
+    pub(super) fn receive(&mut self) -> io::Result<(Reply, Option<OwnedFd>)> {
+        let (len, file) = self.wait(receive_len)?;
+        self.asked = Instant::now();
+        Ok((receive(self, len)?, file))
+    }
+
+    fn wait<T>(&mut self, mut attempt: impl FnMut(&UnixStream) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match attempt(&self.running.socket) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => {
+                    self.alive = Instant::now();
+                    return result;
+                }
+            }
+            let used = self.running.process.as_ref().and_then(Process::used);
+            if used != self.used {
+                (self.used, self.alive) = (used, Instant::now());
+            }
+            if self.alive.elapsed() >= self.patience.silence
+                || self.asked.elapsed() >= self.patience.answer
+            {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.wait(|mut socket| socket.read(into))
+    }
+}

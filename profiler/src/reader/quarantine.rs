@@ -1,0 +1,141 @@
+//! What kept silent is left alone: a file for a while that doubles each time, and, if a second file
+//! of its device kept silent, all of that device. Nothing here asks anybody; time is given.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rprof_ebpf::module::ModuleKey;
+
+/// How long a file is left alone at first, and at last.
+const FIRST: Duration = Duration::from_secs(8);
+const LONGEST: Duration = Duration::from_secs(600);
+/// Files that are remembered at most.
+const MAX_FILES: usize = 4096;
+
+/// A file as far as quarantine goes. All zero: not known, and never in quarantine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Its device.
+    pub dev: u32,
+    /// Its inode.
+    pub ino: u64,
+}
+
+impl Place {
+    /// That of a module.
+    pub fn of(key: &ModuleKey) -> Self {
+        Self {
+            dev: key.dev,
+            ino: key.ino,
+        }
+    }
+}
+
+/// What kept silent.
+#[derive(Debug, Default)]
+pub(super) struct Quarantine {
+    files: HashMap<Place, Term>,
+    devices: HashMap<u32, Term>,
+}
+
+/// For how long, and until when.
+#[derive(Clone, Copy, Debug)]
+struct Term {
+    length: Duration,
+    until: Instant,
+}
+
+impl Term {
+    fn after(before: Option<&Self>, now: Instant) -> Self {
+        let length = before.map_or(FIRST, |term| (term.length * 2).min(LONGEST));
+        Self {
+            length,
+            until: now + length,
+        }
+    }
+}
+
+impl Quarantine {
+    /// A file kept silent.
+    pub(super) fn silent(&mut self, place: Place, now: Instant) {
+        if place == Place::default() {
+            return;
+        }
+        if self.files.len() >= MAX_FILES {
+            self.files.clear();
+        }
+        let term = Term::after(self.files.get(&place), now);
+        self.files.insert(place, term);
+        let same = self.files.keys().filter(|file| file.dev == place.dev);
+        if same.count() > 1 {
+            let term = Term::after(self.devices.get(&place.dev), now);
+            self.devices.insert(place.dev, term);
+        }
+    }
+
+    /// A file answered.
+    pub(super) fn answered(&mut self, place: Place) {
+        if self.files.remove(&place).is_some() {
+            self.devices.remove(&place.dev);
+        }
+    }
+
+    /// Whether a file is to be left alone.
+    pub(super) fn holds(&self, place: Place, now: Instant) -> bool {
+        let terms = [self.files.get(&place), self.devices.get(&place.dev)];
+        terms.iter().flatten().any(|term| now < term.until)
+    }
+
+    /// Whether some file of a device kept silent, and none has answered since.
+    pub(super) fn suspects(&self, dev: u32) -> bool {
+        self.files.keys().any(|file| file.dev == dev)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Place = Place { dev: 7, ino: 1 };
+    const B: Place = Place { dev: 7, ino: 2 };
+    const C: Place = Place { dev: 7, ino: 3 };
+    const OTHER: Place = Place { dev: 8, ino: 1 };
+
+    #[test]
+    fn a_file_alone_and_for_longer_each_time() {
+        let now = Instant::now();
+        let mut quarantine = Quarantine::default();
+        quarantine.silent(A, now);
+        assert!(quarantine.holds(A, now) && !quarantine.holds(B, now));
+        assert!(quarantine.suspects(7) && !quarantine.suspects(8));
+        let later = now + FIRST;
+        assert!(!quarantine.holds(A, later));
+        quarantine.silent(A, later);
+        assert!(quarantine.holds(A, later + FIRST));
+        assert!(!quarantine.holds(A, later + 2 * FIRST));
+        quarantine.answered(A);
+        assert!(!quarantine.holds(A, later) && !quarantine.suspects(7));
+    }
+
+    #[test]
+    fn a_device_with_its_second_file() {
+        let now = Instant::now();
+        let mut quarantine = Quarantine::default();
+        quarantine.silent(A, now);
+        quarantine.silent(OTHER, now);
+        assert!(!quarantine.holds(C, now));
+        quarantine.silent(B, now);
+        assert!(quarantine.holds(C, now) && !quarantine.holds(C, now + FIRST));
+        quarantine.answered(A);
+        assert!(!quarantine.holds(C, now) && quarantine.holds(B, now));
+    }
+
+    #[test]
+    fn what_is_not_known_is_never_held() {
+        let now = Instant::now();
+        let mut quarantine = Quarantine::default();
+        quarantine.silent(Place::default(), now);
+        quarantine.silent(Place::default(), now);
+        assert!(!quarantine.holds(Place::default(), now));
+    }
+}

@@ -1,0 +1,176 @@
+//! Promise: a file that never answers costs the frames in it, and nothing else. rprof itself never
+//! asks it anything; whatever else runs is complete and named, and the end comes as soon as ever.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rprof_tests::profile::{Profile, Stack};
+use rprof_tests::rprof::{Rprof, Run};
+use rprof_tests::scratch::{OPTIMIZED, Scratch};
+use rprof_tests::silent::{Silent, Towards};
+use rprof_tests::statistics::count_bound;
+use rprof_tests::target::Target;
+use rprof_tests::usage::{Usage, start};
+use rprof_tests::{machine, skipped};
+use rustix::process::Signal;
+
+const HERTZ: f64 = 199.0;
+/// Programs that nobody has seen, beside the one on the silent file system.
+const PROGRAMS: usize = 20;
+
+/// What was recorded beside a process on a file system that is silent towards rprof.
+struct Recorded {
+    run: Run,
+    profile: Profile,
+    /// The process.
+    pid: u32,
+    /// The other programs.
+    others: Vec<Usage>,
+    /// From Ctrl-C to the end.
+    ending: Duration,
+}
+
+/// `None`: there is no FUSE here.
+fn record(test: &str, towards: Towards) -> Option<Recorded> {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = scratch.cc("burn.c", "burn", OPTIMIZED);
+    let others: Vec<_> = (0..PROGRAMS).map(|n| unseen(&scratch, n)).collect();
+    // Dropped last: it may wait for the file system, too.
+    let target;
+    let silent = match Silent::mount_towards(&scratch, &program, towards) {
+        Ok(silent) => silent,
+        Err(why) => {
+            skipped(test, &why);
+            return None;
+        }
+    };
+    let mut command = Command::new(silent.program());
+    target = Target::start(command.args(["threads", "60", "1"]));
+    let mut running = Rprof::new(&scratch, ["--all", "-F", "199"]).start();
+    silent.is_rprof(running.pid());
+    running.wait_until_sampling();
+    let others = others.into_iter().map(|mut command| {
+        // One that is on the silent file system, and soon gone.
+        let _ = Command::new(silent.program())
+            .args(["main", "0.02"])
+            .status();
+        start(&mut command).finish()
+    });
+    let others = others.collect();
+    let asked = Instant::now();
+    running.signal(Signal::INT);
+    let run = running.finish().expect(0);
+    let ending = asked.elapsed();
+    let said = silent.program().display().to_string();
+    assert!(run.stderr.contains(&said), "{}", run.stderr);
+    let askers: Vec<String> = silent.askers().into_iter().collect();
+    println!("{ending:?} to end; asked by {askers:?}");
+    assert_eq!(askers, ["rprof-reader"]);
+    drop(silent);
+    Some(Recorded {
+        profile: run.profile(),
+        run,
+        pid: target.pid(),
+        others,
+        ending,
+    })
+}
+
+/// A program whose file nobody has seen.
+fn unseen(scratch: &Scratch, n: usize) -> Command {
+    let unique = format!("-DUNIQUE=\"{n} of {}\"", std::process::id());
+    let flags = ["-O2", "-g", "-fno-optimize-sibling-calls", &unique];
+    let mut command = Command::new(scratch.cc("short.c", &format!("short-{n}"), &flags));
+    command.arg("100");
+    command
+}
+
+/// Samples of some processes against the CPU time that the kernel says they used.
+fn compare(what: &str, samples: u64, seconds: f64) {
+    let expected = seconds * HERTZ;
+    println!("{what}: {samples} samples, {expected:.0} expected");
+    assert!(
+        (samples as f64 - expected).abs() <= count_bound(expected),
+        "{what}: {samples} samples, {expected:.0} expected"
+    );
+}
+
+impl Recorded {
+    /// The others are in the profile as if nothing was there, and the end came soon.
+    fn nothing_else_suffered(&self) {
+        let is_other = |stack: &&Stack| self.others.iter().any(|usage| usage.pid == stack.pid);
+        let others: Vec<&Stack> = self.profile.stacks.iter().filter(is_other).collect();
+        let all: u64 = others.iter().map(|stack| stack.count).sum();
+        let seconds = self.others.iter().map(|usage| usage.cpu.as_secs_f64());
+        compare("others", all, seconds.sum());
+        let good = |stack: &&&Stack| {
+            let own =
+                |module: &str| Path::new(module).starts_with("/") && module.contains("/short-");
+            let named = stack.frames.iter().all(|f| f.is_named() || !own(&f.module));
+            stack.is_complete() && named
+        };
+        let n: u64 = others.iter().filter(good).map(|stack| stack.count).sum();
+        let bad: Vec<&&Stack> = others.iter().filter(|stack| !good(stack)).collect();
+        let shown: String = bad.iter().take(5).map(|stack| stack.text()).collect();
+        assert!(
+            n * 100 >= all * 99,
+            "{n} of {all} are complete and named:\n{shown}{}",
+            self.run.stderr
+        );
+        let lost: Vec<&String> = self.profile.ledger.lost.iter().collect();
+        assert!(!lost.iter().any(|name| *name == "quarantined"), "{lost:?}");
+        assert!(self.ending < Duration::from_secs(4), "{:?}", self.ending);
+    }
+
+    /// The process's own samples are there, but cut.
+    fn cut(&self) {
+        let all: u64 = self.profile.of(self.pid).map(|stack| stack.count).sum();
+        let whole = self
+            .profile
+            .of(self.pid)
+            .filter(|stack| stack.is_complete());
+        let whole: u64 = whole.map(|stack| stack.count).sum();
+        println!("the process on it: {whole} of {all} samples are whole");
+        assert!(all > 100, "{all} samples: {}", self.run.stderr);
+        let waits = |stack: &&Stack| {
+            let last = stack.frames.last();
+            let reasons = ["module being learned", "no unwind row"];
+            last.is_some_and(|frame| {
+                reasons
+                    .iter()
+                    .any(|reason| frame.function == format!("[truncated: {reason}]"))
+            })
+        };
+        let cut: u64 = self
+            .profile
+            .of(self.pid)
+            .filter(waits)
+            .map(|stack| stack.count)
+            .sum();
+        assert_eq!(cut + whole, all, "{}", self.run.stderr);
+    }
+}
+
+#[test]
+fn a_file_whose_reads_hang() {
+    if let Some(recorded) = record("a_file_whose_reads_hang", Towards::Reads) {
+        recorded.nothing_else_suffered();
+        recorded.cut();
+    }
+}
+
+#[test]
+fn a_file_whose_close_hangs() {
+    if let Some(recorded) = record("a_file_whose_close_hangs", Towards::Flush) {
+        recorded.nothing_else_suffered();
+    }
+}
+
+#[test]
+fn a_file_whose_lookups_hang() {
+    if let Some(recorded) = record("a_file_whose_lookups_hang", Towards::Lookups) {
+        recorded.nothing_else_suffered();
+    }
+}

@@ -5,7 +5,7 @@ mod common;
 use std::fs::File;
 
 use common::binaries;
-use object::read::ReadCache;
+use object::read::{Object, ObjectSegment, ReadCache};
 use rprof_ebpf::module::PAGE_BITS;
 use rprof_ebpf::rows::{CHUNK_WORDS, RuleKind};
 use rprof_unwind::rows::lookup;
@@ -19,6 +19,21 @@ const BASES: [u32; 5] = [
     2 * CHUNK_WORDS - 700,
     91 * CHUNK_WORDS + 65_000,
 ];
+
+/// Rows come back from their bytes as they were, in the order of their offsets.
+fn check_bytes(table: &Table) {
+    let rows: Vec<_> = table.iter().collect();
+    assert!(rows.is_sorted_by(|a, b| a.0 < b.0));
+    let mut bytes = Vec::new();
+    table.write_to(&mut bytes).expect("a vector");
+    bytes.push(1);
+    let mut from = bytes.as_slice();
+    let back = Table::read_from(&mut from, table.words() as u32).expect("a table");
+    assert_eq!(from, [1], "no byte more");
+    assert!(back.iter().eq(rows) && back.words() == table.words());
+    let less = Table::read_from(&mut bytes.as_slice(), table.words() as u32 - 1);
+    assert!(less.is_err(), "more words than allowed");
+}
 
 fn check(table: &Table, base: u32) {
     let image = table.encode(base);
@@ -78,6 +93,7 @@ fn images_say_what_tables_say() {
         }
         let cache = ReadCache::new(File::open(&path).expect("a file"));
         let table = Table::from_elf(&cache, 1 << 24).expect("rows");
+        check_bytes(&table);
         // All bases for small tables, one for large ones, another each time.
         let large = table.iter().len() > 50_000;
         let bases = BASES.iter().enumerate();
@@ -104,4 +120,27 @@ fn a_budget_that_is_too_small_is_an_error() {
             "{less} words: {found:?}"
         );
     }
+}
+
+#[test]
+fn an_entry_point_where_no_program_begins() {
+    let mut this =
+        std::fs::read(std::env::current_exe().expect("the test itself")).expect("readable");
+    let table = Table::from_elf(this.as_slice(), u32::MAX).expect("rows");
+    let gap = table
+        .iter()
+        .find(|(_, rule)| rule.kind == RuleKind::None as u8);
+    let (gap, _) = gap.expect("code without CFI");
+    let file = object::File::parse(this.as_slice()).expect("an ELF file");
+    let address = file.segments().find_map(|segment| {
+        let (offset, size) = segment.file_range();
+        let skipped = gap.checked_sub(offset).filter(|skipped| *skipped < size)?;
+        Some(segment.address() + skipped)
+    });
+    // Between two instructions, as likely as not; e_entry.
+    let entry = address.expect("in a segment") + 1;
+    this[0x18..0x20].copy_from_slice(&entry.to_le_bytes());
+    let table = Table::from_elf(this.as_slice(), u32::MAX).expect("rows");
+    check_bytes(&table);
+    assert_eq!(table.lookup(gap + 1).kind, RuleKind::None as u8);
 }

@@ -62,7 +62,9 @@ fn known<'data, R: ReadRef<'data>>(
             known.push((gap.offset(), len, rule));
         }
     }
+    known.retain(|(_, len, _)| *len > 0);
     known.sort_by_key(|(start, ..)| *start);
+    known.dedup_by_key(|(start, ..)| *start);
     let mut list = List(Vec::with_capacity(known.len() * 2));
     for (at, &(start, len, rule)) in known.iter().enumerate() {
         let next = known.get(at + 1).map_or(u64::MAX, |(start, ..)| *start);

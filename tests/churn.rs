@@ -212,10 +212,11 @@ fn every_frame_is_at_its_place_in_its_file() {
         profile.samples()
     );
     check(&profile, scratch.path());
-    // It did what it is there for: thousands of mappings a second, and most samples have some of them.
+    // It did what it is there for: thousands of mappings a second, and many samples have some of them (the
+    // others are in the calls that map).
     assert!(rounds.is_some_and(|rounds| rounds > 5_000), "{text}");
     assert!(
-        through * 2 > profile.samples() && through > 1_000,
+        through * 3 > profile.samples() && through > 1_000,
         "{:?}",
         profile.ledger
     );

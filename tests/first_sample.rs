@@ -15,16 +15,19 @@ use rustix::process::Signal;
 const HERTZ: f64 = 199.0;
 const PROGRAMS: usize = 40;
 
-/// Profiles the machine while the programs run one after the other.
-fn record(scratch: &Scratch, commands: Vec<Command>) -> (Vec<Usage>, Profile) {
-    let mut running = Rprof::new(scratch, ["--all", "-F", "199"]).start();
+/// Profiles the machine while the programs run one after the other, with these faults.
+fn record(scratch: &Scratch, commands: Vec<Command>, faults: &str) -> (Vec<Usage>, Profile) {
+    let rprof = Rprof::new(scratch, ["--all", "-F", "199", "-v"]);
+    let mut running = rprof.env("RPROF_FAULT", faults).start();
     running.wait_until_sampling();
     let usages = commands
         .into_iter()
         .map(|mut command| start(&mut command).finish())
         .collect();
     running.signal(Signal::INT);
-    (usages, running.finish().ok())
+    let run = running.finish();
+    println!("{}", run.stderr);
+    (usages, run.ok())
 }
 
 /// How long each program burns: 30 to 200 ms.
@@ -74,10 +77,8 @@ fn whole_and_named(stacks: &[&Stack], must_be_named: impl Fn(&str) -> bool) {
     );
 }
 
-#[test]
-fn of_binaries_nobody_has_seen() {
-    let scratch = Scratch::new();
-    let _alone = machine::alone();
+/// Programs of which no two are the same file.
+fn binaries(scratch: &Scratch) -> Vec<Command> {
     let commands = milliseconds().take(PROGRAMS).enumerate().map(|(n, time)| {
         let unique = format!("-DUNIQUE=\"{n} of {}\"", std::process::id());
         let mut command = Command::new(scratch.cc(
@@ -88,9 +89,11 @@ fn of_binaries_nobody_has_seen() {
         command.arg(time);
         command
     });
-    let commands = commands.collect();
-    let (usages, profile) = record(&scratch, commands);
-    let stacks = all_is_seen(&usages, &profile);
+    commands.collect()
+}
+
+fn check_binaries(usages: &[Usage], profile: &Profile) {
+    let stacks = all_is_seen(usages, profile);
     // libc may be stripped: what it does not export has no name.
     whole_and_named(&stacks, |module| module.contains("/short-"));
     let mut burning = 0;
@@ -114,9 +117,35 @@ fn of_binaries_nobody_has_seen() {
 }
 
 #[test]
+fn of_binaries_nobody_has_seen() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let commands = binaries(&scratch);
+    let (usages, profile) = record(&scratch, commands, "");
+    check_binaries(&usages, &profile);
+}
+
+#[test]
+fn where_few_files_find_room() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let commands = binaries(&scratch);
+    // Rows of libc and little more; an interpreter's take the place of others.
+    let (usages, profile) = record(&scratch, commands, "modules:8,row-bytes:524288");
+    check_binaries(&usages, &profile);
+    let (usages, profile) = short_python(&scratch, "modules:8,row-bytes:1048576");
+    check_python(&usages, &profile);
+}
+
+#[test]
 fn of_short_python_processes() {
     let scratch = Scratch::new();
     let _alone = machine::alone();
+    let (usages, profile) = short_python(&scratch, "");
+    check_python(&usages, &profile);
+}
+
+fn short_python(scratch: &Scratch, faults: &str) -> (Vec<Usage>, Profile) {
     let interpreter = python::system();
     // One that runs when sampling begins: from then on the interpreter is known.
     let script = scratch.write("known.py", "print('ready', flush=True); input()");
@@ -127,9 +156,13 @@ fn of_short_python_processes() {
         command
     });
     let commands = commands.collect();
-    let (usages, profile) = record(&scratch, commands);
+    let recorded = record(scratch, commands, faults);
     drop(known);
-    let stacks = all_is_seen(&usages, &profile);
+    recorded
+}
+
+fn check_python(usages: &[Usage], profile: &Profile) {
+    let stacks = all_is_seen(usages, profile);
     whole_and_named(&stacks, str::is_empty);
     let mut burning = 0;
     for stack in stacks

@@ -3,8 +3,8 @@
 //! The programs count each tick that they do not hand on, and each sample that they send
 //! ([`SENT`]): so the ticks that the kernel delivered are known whatever becomes of the samples in
 //! user space. There is no column for a full map: none costs a sample. Names that were sent and
-//! could not be noted are sent again; a module without a place goes by slices; an interpreter
-//! without one leaves its stacks truncated, which says so.
+//! could not be noted are sent again; a module without a place takes that of one that was not used for
+//! long; an interpreter without one leaves its stacks truncated, which says so.
 
 /// Declares the columns once: number, name, and whether it is a loss.
 macro_rules! columns {

@@ -15,6 +15,10 @@ use std::sync::OnceLock;
 pub enum Fault {
     /// The ring has N bytes, a power of two of at least a page.
     RingBytes,
+    /// Row space has N bytes.
+    RowBytes,
+    /// The programs have room for N modules.
+    Modules,
     /// The kernel is asked for N frames of its stacks at most.
     KernelFrames,
     /// A tick, and the ticks of a second, may take N times as long, up to 50. An emulated processor
@@ -33,8 +37,10 @@ pub enum Fault {
 }
 
 /// What they are called.
-pub const NAMES: [(&str, Fault); 8] = [
+pub const NAMES: [(&str, Fault); 10] = [
     ("ring-bytes", Fault::RingBytes),
+    ("row-bytes", Fault::RowBytes),
+    ("modules", Fault::Modules),
     ("kernel-frames", Fault::KernelFrames),
     ("slow-machine", Fault::SlowMachine),
     ("worker-panic", Fault::WorkerPanic),
@@ -94,6 +100,7 @@ fn parse(text: &str) -> Option<(Fault, u32)> {
     let fits = match fault {
         Fault::RingBytes => number.is_power_of_two() && number >= 4096,
         Fault::SlowMachine => (1..=50).contains(&number),
+        Fault::Modules => number > 0,
         _ => true,
     };
     fits.then_some((fault, number))

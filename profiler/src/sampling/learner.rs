@@ -2,10 +2,10 @@
 //! thread of its own, that no sample waits for: a reader process looks for files and reads them, and
 //! that may take long.
 
+mod room;
 mod silence;
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::Arc;
 
 use aya::maps::{Array, HashMap, MapData};
@@ -16,7 +16,7 @@ use rprof_ebpf::rows::Rule;
 use rprof_ebpf::runtimes::{self as walked, MAX_INTERPRETERS, MAX_PLANS};
 use rprof_symbolize::module_file::{self, Sampled};
 use rprof_symbolize::runtimes::Detected;
-use rprof_unwind::rows::{self, Table};
+use rprof_unwind::rows;
 use rprof_unwind::slice::FrameInfo;
 
 use super::lessons::{Asker, Lesson};
@@ -29,10 +29,7 @@ use crate::reader::{Failed, Found, LARGE, Made};
 /// Until then they are unwound in user space, one by one. To read all of a compiler for a sample or
 /// two would cost more than those; so no more than twice the best is ever spent.
 const MAX_UNPAID: u64 = 16;
-/// Rows that were used within this many seconds are not evicted.
-const IN_USE: u32 = 30;
-
-/// How often a module's file is looked for.
+/// How often a module's file is looked for, and read.
 const TRIES: u32 = 3;
 /// Modules whose tries are counted at most.
 const MAX_TRIED: usize = 4096;
@@ -60,7 +57,7 @@ enum Rows {
     Placed(ModuleInfo, Run),
     /// None: the programs know the module, and go by frame pointers.
     None,
-    /// Too many, or no place for them: its stacks are unwound in user space for good.
+    /// Too many, or they cannot be made: its stacks are unwound in user space for good.
     Homeless,
 }
 
@@ -83,7 +80,9 @@ pub struct Learner {
     interpreters: std::collections::HashMap<ModuleId, u32>,
     /// Where tables of large files are made.
     large: Sender<Large>,
-    /// Modules whose files were looked for in vain.
+    /// Until then row space is full: in seconds of [`Modules::now`].
+    full_until: u32,
+    /// Modules whose files were looked for in vain, or whose rows could not be made.
     tries: std::collections::HashMap<ModuleKey, u32>,
     asker: Asker,
     /// Modules that are told to the programs as having no rows, because their files keep silent; and
@@ -112,6 +111,7 @@ impl Learner {
             generation: 0,
             rows: Vec::new(),
             interpreters: std::collections::HashMap::new(),
+            full_until: 0,
             tries: std::collections::HashMap::new(),
             silent: BTreeSet::new(),
             fileless: BTreeSet::new(),
@@ -214,7 +214,7 @@ impl Learner {
         self.asker.unanswered()
     }
 
-    /// How often a module's file was looked for in vain, this time included.
+    /// How often a module failed, this time included.
     fn tries(&mut self, key: &ModuleKey) -> u32 {
         if self.tries.len() >= MAX_TRIED {
             self.tries.clear();
@@ -262,7 +262,12 @@ impl Learner {
 
     /// Gives a module its number.
     fn add(&mut self, module: Module) -> Option<ModuleId> {
-        let id = self.modules.add(module)?;
+        let Some(id) = self.modules.add(module) else {
+            let most = ModuleId::MAX;
+            self.modules
+                .note(format!("more than {most} files: the others have no names"));
+            return None;
+        };
         self.rows.push(Rows::Unread(0));
         Some(id)
     }
@@ -275,14 +280,18 @@ impl Learner {
         };
         if let Some(Rows::Unread(met)) = self.rows.get_mut(usize::from(id) - 1) {
             *met += 1;
-            if cut || *met > (module.key.size >> 19).min(MAX_UNPAID) {
+            let paid = cut || *met > (module.key.size >> 19).min(MAX_UNPAID);
+            // User space cannot walk an interpreter's frames.
+            let needed = matches!(module.interpreter, Interpreter::Known(_));
+            if needed || paid && !self.is_full() {
                 self.learn(id, false);
             }
         }
-        matches!(
-            self.rows.get(usize::from(id) - 1),
-            Some(Rows::Placed(..) | Rows::None)
-        )
+        matches!(self.rows_of(id), Some(Rows::Placed(..) | Rows::None))
+    }
+
+    fn rows_of(&self, id: ModuleId) -> Option<&Rows> {
+        self.rows.get(usize::from(id).checked_sub(1)?)
     }
 
     /// Has a module's rows made, and tells the programs; those of large files later, unless it is to
@@ -314,115 +323,30 @@ impl Learner {
         };
         self.modules.use_now(id, self.modules.now());
         self.silent.remove(&id);
-        let placed = made.and_then(|table| table.map(|table| self.write(&table)).transpose());
-        let (rows, info) = match placed {
-            Ok(Some((info, run))) => (Rows::Placed(info, run), info),
-            Ok(None) => (Rows::None, ModuleInfo::default()),
+        let rows = match made {
+            Ok(Some(table)) => self.put(id, &table),
+            Ok(None) => Rows::None,
             Err(Failed::Silent) => {
                 self.silent.insert(id);
-                (Rows::None, ModuleInfo::default())
+                Rows::None
             }
+            // Its reader may have been at fault.
+            Err(Failed::Said(_)) if self.tries(&module.key) < TRIES => Rows::Unread(0),
             Err(Failed::Said(why)) => {
                 let note = format!("{}: no unwind rows: {why}", module.path);
                 self.modules.note(note);
-                (Rows::Homeless, ModuleInfo::default())
+                Rows::Homeless
             }
         };
         if let Some(slot) = self.rows.get_mut(usize::from(id) - 1) {
             *slot = rows;
         }
-        // Said to have no rows, its stacks would be cut.
-        if !matches!(rows, Rows::Homeless) {
-            self.tell(id, info);
+        match rows {
+            Rows::Placed(info, _) => self.tell(id, info),
+            Rows::None => self.tell(id, ModuleInfo::default()),
+            // Said to have no rows, its stacks would be cut.
+            _ => {}
         }
-    }
-
-    /// Tells the programs of a module.
-    fn tell(&mut self, id: ModuleId, mut info: ModuleInfo) {
-        let Some(module) = self.modules.get(id) else {
-            return;
-        };
-        if let Interpreter::Known(detected) = &module.interpreter
-            && let Some(&index) = self.interpreters.get(&id)
-        {
-            info.runtime = detected.interpreter.runtime;
-            info.interpreter = index;
-        }
-        info.id = u32::from(id);
-        // A full map leaves the module unlearned: its stacks go by slices, and are complete.
-        if self.maps.modules.insert(module.key, info, 0).is_ok() {
-            self.changed();
-        }
-    }
-
-    /// Has the programs forget what they keep of modules from tick to tick.
-    fn changed(&mut self) {
-        self.generation += 1;
-        let _ = self.maps.generation.set(0, self.generation, 0);
-    }
-
-    /// Writes rows into row space.
-    fn write(&mut self, table: &Table) -> Result<(ModuleInfo, Run), Failed> {
-        let said = |error: &dyn std::fmt::Display| Failed::Said(error.to_string());
-        let words = u32::try_from(table.words()).map_err(|error| said(&error))?;
-        let base = self
-            .allocate(words)
-            .map_err(|error| said(&error))?
-            .ok_or_else(|| said(&"the budget is used up"))?;
-        let image = table.encode(base);
-        self.space.write(base, &image.words);
-        let used = image.words.len() as u32;
-        if used < words {
-            self.space.release(base + used, words - used);
-        }
-        Ok((image.info, (base, used.min(words))))
-    }
-
-    /// Room for rows; those that were not used for long make place if they must.
-    fn allocate(&mut self, words: u32) -> io::Result<Option<u32>> {
-        let found = self.space.allocate(words)?;
-        if found.is_some() || !self.evict(words)? {
-            return Ok(found);
-        }
-        self.space.allocate(words)
-    }
-
-    /// Takes rows that were not used for long out of row space, twice as many words as are needed:
-    /// they may not lie side by side. False if there are none.
-    fn evict(&mut self, words: u32) -> io::Result<bool> {
-        let mut old: Vec<(u32, usize, Run)> = Vec::new();
-        for (at, rows) in self.rows.iter().enumerate() {
-            if let Rows::Placed(_, run) = *rows {
-                let unused = self.modules.unused_for(at as ModuleId + 1);
-                if unused > IN_USE {
-                    old.push((unused, at, run));
-                }
-            }
-        }
-        old.sort_unstable_by(|a, b| b.cmp(a));
-        let mut freed = 0;
-        let enough = old.iter().take_while(|(_, _, (_, len))| {
-            let more = freed < u64::from(words) * 2;
-            freed += u64::from(*len);
-            more
-        });
-        let gone: Vec<(usize, Run)> = enough.map(|&(_, at, run)| (at, run)).collect();
-        if gone.is_empty() {
-            return Ok(false);
-        }
-        for (at, _) in &gone {
-            self.rows[*at] = Rows::Unread(0);
-            if let Some(module) = self.modules.get(*at as ModuleId + 1) {
-                let _ = self.maps.modules.remove(&module.key);
-            }
-        }
-        self.changed();
-        // A tick that began before may still look into them.
-        self.space.wait_for_programs()?;
-        for (_, (start, len)) in &gone {
-            self.space.release(*start, *len);
-        }
-        Ok(true)
     }
 
     /// Puts an interpreter and its plan into the programs' maps.
@@ -450,7 +374,7 @@ impl Learner {
 
     /// The row of a module at a file offset, as the programs find it.
     pub fn rule(&self, id: ModuleId, offset: u64) -> Option<Rule> {
-        match self.rows.get(usize::from(id).checked_sub(1)?)? {
+        match self.rows_of(id)? {
             Rows::Placed(info, _) => rows::lookup(|address| self.space.word(address), info, offset),
             _ => None,
         }

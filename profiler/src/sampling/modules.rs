@@ -143,6 +143,7 @@ impl Modules {
     pub(super) fn note(&self, note: String) {
         if let Ok(mut table) = self.table.write()
             && table.notes.len() < MAX_NOTES
+            && !table.notes.contains(&note)
         {
             table.notes.push(note);
         }

@@ -8,6 +8,8 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use rprof_ebpf::kernel::KernelLayout;
 use rprof_ebpf::select::Config;
 
+use super::faults::{self, Fault};
+
 /// Lines of the verifier's log that are shown: its end says what is wrong.
 const LOG_LINES: usize = 20;
 
@@ -69,7 +71,11 @@ impl From<ProgramError> for Error {
 impl Programs {
     /// Loads and verifies the programs; nothing runs yet.
     pub fn load(setup: &Setup<'_>) -> Result<Self, Error> {
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        if let Some(modules) = faults::asked(Fault::Modules) {
+            loader.map_max_entries("MODULES", modules);
+        }
+        let mut ebpf = loader
             .btf(None)
             .override_global("KERNEL", setup.kernel, true)
             .override_global("CONFIG", setup.config, true)

@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::account::{self, Counted};
 use super::child;
 use super::events::{self, Clock, Events};
+use super::faults::{self, Fault};
 use super::learner::Learner;
 use super::learning::Errands;
 use super::lessons::Asker;
@@ -101,7 +102,8 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         chunks,
     } = bpf;
     let modules = Arc::new(Modules::default());
-    let space = RowSpace::new(chunks.fd().as_fd(), ROWS_BUDGET)
+    let budget = faults::asked(Fault::RowBytes).map_or(ROWS_BUDGET, u64::from);
+    let space = RowSpace::new(chunks.fd().as_fd(), budget)
         .map_err(|error| failed("make room for unwind rows", &error))?;
     for (pid, wanted) in wanted_processes(settings) {
         targets

@@ -86,12 +86,8 @@ impl Learner {
 
     /// Has the programs forget a module without rows.
     fn unlearn(&mut self, id: ModuleId) {
-        if let Some(rows @ Rows::None) = self.rows.get_mut(usize::from(id).wrapping_sub(1))
-            && let Some(module) = self.modules.get(id)
-        {
-            *rows = Rows::Unread(0);
-            let _ = self.maps.modules.remove(&module.key);
-            self.changed();
+        if let Some(Rows::None) = self.rows_of(id) {
+            let _ = self.forget(&[id]);
         }
     }
 }

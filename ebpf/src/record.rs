@@ -151,11 +151,13 @@ pub enum End {
     /// The stack leads through a runtime that is not walked: more files of runtimes are in use than
     /// the programs can know.
     RuntimesFull = 17,
+    /// The process has more executable mappings than are listed for user space.
+    Mappings = 18,
 }
 
 impl End {
     /// All ends, by number.
-    pub const ALL: [End; 18] = [
+    pub const ALL: [End; 19] = [
         End::Complete,
         End::Depth,
         End::Time,
@@ -174,6 +176,7 @@ impl End {
         End::Kernel,
         End::UnknownRuntime,
         End::RuntimesFull,
+        End::Mappings,
     ];
 
     /// What stands in `[truncated: …]`.
@@ -197,6 +200,7 @@ impl End {
             End::Kernel => "kernel stack",
             End::UnknownRuntime => "unknown runtime version",
             End::RuntimesFull => "too many runtimes",
+            End::Mappings => "too many mappings",
         }
     }
 }
@@ -258,8 +262,10 @@ pub struct Mappings {
     pub header: RecordHeader,
     /// How many [`Mapping`]s follow.
     pub count: u32,
-    /// 1: there were more.
-    pub cut: u32,
+    /// Why no more follow, an [`End`]: [`End::Complete`] if these are all.
+    pub list_end: u16,
+    /// Why no more of the stack came, an [`End`].
+    pub slice_end: u16,
 }
 
 /// Mappings in one record at most.

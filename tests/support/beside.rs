@@ -19,10 +19,11 @@ use crate::target::Target;
 use crate::tasks::{of_group, waits_in};
 use crate::usage::cpu_seconds;
 
-/// So that a machine on which much else runs is within what rprof may cost.
-const HERTZ: f64 = 99.0;
+/// So that a program whose every tick takes 250 µs is within the hundredth of a CPU that ticks may take:
+/// beyond it, the rate is lowered for its neighbours, too.
+const HERTZ: f64 = 33.0;
 /// How long rprof samples.
-pub const WINDOW: Duration = Duration::from_millis(1500);
+pub const WINDOW: Duration = Duration::from_millis(3000);
 /// From Ctrl-C to the end: names are looked up and a profile is written, on a machine on which other
 /// things run. What is stuck is so for ever.
 const ON_TIME: Duration = Duration::from_secs(10);
@@ -167,7 +168,9 @@ pub fn run(
     pids: &[u32],
     strike: impl FnOnce(&Running),
 ) -> (Profile, HashMap<u32, f64>) {
-    let mut running = Rprof::new(scratch, args).args(["-F", "99"]).start();
+    let mut running = Rprof::new(scratch, args)
+        .args(["-F", &HERTZ.to_string()])
+        .start();
     running.wait_until_sampling();
     let clocks = || pids.iter().map(|&pid| (pid, cpu_seconds(pid)));
     let before: HashMap<u32, f64> = clocks().collect();

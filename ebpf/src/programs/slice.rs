@@ -14,7 +14,7 @@ use super::output;
 use super::state::{Backing, State};
 use crate::module::ModuleKey;
 use crate::record::{
-    MAX_MAPPINGS, MAX_SLICES, Mapping, Mappings, RecordKind, SLICE_BYTES, Slice, sample_flags,
+    End, MAX_MAPPINGS, MAX_SLICES, Mapping, Mappings, RecordKind, SLICE_BYTES, Slice, sample_flags,
 };
 use crate::runtimes::walk;
 
@@ -44,7 +44,17 @@ pub(crate) unsafe fn send(state: *mut State) {
             (&raw mut context).cast(),
             0,
         );
+        let slice_end = if (*state).count >= MAX_SLICES as u64 {
+            End::Slice
+        } else if out_of_time(state) {
+            End::Time
+        } else {
+            End::WouldFault
+        };
         if (*state).count == 0 {
+            if (*state).ring_full == 0 {
+                (*state).sample.end = slice_end as u32;
+            }
             return;
         }
         (*state).address = FIRST_ADDRESS;
@@ -63,7 +73,14 @@ pub(crate) unsafe fn send(state: *mut State) {
         }
         (*record).header = output::header(state, RecordKind::Mappings);
         (*record).count = count as u32;
-        (*record).cut = ((*state).count > count || (*state).listed == 0) as u32;
+        (*record).slice_end = slice_end as u16;
+        (*record).list_end = if (*state).count > count {
+            End::Mappings
+        } else if (*state).listed == 0 {
+            End::Time
+        } else {
+            End::Complete
+        } as u16;
         let len = size_of::<Mappings>() as u64 + count * size_of::<Mapping>() as u64;
         if output::send(record.cast(), len, false) {
             (*state).sample.flags |= sample_flags::HAS_SLICE;

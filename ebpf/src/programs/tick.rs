@@ -80,16 +80,18 @@ pub fn tick(context: &PerfEventContext) {
     }
 }
 
-/// Whether this tick is to be sat out. Where ticks cost more in a second than they may, those of the
-/// next are thinned at random: to stop when the second's share is used up would leave always the same
-/// part of each second unseen. That is done too, but only until the thinning fits.
+/// Whether this tick is to be sat out. Where ticks would cost more in a second than they may, they are
+/// thinned at random: to stop when the second's share is used up would leave always the same part of
+/// each second unseen. How far, the last second tells, or the part of one that used up its share.
 #[inline(always)]
 unsafe fn over_budget(state: *mut State) -> bool {
     // SAFETY: as said.
     unsafe {
         let budget = config!(second_ns) as u64;
-        if (*state).started.wrapping_sub((*state).second_started) > SECOND {
+        let elapsed = (*state).started.wrapping_sub((*state).second_started);
+        if elapsed > SECOND || (*state).second_used > budget {
             let all = ((*state).second_used >> 10) * (*state).thinning;
+            let all = all * 1000 / (elapsed / 1_000_000 | 1);
             // A little less than all of the budget; odd, because it must not be 0.
             let thinning = all / (budget * 15 / 16 >> 10 | 1);
             (*state).thinning = if thinning > UNTHINNED {
@@ -100,13 +102,11 @@ unsafe fn over_budget(state: *mut State) -> bool {
             (*state).second_started = (*state).started;
             (*state).second_used = 0;
         }
-        if (*state).thinning > UNTHINNED {
-            let random = helpers::bpf_get_prandom_u32() as u64;
-            if random * (*state).thinning >> 32 >= UNTHINNED {
-                return true;
-            }
+        if (*state).thinning <= UNTHINNED {
+            return false;
         }
-        (*state).second_used > budget
+        let random = helpers::bpf_get_prandom_u32() as u64;
+        random * (*state).thinning >> 32 >= UNTHINNED
     }
 }
 

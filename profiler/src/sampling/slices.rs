@@ -51,7 +51,8 @@ impl Slices {
         let (mut sample, words) = take::<Sample>(&unfinished.sample)?;
         let (kernel, user) = words.split_at_checked(sample.kernel_frames as usize)?;
         let user = user.get(..sample.user_words as usize)?;
-        let (mappings, mappings_cut) = mappings(&unfinished.mappings);
+        let listed = listed(&unfinished.mappings);
+        let mappings = listed.mappings.as_slice();
         let pieces: Vec<(u64, Vec<u8>)> = unfinished
             .slices
             .iter()
@@ -63,7 +64,7 @@ impl Slices {
         let mut met: BTreeSet<ModuleId> = BTreeSet::new();
         let walk = self.unwinder.walk(
             &sample.registers,
-            &mappings,
+            mappings,
             Stack(&pieces),
             MAX_FRAMES,
             Learned { learner, pid },
@@ -148,8 +149,8 @@ impl Slices {
         if uncut.contains(&sample.end) {
             sample.end = match walk.end {
                 _ if based => End::Complete,
-                // The list of mappings was cut, not the stack.
-                End::NoMapping if mappings_cut => End::Time,
+                End::NoMapping if listed.end != End::Complete => listed.end,
+                End::Slice => listed.slice_end,
                 End::NoRow if !unanswered.is_empty() => End::Unlearned,
                 end => end,
             } as u32;
@@ -220,10 +221,22 @@ fn find(learner: &mut Learner, pid: u32, mapping: &Mapping) -> Option<ModuleId> 
     })
 }
 
-/// The mappings of their record, and whether there were more.
-fn mappings(record: &[u64]) -> (Vec<Mapping>, bool) {
+/// What came with a sample's slices.
+struct Listed {
+    mappings: Vec<Mapping>,
+    /// Why there are no more mappings.
+    end: End,
+    /// Why there are no more slices.
+    slice_end: End,
+}
+
+fn listed(record: &[u64]) -> Listed {
     let Some((header, mut rest)) = take::<Mappings>(record) else {
-        return (Vec::new(), true);
+        return Listed {
+            mappings: Vec::new(),
+            end: End::Mappings,
+            slice_end: End::Slice,
+        };
     };
     let mut mappings = Vec::new();
     for _ in 0..header.count {
@@ -233,7 +246,12 @@ fn mappings(record: &[u64]) -> (Vec<Mapping>, bool) {
         mappings.push(mapping);
         rest = after;
     }
-    (mappings, header.cut != 0)
+    let end = |number: u16, other| End::ALL.get(usize::from(number)).copied().unwrap_or(other);
+    Listed {
+        mappings,
+        end: end(header.list_end, End::Mappings),
+        slice_end: end(header.slice_end, End::Slice),
+    }
 }
 
 /// Address and bytes of a slice's record.

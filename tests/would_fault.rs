@@ -3,12 +3,15 @@
 //! programs keep their words and names in files, so that taking them out of memory loses nothing, and say
 //! themselves that they were out of memory before and after.
 
+use std::process::Command;
+
 use rprof_tests::machine;
 use rprof_tests::profile::{Profile, Stack};
 use rprof_tests::python;
 use rprof_tests::rprof::Rprof;
 use rprof_tests::scratch::{OPTIMIZED, Scratch, source_file};
 use rprof_tests::statistics::count_bound;
+use rprof_tests::target::Target;
 
 const HERTZ: f64 = 199.0;
 const SECONDS: &str = "1";
@@ -134,6 +137,11 @@ fn beside(losing: &str, other: &str) -> (Profile, String, Option<String>) {
     let _alone = machine::alone();
     let evicted = scratch.cc("evicted.c", "evicted", OPTIMIZED);
     let burn = scratch.cc("burn.c", "burn", OPTIMIZED);
+    // Ticks of idle CPUs may not be delivered, and so may be anyone's: there are none.
+    let _busy: Vec<Target> = machine::cpus()
+        .iter()
+        .map(|_| Target::start(Command::new(&burn).args(["threads", "600", "1"])))
+        .collect();
     let script = format!(
         "{} {} {losing} & {} main {other} & wait",
         evicted.display(),

@@ -19,11 +19,10 @@ use crate::target::Target;
 use crate::tasks::{of_group, waits_in};
 use crate::usage::cpu_seconds;
 
-/// So that a program whose every tick takes 250 µs is within the hundredth of a CPU that ticks may take:
-/// beyond it, the rate is lowered for its neighbours, too.
-const HERTZ: f64 = 33.0;
+/// So that a machine on which much else runs is within what rprof may cost. Arguments may say another.
+const HERTZ: f64 = 99.0;
 /// How long rprof samples.
-pub const WINDOW: Duration = Duration::from_millis(3000);
+pub const WINDOW: Duration = Duration::from_millis(1500);
 /// From Ctrl-C to the end: names are looked up and a profile is written, on a machine on which other
 /// things run. What is stuck is so for ever.
 const ON_TIME: Duration = Duration::from_secs(10);
@@ -102,7 +101,7 @@ fn check(profile: &Profile, pid: u32, used: &HashMap<u32, f64>, whole: impl Fn(&
 /// # Panics
 /// If it has not.
 pub fn as_its_clock_says(profile: &Profile, pid: u32, used: &HashMap<u32, f64>, ticks: u64) {
-    let expected = used[&pid] * HERTZ;
+    let expected = used[&pid] * 1e9 / profile.period as f64;
     // Between the looks at the clock and the two ends of the run lie some milliseconds.
     let bound = count_bound(expected) + 0.05 * expected;
     assert!(
@@ -168,9 +167,11 @@ pub fn run(
     pids: &[u32],
     strike: impl FnOnce(&Running),
 ) -> (Profile, HashMap<u32, f64>) {
-    let mut running = Rprof::new(scratch, args)
-        .args(["-F", &HERTZ.to_string()])
-        .start();
+    let mut rprof = Rprof::new(scratch, args);
+    if !args.contains(&"-F") {
+        rprof = rprof.args(["-F", &HERTZ.to_string()]);
+    }
+    let mut running = rprof.start();
     running.wait_until_sampling();
     let clocks = || pids.iter().map(|&pid| (pid, cpu_seconds(pid)));
     let before: HashMap<u32, f64> = clocks().collect();

@@ -20,6 +20,8 @@ use crate::runtimes::walk;
 
 /// No mapping begins below (`vm.mmap_min_addr`), and a walk for address 0 finds the end of the tree.
 const FIRST_ADDRESS: u64 = 4096;
+/// Pages in a row that are missing before what follows is taken to be no stack.
+const MAX_HOLE: u64 = 8;
 /// Entries of the tree looked at: mappings and the gaps between them.
 const MAX_ENTRIES: u32 = 4096;
 
@@ -38,22 +40,21 @@ pub(crate) unsafe fn send(state: *mut State) {
         let mut context = 0u64;
         (*state).address = (*state).sp;
         (*state).count = 0;
+        (*state).listed = 0;
         helpers::bpf_loop(
             MAX_SLICES,
             piece as *mut c_void,
             (&raw mut context).cast(),
             0,
         );
-        let slice_end = if (*state).count >= MAX_SLICES as u64 {
-            End::Slice
-        } else if out_of_time(state) {
+        let slice_end = if out_of_time(state) {
             End::Time
         } else {
-            End::WouldFault
+            End::Slice
         };
         if (*state).count == 0 {
-            if (*state).ring_full == 0 {
-                (*state).sample.end = slice_end as u32;
+            if (*state).ring_full == 0 && slice_end == End::Slice {
+                (*state).sample.end = End::WouldFault as u32;
             }
             return;
         }
@@ -97,7 +98,8 @@ unsafe fn out_of_time(state: *mut State) -> bool {
     now().wrapping_sub(unsafe { (*state).started }) > config!(tick_ns) as u64
 }
 
-/// Sends the stack from `state.address` to the end of its page.
+/// Sends the stack from `state.address` to the end of its page. Pages in the middle may be missing: a
+/// large array of which nothing was used.
 unsafe extern "C" fn piece(_: u64, _: *mut c_void) -> c_long {
     let Some(state) = state() else { return 1 };
     // SAFETY: this CPU's slot; at most a page into a buffer of several.
@@ -108,9 +110,12 @@ unsafe extern "C" fn piece(_: u64, _: *mut c_void) -> c_long {
         let address = (*state).address;
         let len = SLICE_BYTES as u64 - (address & (SLICE_BYTES as u64 - 1));
         let record = (&raw mut (*state).buffer).cast::<Slice>();
+        (*state).address = address + len;
         if !user(record.add(1).cast(), len as u32, address) {
-            return 1;
+            (*state).listed += 1;
+            return ((*state).listed >= MAX_HOLE) as c_long;
         }
+        (*state).listed = 0;
         (*record).header = output::header(state, RecordKind::Slice);
         (*record).address = address;
         (*record).len = len;
@@ -122,7 +127,6 @@ unsafe extern "C" fn piece(_: u64, _: *mut c_void) -> c_long {
             (*state).ring_full = 1;
             return 1;
         }
-        (*state).address = address + len;
         (*state).count += 1;
         0
     }

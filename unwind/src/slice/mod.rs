@@ -10,6 +10,7 @@
 mod cache;
 mod info;
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use rprof_ebpf::record::{End, Mapping, Registers};
@@ -21,7 +22,8 @@ pub use info::{FrameInfo, FrameSections};
 use crate::cfi::Context;
 use crate::x86_64::frame::Frame as Known;
 
-/// A copy of parts of a stack: addresses and bytes, sorted by address, not overlapping.
+/// A copy of parts of a stack: addresses and bytes, sorted by address, not overlapping. What is missing
+/// between two was not in memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stack<'a>(pub &'a [(u64, &'a [u8])]);
 
@@ -42,6 +44,12 @@ impl Stack<'_> {
             at = at.checked_add(count as u64).filter(|_| count > 0)?;
         }
         Some(u64::from_le_bytes(word))
+    }
+
+    /// Whether an address lies between the first piece and the last.
+    fn spans(&self, address: u64) -> bool {
+        let ends = [self.0.first(), self.0.last()].map(|piece| piece.map(|(start, _)| *start));
+        matches!(ends, [Some(first), Some(last)] if first <= address && address < last)
     }
 }
 
@@ -166,20 +174,31 @@ impl Unwinder {
         let mapping = find(mappings, pc, exact).and_then(|at| mappings.get(at));
         let mapping = mapping.ok_or(End::NoMapping)?;
         let place = offset(mapping, pc).wrapping_sub(u64::from(!exact));
-        let read = |address| stack.word(address);
+        let missing = Cell::new(None);
+        let read = |address| {
+            let word = stack.word(address);
+            if word.is_none() {
+                missing.set(Some(address));
+            }
+            word
+        };
         let by_rule = sources
             .rule(mapping, place)
             .and_then(|rule| frame.caller_by_rule(&rule, &read));
-        let (caller, signal) = match by_rule {
-            Some(caller) => (caller?, false),
+        let caller = match by_rule {
+            Some(caller) => caller.map(|caller| (caller, false)),
             None => {
                 let info = self
                     .cache
                     .get(mapping, &mut |mapping| sources.frame_info(mapping))
                     .ok_or(End::NoRow)?;
-                info.caller(place, frame, &mut self.context, work, &read)?
+                info.caller(place, frame, &mut self.context, work, &read)
             }
         };
+        let (caller, signal) = caller.map_err(|end| match (end, missing.get()) {
+            (End::Slice, Some(at)) if stack.spans(at) => End::WouldFault,
+            _ => end,
+        })?;
         // A signal handler may have a stack of its own; else stacks grow down. Only at the leaf
         // may the return address be in a register already.
         if !signal {

@@ -190,6 +190,13 @@ fn a_reader_that_leaves() {
         .expect("a shell");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!said.contains("panicked"), "{said}");
+    // It was gone before anything was written.
+    let saved = said.split("Broken pipe; the profile is in ").nth(1);
+    let saved = saved.and_then(|rest| rest.lines().next());
+    let saved = Path::new(saved.unwrap_or_else(|| panic!("not saved: {said}")));
+    let profile = Profile::read(saved);
+    let _ = std::fs::remove_file(saved);
+    assert!(profile.count(|stack| stack.has("burn")) > 20, "{said}");
 }
 
 /// Files in a run's folder but for its two streams.

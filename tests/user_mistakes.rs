@@ -229,7 +229,52 @@ fn more_descriptors_than_there_may_be() {
         run.profile();
     } else {
         refused(&run, "open files");
+        let next = "\n  try: ulimit -n 1024; ";
+        assert!(run.stderr.contains(next), "{}", run.stderr);
     }
+}
+
+#[test]
+fn standard_output_that_is_closed() {
+    let scratch = Scratch::new();
+    let script = "exec \"$@\" -o - >&-";
+    let words = ["sh", "-c", script, "sh"];
+    let copy = Rprof::within(&scratch, Command::new(words[0])).args(&words[1..]);
+    let run = copy.arg(binary()).args(SHORT).run().expect(1);
+    let said = "rprof: standard output is closed\n  try: ";
+    assert!(run.stderr.starts_with(said), "{}", run.stderr);
+    assert!(run.stderr.ends_with(" -o rprof.pb.gz\n"), "{}", run.stderr);
+}
+
+#[test]
+fn a_folder_of_path_that_may_not_be_searched() {
+    let scratch = Scratch::new();
+    let hidden = scratch.file("hidden");
+    std::fs::create_dir(&hidden).expect("a folder");
+    let nobody = "setpriv --reuid=65534 --clear-groups";
+    let script = format!(
+        "chmod 700 {0}; PATH={0}:$PATH; exec {nobody} \"$@\" -- no-such-command",
+        hidden.display()
+    );
+    // As a shell says it.
+    let run = within(&scratch, &["sh", "-c", &script, "sh"], &[]).expect(127);
+    assert!(
+        run.stderr.contains("no command 'no-such-command'"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn a_pattern_that_nothing_matches() {
+    let scratch = Scratch::new();
+    let args = ["--all", "-d", "300ms", "--comm", "no-such-[a-z]*"];
+    let run = Rprof::new(&scratch, args).run().expect(0);
+    let ran = "No samples: no process that ran on a CPU was called 'no-such-[a-z]*'.\n";
+    // Or no CPU was busy at any of the few ticks.
+    let idle = "No tick fell into this time";
+    let said = run.stderr.starts_with(ran) || run.stderr.starts_with(idle);
+    assert!(said, "{}", run.stderr);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rprof_profiler::cli::command::exit_code;
 use rprof_profiler::cli::failure::exit;
 use rprof_profiler::cli::parse::{Parsed, parse};
 use rprof_profiler::cli::retype::Retype;
-use rprof_profiler::cli::settings::{Verbosity, colored};
+use rprof_profiler::cli::settings::{Target, Verbosity, colored};
 use rprof_profiler::cli::{Failure, Settings, documents};
 use rprof_profiler::profile::About;
 use rprof_profiler::profile::output::Output;
@@ -66,7 +66,8 @@ fn record(typed: &Record, words: &[OsString], started: Timespec) -> Result<u8, F
     let settings = Settings::resolve(typed, &machine, &again)?;
     check::allowed(&check::checks(&machine, &again.as_root()))?;
     let output = output(&settings, &again)?;
-    let recording = sampling::record(&settings, &machine)?;
+    let recording =
+        sampling::record(&settings, &machine).map_err(|failure| failure.or_more_files(&again))?;
     if settings.verbosity >= Verbosity::Verbose
         && let Some(first) = recording.first_sample
     {
@@ -101,6 +102,13 @@ fn finish(
         rankings,
         notes,
         ledger: recording.ledger,
+        comm: match &settings.target {
+            Target::All {
+                comm: Some(comm), ..
+            } => Some(comm.text().into()),
+            _ => None,
+        },
+        again: again.clone(),
         output: output.path().map(Into::into),
         format: output.format(),
     };
@@ -119,7 +127,7 @@ fn finish(
             .collect(),
     };
     let written = output.write(&recording.profile, &symbols, &about);
-    if written.is_err() {
+    if written.is_err() || !output.is_file() {
         // Nothing is there to be opened.
         data.output = None;
     }
@@ -140,7 +148,7 @@ fn finish(
             Some(command) => {
                 if settings.verbosity > Verbosity::Quiet {
                     say(&format!(
-                        "rprof: waiting for the command (pid {command}) to end\n"
+                        "rprof: waiting for the command (pid {command}) to end; Ctrl-C ends it\n"
                     ));
                 }
                 let ended = child::wait(command);

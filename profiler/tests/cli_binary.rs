@@ -99,6 +99,44 @@ fn each_mistake_has_a_sentence_a_next_command_and_a_code() {
             2,
             "--max-memory '5': a size is a number and a unit",
         ),
+        (
+            "-p 4000000000",
+            2,
+            "--pid '4000000000': pids end at 4194304",
+        ),
+        ("-p 1,", 2, "--pid '1,': a comma is too many"),
+        ("-p -1", 2, "--pid '-1': a pid is a positive number"),
+        (
+            "--all -d -1s",
+            2,
+            "--duration '-1s': time does not run backwards",
+        ),
+        (
+            "--all -d 1s -d 2s",
+            2,
+            "--duration is given as 1s and as 2s",
+        ),
+        (
+            "--all -q -v",
+            2,
+            "--quiet and --verbose contradict each other",
+        ),
+        (
+            "--all --cpus 7-3",
+            2,
+            "--cpus '7-3': the range 7-3 runs backwards",
+        ),
+        (
+            "--all --max-memory 1B",
+            2,
+            "--max-memory '1B': the least that works is 16MiB",
+        ),
+        ("--all --comm [", 2, "--comm '[': '[' has no ']'"),
+        (
+            "--all --comm=",
+            2,
+            "--comm '': an empty pattern matches no name",
+        ),
         ("--all --format png", 2, "'png' is not a value of --format"),
         (
             "--all --label pid=1",
@@ -332,6 +370,7 @@ fn the_manual_page_renders() {
         "--on-fault",
         "EXIT STATUS\n         0    done\n         1    failed\n",
         "EXAMPLES\n         sudo rprof --all -d 10s   ",
+        "LEDGER\n       Where each tick of each CPU ended:\n         idle   ",
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }

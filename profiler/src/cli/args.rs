@@ -10,7 +10,8 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
-use super::values::{self, Cpus};
+use super::values::{self, Cpus, Pids};
+use crate::report::words;
 
 /// What is shown when nothing was typed.
 pub const SHORT_HELP: &str = "\
@@ -38,6 +39,15 @@ pub const EXIT_CODES: &str = "  0    done
   127  the command was not found
   else the command's own; 128 + N if signal N killed it";
 
+/// What stands below the options: the long form explains the ledger, too.
+fn below(ledger: Option<String>) -> String {
+    let ledger = ledger.map_or_else(
+        || "rprof --help explains the words of the ledger.".to_string(),
+        |words| format!("The ledger in the summary:\n{words}"),
+    );
+    format!("Examples:\n{EXAMPLES}\n\nExit codes:\n{EXIT_CODES}\n\n{ledger}")
+}
+
 /// Shows where the CPU time of this machine goes
 ///
 /// Samples every process, or some, and writes a profile in which native, kernel and interpreted
@@ -49,7 +59,8 @@ pub const EXIT_CODES: &str = "  0    done
     bin_name = "rprof",
     version,
     override_usage = "rprof --all [OPTIONS]\n       rprof -p PID,… [OPTIONS]\n       rprof [OPTIONS] -- CMD…\n       rprof check | completions SHELL | man",
-    after_help = format!("Examples:\n{EXAMPLES}\n\nExit codes:\n{EXIT_CODES}"),
+    after_help = below(None),
+    after_long_help = below(Some(words::listing())),
     args_conflicts_with_subcommands = true,
     args_override_self = true,
     disable_help_subcommand = true,
@@ -94,8 +105,8 @@ pub struct Record {
     pub all: bool,
 
     /// These processes
-    #[arg(short, long, value_name = "PID,…", value_delimiter = ',', value_parser = values::pid, help_heading = WHAT)]
-    pub pid: Vec<u32>,
+    #[arg(short, long, value_name = "PID,…", value_parser = values::pids, help_heading = WHAT)]
+    pub pid: Vec<Pids>,
 
     /// This command and all its children, from its first instruction to its end
     #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments, help_heading = WHAT)]
@@ -109,7 +120,7 @@ pub struct Record {
     #[arg(long, help_heading = WHAT)]
     pub wait_all: bool,
 
-    /// With a command: run it as this user
+    /// With a command: run it as this user, by name or number
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Username, help_heading = WHAT)]
     pub user: Option<String>,
 
@@ -122,11 +133,11 @@ pub struct Record {
     pub comm: Option<String>,
 
     /// Samples a second on each CPU [default: 20 with --all, 199 otherwise]
-    #[arg(short = 'F', long, value_name = "HZ", value_parser = values::frequency, allow_negative_numbers = true, help_heading = HOW)]
+    #[arg(short = 'F', long, value_name = "HZ", value_parser = values::frequency, help_heading = HOW)]
     pub freq: Option<u32>,
 
     /// How long: 500ms, 10s, 5m, 1h [default: until Ctrl-C, or the command's end]
-    #[arg(short, long, value_name = "TIME", value_parser = values::duration, allow_negative_numbers = true, help_heading = HOW)]
+    #[arg(short, long, value_name = "TIME", value_parser = values::duration, help_heading = HOW)]
     pub duration: Option<Duration>,
 
     /// What makes a sample: cycles needs a hardware counter, which many virtual machines lack
@@ -288,7 +299,10 @@ mod tests {
 
     #[test]
     fn pid() {
-        assert_eq!(record("-p 1,2 --pid 3").pid, [1, 2, 3]);
+        assert_eq!(
+            record("-p 1,2 --pid 3").pid,
+            [Pids(vec![1, 2]), Pids(vec![3])]
+        );
         refused("-p x");
         refused("-p 1,,2");
         refused("-p");
@@ -323,7 +337,7 @@ mod tests {
         assert_eq!(record("-a --freq 1 --freq=2").freq, Some(2));
         assert_eq!(record("-a").freq, None);
         refused("-a -F 0");
-        refused("-a -F -5");
+        refused("-a -F=-5");
     }
 
     #[test]

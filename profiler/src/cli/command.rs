@@ -2,8 +2,8 @@
 //! own exit code. It finds out before anything is sampled whether there is something to run; it
 //! starts nothing itself.
 
-use std::ffi::{CString, OsStr, OsString};
-use std::io;
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,8 @@ pub fn find(name: &OsStr, path: &OsStr) -> Result<PathBuf, Failure> {
         let file = folder.join(name);
         match runnable(&file) {
             Ok(()) if !name.is_empty() => return Ok(file),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            // In a folder that may not be searched nothing was found.
+            Err(error) if is_denied(&error) && file.is_file() => {
                 refused.get_or_insert(not_run(&file, &error));
             }
             _ => {}
@@ -80,9 +81,40 @@ pub fn find(name: &OsStr, path: &OsStr) -> Result<PathBuf, Failure> {
     }))
 }
 
+fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// The program that a file needs to be run, if that is not there: a script's first line names it.
+fn missing_interpreter(file: &Path) -> Option<String> {
+    // The kernel reads no more (`BINPRM_BUF_SIZE`).
+    let mut head = Vec::new();
+    let script = std::fs::File::open(file).ok()?;
+    script.take(256).read_to_end(&mut head).ok()?;
+    let line = head.strip_prefix(b"#!")?.split(|&b| b == b'\n').next()?;
+    let line = String::from_utf8_lossy(line);
+    let interpreter = line.split_whitespace().next()?;
+    (!Path::new(interpreter).exists()).then(|| interpreter.to_string())
+}
+
 /// What is said when a command cannot be run: exit code 127 if its file does not exist, else 126.
 pub fn not_run(file: &Path, error: &io::Error) -> Failure {
     let shown = file.to_string_lossy();
+    if error.raw_os_error() == Some(libc::ENOENT) && file.is_file() {
+        let (what, next) = match missing_interpreter(file) {
+            Some(interpreter) => (
+                format!("its interpreter {interpreter} does not exist"),
+                format!("head -1 {}", quoted(&shown)),
+            ),
+            None => (
+                "what loads it does not exist".into(),
+                format!("file {}", quoted(&shown)),
+            ),
+        };
+        return Failure::new(format!("cannot run {shown}: {what}"))
+            .code(exit::NOT_FOUND)
+            .next(next);
+    }
     let (code, next) = match error.raw_os_error() {
         Some(libc::ENOENT | libc::ENOTDIR) => {
             (exit::NOT_FOUND, format!("ls -l {}", quoted(&shown)))
@@ -106,42 +138,58 @@ pub fn exit_code(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(exit::FAILED)
 }
 
-/// Looks an account up, by whatever means this machine has (`nsswitch.conf`).
+/// Looks an account up, by whatever means this machine has (`nsswitch.conf`): by its name, or else by
+/// its number.
 ///
 /// # Errors
-/// There is none with this name; exit code 2.
-pub fn user(name: &str) -> Result<User, Failure> {
+/// There is none; exit code 2.
+pub fn user(typed: &str) -> Result<User, Failure> {
     let unknown = || {
-        Failure::usage(format!("there is no user '{name}' on this machine"))
-            .next("getent passwd | cut -d: -f1")
+        Failure::usage(format!("there is no user '{typed}' on this machine"))
+            .next("getent passwd | cut -d: -f1,3")
     };
-    let wanted = CString::new(name).map_err(|_| unknown())?;
+    let name = CString::new(typed).map_err(|_| unknown())?;
+    let number = typed.parse().ok();
+    let by_number = || number.and_then(|number| account(&Account::Number(number)));
+    account(&Account::Name(name))
+        .or_else(by_number)
+        .ok_or_else(unknown)
+}
+
+enum Account {
+    Name(CString),
+    Number(u32),
+}
+
+fn account(wanted: &Account) -> Option<User> {
     let mut buffer = vec![0u8; 16 << 10];
     // SAFETY: `passwd` is plain data, for which all zeros are valid (null pointers and numbers).
     let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
     let mut found = std::ptr::null_mut();
     // SAFETY: all pointers are to live memory of ours, and the buffer's length is its own.
     let error = unsafe {
-        libc::getpwnam_r(
-            wanted.as_ptr(),
-            &mut entry,
-            buffer.as_mut_ptr().cast(),
-            buffer.len(),
-            &mut found,
-        )
+        let (text, length) = (buffer.as_mut_ptr().cast(), buffer.len());
+        match wanted {
+            Account::Name(name) => {
+                libc::getpwnam_r(name.as_ptr(), &mut entry, text, length, &mut found)
+            }
+            Account::Number(uid) => libc::getpwuid_r(*uid, &mut entry, text, length, &mut found),
+        }
     };
-    if error != 0 || found.is_null() {
-        return Err(unknown());
+    if error != 0 || found.is_null() || entry.pw_name.is_null() {
+        return None;
     }
+    // SAFETY: a successful call leaves NUL-terminated strings in `buffer`, which still lives.
+    let name = unsafe { CStr::from_ptr(entry.pw_name) }.to_owned();
     let home = if entry.pw_dir.is_null() {
         PathBuf::from("/")
     } else {
-        // SAFETY: a successful call leaves a NUL-terminated string in `buffer`, which still lives.
-        let home = unsafe { std::ffi::CStr::from_ptr(entry.pw_dir) };
+        // SAFETY: as its name.
+        let home = unsafe { CStr::from_ptr(entry.pw_dir) };
         PathBuf::from(OsStr::from_bytes(home.to_bytes()))
     };
-    Ok(User {
-        name: wanted,
+    Some(User {
+        name,
         uid: entry.pw_uid,
         gid: entry.pw_gid,
         home,
@@ -166,6 +214,23 @@ mod tests {
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
         assert_eq!(find("tool".as_ref(), path), Ok(file.clone()));
         assert_eq!(find(file.as_os_str(), "".as_ref()), Ok(file));
+    }
+
+    #[test]
+    fn a_script_whose_interpreter_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("script");
+        let said = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let failure = not_run(&file, &io::Error::from_raw_os_error(libc::ENOENT));
+            assert_eq!(failure.exit_code(), 127);
+            failure.to_string()
+        };
+        let text = said("#! /no/such/python -u\nprint()\n");
+        assert!(
+            text.contains(": its interpreter /no/such/python does not exist\n  try: head -1 /")
+        );
+        assert!(said("\x7fELF").contains(": what loads it does not exist\n  try: file /"));
     }
 
     #[test]
@@ -196,7 +261,8 @@ mod tests {
         let root = user("root").unwrap();
         assert_eq!((root.uid, root.gid), (0, 0));
         assert!(root.home.is_absolute());
-        for name in ["no-such-user-here", "", "a\0b"] {
+        assert_eq!(user("0"), Ok(root));
+        for name in ["no-such-user-here", "", "a\0b", "4294967290"] {
             assert_eq!(user(name).unwrap_err().exit_code(), 2);
         }
     }

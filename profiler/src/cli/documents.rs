@@ -1,4 +1,5 @@
-//! Completions and the manual page, made from the one definition in [`args`](super::args). A shell's
+//! Completions and the manual page, made from the one definition in [`args`](super::args) and the
+//! lines about the ledger's [`words`]. A shell's
 //! name comes in, bytes for standard output leave.
 
 use std::io::{self, Write};
@@ -7,6 +8,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use super::args::{Args, EXAMPLES, EXIT_CODES};
+use crate::report::words;
 
 /// The completion script of a shell.
 pub fn completions(shell: Shell) -> Vec<u8> {
@@ -35,7 +37,12 @@ pub fn man() -> io::Result<Vec<u8>> {
     }
     man.render_options_section(&mut page)?;
     // Nor does it keep the columns of what stands below the options in help.
-    for (title, text) in [("EXAMPLES", EXAMPLES), ("EXIT STATUS", EXIT_CODES)] {
+    let ledger = words::listing();
+    for (title, text) in [
+        ("EXAMPLES", EXAMPLES),
+        ("EXIT STATUS", EXIT_CODES),
+        ("LEDGER", &ledger),
+    ] {
         writeln!(page, ".SH {title}\n.nf\n{}\n.fi", text.replace('-', "\\-"))?;
     }
     Ok(page)

@@ -66,7 +66,7 @@ impl Failure {
         // The step is the option that would do.
         match error.next_step().and_then(|step| step.strip_prefix("-o ")) {
             Some(file) => failure.next(again.with(["-o", "--output"], Some(file))),
-            None => failure.next("rprof --help"),
+            None => failure.next(again.with(["-o", "--output"], Some("/var/tmp/rprof.pb.gz"))),
         }
     }
 
@@ -80,6 +80,16 @@ impl Failure {
             }
             None => Failure::output(&error.error, again),
         }
+    }
+
+    /// The same, with what helps if rprof may not open enough files.
+    #[must_use]
+    pub fn or_more_files(mut self, again: &Retype) -> Self {
+        // What the C library calls EMFILE, wherever in a chain of errors it stands.
+        if self.what.contains("Too many open files") {
+            self.next = vec![format!("ulimit -n 1024; {}", again.line())];
+        }
+        self
     }
 
     /// Adds a command that can be typed next.

@@ -9,7 +9,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::args::{Args, SHORT_HELP};
 use super::failure::{Failure, exit};
-use super::retype::quoted;
+use super::retype::{Retype, quoted};
+use super::values::{LIST, Misread};
 
 /// What the words come to.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ pub fn parse(words: &[OsString]) -> Result<Parsed, Failure> {
     if words.len() <= 1 {
         return Ok(Parsed::Nothing(SHORT_HELP));
     }
-    match Args::try_parse_from(words) {
+    match Args::try_parse_from(joined(words)) {
         Ok(args) => Ok(Parsed::Args(Box::new(args))),
         Err(error) if error.exit_code() == i32::from(exit::DONE) => {
             Ok(Parsed::Answer(error.render().to_string()))
@@ -52,6 +53,38 @@ pub fn parse(words: &[OsString]) -> Result<Parsed, Failure> {
     }
 }
 
+/// The words with values like `-1s` joined to the option before: else they would be options.
+fn joined(words: &[OsString]) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::with_capacity(words.len());
+    let end = words.iter().position(|word| word == "--");
+    let (options, command) = words.split_at(end.unwrap_or(words.len()));
+    for word in options {
+        let bytes = word.as_encoded_bytes();
+        let negative = bytes.first() == Some(&b'-') && bytes.get(1).is_some_and(u8::is_ascii_digit);
+        match joined.last_mut() {
+            Some(last) if negative && NUMBERS.iter().any(|option| last == option) => {
+                last.push("=");
+                last.push(word);
+            }
+            _ => joined.push(word.clone()),
+        }
+    }
+    joined.extend_from_slice(command);
+    joined
+}
+
+/// Options whose values begin with a number.
+const NUMBERS: [&str; 8] = [
+    "-p",
+    "--pid",
+    "-F",
+    "--freq",
+    "-d",
+    "--duration",
+    "--cpus",
+    "--max-memory",
+];
+
 /// Says in our words what clap found.
 fn explain(error: &clap::Error, words: &[OsString]) -> Failure {
     let get = |kind| match error.get(kind) {
@@ -59,6 +92,7 @@ fn explain(error: &clap::Error, words: &[OsString]) -> Failure {
         Some(ContextValue::Strings(texts)) => texts.first().cloned(),
         _ => None,
     };
+    let again = Retype::new(words);
     let argument = get(ContextKind::InvalidArg).unwrap_or_default();
     let value = get(ContextKind::InvalidValue).unwrap_or_default();
     match error.kind() {
@@ -67,24 +101,46 @@ fn explain(error: &clap::Error, words: &[OsString]) -> Failure {
             let near = get(ContextKind::SuggestedArg);
             unknown(&word, near, words)
         }
-        ErrorKind::InvalidValue if value.is_empty() => {
-            Failure::usage(format!("{argument} needs a value")).next("rprof --help")
-        }
+        ErrorKind::InvalidValue if value.is_empty() => needs_value(name_of(&argument), &again),
         ErrorKind::InvalidValue => {
             let values = match error.get(ContextKind::ValidValue) {
-                Some(ContextValue::Strings(values)) => values.join("|"),
-                _ => String::new(),
+                Some(ContextValue::Strings(values)) => values.as_slice(),
+                _ => &[],
             };
             match name_of(&argument) {
-                "<SHELL>" => Failure::usage(format!("no completions for '{value}', only {values}"))
-                    .next("rprof completions bash"),
-                name => Failure::usage(format!("'{value}' is not a value of {name}"))
-                    .next(format!("{name} {values}")),
+                "<SHELL>" => Failure::usage(format!(
+                    "no completions for '{value}', only {}",
+                    values.join("|")
+                ))
+                .next("rprof completions bash"),
+                name => {
+                    let near = get(ContextKind::SuggestedValue);
+                    let near = near.as_ref().or(values.first()).map(String::as_str);
+                    Failure::usage(format!(
+                        "'{value}' is not a value of {name}, only {}",
+                        values.join("|")
+                    ))
+                    .next(again.with(names(name), near))
+                }
             }
         }
         ErrorKind::ValueValidation => {
-            let why = std::error::Error::source(error).map_or(String::new(), |s| format!(": {s}"));
-            Failure::usage(format!("{} '{value}'{why}", name_of(&argument))).next("rprof --help")
+            let name = name_of(&argument);
+            let misread = std::error::Error::source(error);
+            let misread = misread.and_then(|source| source.downcast_ref::<Misread>());
+            let why = misread.map_or(String::new(), |misread| format!(": {misread}"));
+            let failure = Failure::usage(format!("{name} '{value}'{why}"));
+            match misread.cloned() {
+                Some(Misread {
+                    instead: Some(value),
+                    ..
+                }) => failure.next(again.with(names(name), Some(&value))),
+                Some(Misread {
+                    look: Some(command),
+                    ..
+                }) => failure.next(command),
+                _ => failure.next("rprof --help"),
+            }
         }
         ErrorKind::ArgumentConflict => Failure::usage(format!(
             "{} cannot stand together with {}",
@@ -104,6 +160,47 @@ fn explain(error: &clap::Error, words: &[OsString]) -> Failure {
             Failure::usage(first.trim_start_matches("error: ")).next("rprof --help")
         }
     }
+}
+
+/// A value for each option that may have lost its own.
+const VALUES: [(&str, &str); 12] = [
+    ("--freq", "99"),
+    ("--duration", "10s"),
+    ("--event", "cpu-clock"),
+    ("--cpus", "0"),
+    ("--reads", "auto"),
+    ("--on-fault", "mark"),
+    ("--max-memory", "256MiB"),
+    ("--output", "rprof.pb.gz"),
+    ("--format", "pprof"),
+    ("--label", "key=value"),
+    ("--comm", "python*"),
+    ("--color", "auto"),
+];
+
+fn needs_value(name: &str, again: &Retype) -> Failure {
+    let failure = Failure::usage(format!("{name} needs a value"));
+    match VALUES.iter().find(|(option, _)| *option == name) {
+        Some((_, value)) => failure.next(again.with(names(name), Some(value))),
+        None => failure.next(match name {
+            "--pid" => LIST,
+            "--user" => "getent passwd | cut -d: -f1",
+            "--cgroup" => "systemd-cgls",
+            _ => "rprof --help",
+        }),
+    }
+}
+
+/// An option's short form (empty if it has none) and its long form.
+fn names(long: &str) -> [&str; 2] {
+    let short = match long {
+        "--pid" => "-p",
+        "--freq" => "-F",
+        "--duration" => "-d",
+        "--output" => "-o",
+        _ => "",
+    };
+    [short, long]
 }
 
 /// `--freq` of `--freq <HZ>`.
@@ -227,19 +324,41 @@ mod tests {
             ("--zzz", "there is no option --zzz\n  try: rprof --help"),
             (
                 "-a -d 10",
-                "--duration '10': a time is a number and a unit: 500ms, 10s, 5m or 1h\n  try: rprof --help",
+                "--duration '10': a time is a number and a unit: 500ms, 10s, 5m or 1h\n  try: rprof -a -d 10s",
             ),
             (
                 "-a -F 0",
-                "--freq '0': at 0 samples a second there is no profile\n  try: rprof --help",
+                "--freq '0': at 0 samples a second there is no profile\n  try: rprof -a -F 99",
             ),
             (
                 "-a --format png",
-                "'png' is not a value of --format\n  try: --format pprof|folded|svg|firefox",
+                "'png' is not a value of --format, only pprof|folded|svg|firefox\n  try: rprof -a --format pprof",
             ),
             (
                 "-a -o",
-                "--output <FILE> needs a value\n  try: rprof --help",
+                "--output needs a value\n  try: rprof -a -o rprof.pb.gz",
+            ),
+            (
+                "-a -d -o x",
+                "--duration needs a value\n  try: rprof -a -o x -d 10s",
+            ),
+            (
+                "-a -d -1s",
+                "--duration '-1s': time does not run backwards\n  try: rprof -a -d 1s",
+            ),
+            (
+                "-p 1, -q",
+                "--pid '1,': a comma is too many\n  try: rprof -q -p 1",
+            ),
+            (
+                "-p -1",
+                "--pid '-1': a pid is a positive number; several are written 12,34\n  \
+                 try: ps -eo pid,pcpu,comm --sort=-pcpu | head",
+            ),
+            (
+                "-a --format=folder",
+                "'folder' is not a value of --format, only pprof|folded|svg|firefox\n  \
+                 try: rprof -a --format folded",
             ),
             (
                 "-a check",
@@ -262,6 +381,12 @@ mod tests {
         for (line, expected) in cases {
             assert_eq!(said(line), format!("rprof: {expected}"), "{line}");
         }
+    }
+
+    #[test]
+    fn what_the_command_is_given_stays() {
+        let words = ["rprof", "-d", "-1s", "--", "x", "-d", "-1s"].map(OsString::from);
+        assert_eq!(joined(&words), ["rprof", "-d=-1s", "--", "x", "-d", "-1s"]);
     }
 
     #[test]

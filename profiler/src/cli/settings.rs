@@ -5,10 +5,12 @@
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rprof_ebpf::identity::COMM_LEN;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::args::Record;
@@ -16,8 +18,9 @@ pub use super::args::{Color, Event, Format, OnFault, Reads};
 use super::command;
 pub use super::command::{Command, User};
 use super::failure::Failure;
+use super::glob::Glob;
 use super::retype::Retype;
-use super::values::Cpus;
+use super::values::{Cpus, LIST};
 use crate::report::check::Machine;
 
 /// A recording, completely described.
@@ -65,7 +68,7 @@ pub enum Target {
         /// Only those in this cgroup and below: its folder, absolute.
         cgroup: Option<PathBuf>,
         /// Only those whose name matches this glob.
-        comm: Option<String>,
+        comm: Option<Glob>,
     },
     /// Processes that existed a moment ago.
     Pids {
@@ -92,6 +95,7 @@ pub enum Verbosity {
     Most,
 }
 
+const ALL: [&str; 2] = ["-a", "--all"];
 const PID: [&str; 2] = ["-p", "--pid"];
 
 /// The file that a profile goes to if none is named.
@@ -103,6 +107,7 @@ impl Settings {
     /// # Errors
     /// Exit code 2, or 126 or 127 for a command that cannot be run.
     pub fn resolve(typed: &Record, machine: &Machine, again: &Retype) -> Result<Settings, Failure> {
+        consistent(typed, again)?;
         let target = target(typed, again)?;
         let all = matches!(target, Target::All { .. });
         if typed.event == Event::Cycles && !machine.pmu {
@@ -148,6 +153,58 @@ impl Settings {
     }
 }
 
+/// Options that are given once.
+const ONCE: [[&str; 2]; 12] = [
+    ["-F", "--freq"],
+    ["-d", "--duration"],
+    ["-o", "--output"],
+    ["", "--event"],
+    ["", "--cpus"],
+    ["", "--reads"],
+    ["", "--on-fault"],
+    ["", "--max-memory"],
+    ["", "--format"],
+    ["", "--user"],
+    ["", "--cgroup"],
+    ["", "--comm"],
+];
+
+/// Refuses what contradicts itself.
+fn consistent(typed: &Record, again: &Retype) -> Result<(), Failure> {
+    for names in ONCE {
+        let values = again.values(names);
+        let last = values.last().copied().unwrap_or_default();
+        if let Some(other) = values.iter().find(|&&value| value != last) {
+            let what = format!("{} is given as {other} and as {last}", names[1]);
+            return Err(Failure::usage(what).next(again.with(names, Some(last))));
+        }
+    }
+    if typed.quiet && typed.verbose > 0 {
+        let failure = Failure::usage("--quiet and --verbose contradict each other");
+        return Err(failure
+            .next(again.without(["-v", "--verbose"]))
+            .next(again.without(["-q", "--quiet"])));
+    }
+    let mut labels: Vec<(&str, &str)> = Vec::new();
+    let mut other = None;
+    // Of each key the last value.
+    for (key, value) in &typed.label {
+        if let Some(label) = labels.iter_mut().find(|label| label.0 == key) {
+            other = other.or((label.1 != value).then_some((key, label.1, value)));
+            label.1 = value;
+        } else {
+            labels.push((key, value));
+        }
+    }
+    let Some((key, one, two)) = other else {
+        return Ok(());
+    };
+    let kept: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let kept: Vec<&str> = kept.iter().map(String::as_str).collect();
+    let failure = Failure::usage(format!("the label '{key}' is given as {one} and as {two}"));
+    Err(failure.next(again.with_all(["", "--label"], &kept)))
+}
+
 /// Whether standard error is colored. <https://no-color.org>: NO_COLOR counts if it is not empty;
 /// what was typed goes before it.
 pub fn colored(when: Color) -> bool {
@@ -174,51 +231,54 @@ fn target(typed: &Record, again: &Retype) -> Result<Target, Failure> {
         }
         1 => {}
         _ => {
-            let next = if pids { "rprof -p PID" } else { "rprof -- CMD" };
-            return Err(Failure::usage("--all, -p and -- CMD exclude each other")
-                .next("rprof --all")
-                .next(next));
+            let one = [
+                all.then(|| again.options().with(PID, None)),
+                pids.then(|| again.options().without(ALL)),
+                run.then(|| match pids {
+                    true => again.with(PID, None),
+                    false => again.without(ALL),
+                }),
+            ];
+            let failure = Failure::usage("--all, -p and -- CMD exclude each other");
+            return Err(one.into_iter().flatten().fold(failure, Failure::next));
         }
     }
+    let without = |long| again.without(["", long]);
+    let with_none = |long| again.with(["", long], None);
     let belongs = [
         (
-            typed.children,
+            typed.children && !pids,
             "--children",
-            pids,
             "-p",
-            "rprof -p PID --children",
+            without("--children"),
         ),
         (
-            typed.wait_all,
+            typed.wait_all && !run,
             "--wait-all",
-            run,
             "a command",
-            "rprof --wait-all -- CMD",
+            without("--wait-all"),
         ),
         (
-            typed.user.is_some(),
+            typed.user.is_some() && !run,
             "--user",
-            run,
             "a command",
-            "rprof --user NAME -- CMD",
+            with_none("--user"),
         ),
         (
-            typed.cgroup.is_some(),
+            typed.cgroup.is_some() && !all,
             "--cgroup",
-            all,
             "--all",
-            "rprof --all --cgroup PATH",
+            with_none("--cgroup"),
         ),
         (
-            typed.comm.is_some(),
+            typed.comm.is_some() && !all,
             "--comm",
-            all,
             "--all",
-            "rprof --all --comm GLOB",
+            with_none("--comm"),
         ),
     ];
-    for (given, option, fits, with, next) in belongs {
-        if given && !fits {
+    for (alone, option, with, next) in belongs {
+        if alone {
             return Err(Failure::usage(format!("{option} goes with {with} only")).next(next));
         }
     }
@@ -233,7 +293,7 @@ fn target(typed: &Record, again: &Retype) -> Result<Target, Failure> {
     }
     if pids {
         return Ok(Target::Pids {
-            pids: processes(&typed.pid, again)?,
+            pids: processes(typed.pid.iter().flat_map(|pids| &pids.0), again)?,
             children: typed.children,
         });
     }
@@ -253,11 +313,14 @@ fn target(typed: &Record, again: &Retype) -> Result<Target, Failure> {
 }
 
 /// Checks that each pid is a process, and names each that is not.
-fn processes(typed: &[u32], again: &Retype) -> Result<Vec<u32>, Failure> {
-    let mut pids = typed.to_vec();
+fn processes<'a>(
+    typed: impl Iterator<Item = &'a u32>,
+    again: &Retype,
+) -> Result<Vec<u32>, Failure> {
+    let mut pids: Vec<u32> = typed.copied().collect();
     pids.sort_unstable();
     pids.dedup();
-    let (mut gone, mut threads) = (Vec::new(), Vec::new());
+    let (mut gone, mut threads, mut ended) = (Vec::new(), Vec::new(), Vec::new());
     for &pid in &pids {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
         // A pidfd: no file of the target's procfs is touched. It exists for processes only, and
@@ -265,6 +328,8 @@ fn processes(typed: &[u32], again: &Retype) -> Result<Vec<u32>, Failure> {
         match raw.map(|raw| pidfd_open(raw, PidfdFlags::empty())) {
             Some(Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT)) => threads.push(pid),
             Some(Err(rustix::io::Errno::SRCH)) | None => gone.push(pid),
+            // Readable: it has ended, and its parent does not know yet.
+            Some(Ok(process)) if is_readable(&process) => ended.push(pid),
             // Out of descriptors, say: whether it exists is seen when sampling begins.
             Some(_) => {}
         }
@@ -276,7 +341,7 @@ fn processes(typed: &[u32], again: &Retype) -> Result<Vec<u32>, Failure> {
     if !gone.is_empty() {
         let left: Vec<String> = pids
             .iter()
-            .filter(|pid| !gone.contains(pid) && !threads.contains(pid))
+            .filter(|pid| ![&gone, &threads, &ended].iter().any(|no| no.contains(pid)))
             .map(u32::to_string)
             .collect();
         let failure = Failure::usage(match gone.as_slice() {
@@ -284,7 +349,7 @@ fn processes(typed: &[u32], again: &Retype) -> Result<Vec<u32>, Failure> {
             many => format!("no process has the pids {}", list(many)),
         });
         return Err(if left.is_empty() {
-            failure.next("pgrep -a NAME")
+            failure.next(LIST)
         } else {
             failure.next(again.with(PID, Some(&left.join(","))))
         });
@@ -300,14 +365,40 @@ fn processes(typed: &[u32], again: &Retype) -> Result<Vec<u32>, Failure> {
         });
         return Err(Failure::usage(text).next(next));
     }
+    if let Some(&first) = ended.first() {
+        let parent = field(first, "PPid:").unwrap_or_default();
+        let name = field(first, "Name:").unwrap_or_default();
+        let left: Vec<String> = pids
+            .iter()
+            .filter(|pid| !ended.contains(pid))
+            .map(u32::to_string)
+            .collect();
+        let failure = Failure::usage(format!(
+            "process {first} ({name}) has already ended; its parent {parent} has not waited for it"
+        ));
+        return Err(failure.next(match left.as_slice() {
+            [] => again.with(PID, Some(&parent)),
+            left => again.with(PID, Some(&left.join(","))),
+        }));
+    }
     Ok(pids)
+}
+
+fn is_readable(process: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// The process that a thread belongs to.
 fn owner(thread: u32) -> Option<u32> {
-    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
-    line.trim().parse().ok()
+    field(thread, "Tgid:")?.parse().ok()
+}
+
+/// A field of what the kernel says of a process; no lock of the process is taken for it.
+fn field(pid: u32, name: &str) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(value.trim().to_string())
 }
 
 /// The folder of a cgroup: as typed, or below the mount of cgroup v2. Groups of v1 have no place in
@@ -334,17 +425,23 @@ fn cgroup(typed: &Path) -> Result<PathBuf, Failure> {
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 
 /// The kernel cuts names of processes: a longer pattern would match nothing, silently.
-fn comm(glob: &str, again: &Retype) -> Result<String, Failure> {
+fn comm(glob: &str, again: &Retype) -> Result<Glob, Failure> {
     const LONGEST: usize = COMM_LEN - 1;
-    let bytes = glob.chars().filter(|&c| c != '*').map(char::len_utf8);
-    if bytes.sum::<usize>() <= LONGEST || glob.contains('[') {
-        return Ok(glob.to_string());
+    let parsed = Glob::parse(glob).map_err(|why| {
+        let failure = Failure::usage(format!("--comm '{glob}': {why}"));
+        failure.next("ps -eo comm | sort -u")
+    })?;
+    if parsed.least_bytes() <= LONGEST {
+        return Ok(parsed);
     }
     let failure = Failure::usage(format!(
         "--comm '{glob}' matches nothing: the kernel cuts the names of processes to {LONGEST} bytes"
     ));
     Err(
-        match glob.get(..LONGEST - 1).filter(|cut| !cut.contains('*')) {
+        match glob
+            .get(..LONGEST - 1)
+            .filter(|cut| !cut.contains(['*', '[']))
+        {
             Some(cut) => failure.next(again.with(["", "--comm"], Some(&format!("{cut}*")))),
             None => failure.next("ps -eo comm | sort -u"),
         },

@@ -1,13 +1,54 @@
 //! How the values of options are read: times, sizes, lists of CPUs and pids, labels. Text comes in,
-//! a value or one sentence about what is wrong with it leaves. Nothing here looks at the machine.
+//! a value or a [`Misread`] leaves: what is wrong with it, and what would be taken instead. Nothing here looks at the machine.
 
 use std::time::Duration;
+
+use super::retype::quoted;
 
 /// The longest duration that is taken: a year.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The highest CPU number that is taken (`CONFIG_NR_CPUS` goes to 8,192).
 const MAX_CPU: u32 = 8191;
+
+/// Why a value is refused, and what may be typed instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misread {
+    /// One sentence without a full stop.
+    pub why: String,
+    /// A value that would be taken.
+    pub instead: Option<String>,
+    /// Another command, that finds one.
+    pub look: Option<String>,
+}
+
+impl Misread {
+    fn new(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            instead: None,
+            look: None,
+        }
+    }
+
+    fn instead(mut self, value: impl Into<String>) -> Self {
+        self.instead = Some(value.into());
+        self
+    }
+
+    fn look(mut self, command: impl Into<String>) -> Self {
+        self.look = Some(command.into());
+        self
+    }
+}
+
+impl std::fmt::Display for Misread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for Misread {}
 
 /// Splits `10s` into its number and its unit.
 fn number_and_unit(text: &str) -> Option<(f64, &str)> {
@@ -18,47 +59,72 @@ fn number_and_unit(text: &str) -> Option<(f64, &str)> {
     Some((number.parse().ok()?, unit))
 }
 
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Reads `10s`, `5m`, `1h`, `2d`, `500ms`, `1.5s`.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let bad = || "a time is a number and a unit: 500ms, 10s, 5m or 1h".to_string();
-    let (number, unit) = number_and_unit(text).ok_or_else(bad)?;
+///
+/// # Errors
+/// What is wrong with it.
+pub fn duration(text: &str) -> Result<Duration, Misread> {
+    if let Some(positive) = text.strip_prefix('-') {
+        let negative = Misread::new("time does not run backwards");
+        return Err(negative.instead(duration(positive).map_or("10s", |_| positive)));
+    }
+    let bad = |instead: &str| {
+        Misread::new("a time is a number and a unit: 500ms, 10s, 5m or 1h").instead(instead)
+    };
+    let (number, unit) = number_and_unit(text).ok_or_else(|| bad("10s"))?;
     let seconds = match unit {
         "ms" => 0.001,
         "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
         "d" => 86400.0,
-        _ => return Err(bad()),
+        "" if number > 0.0 && duration(&format!("{text}s")).is_ok() => {
+            return Err(bad(&format!("{text}s")));
+        }
+        _ => return Err(bad("10s")),
     };
     let duration = Duration::try_from_secs_f64(number * seconds).unwrap_or(Duration::MAX);
     if duration.is_zero() {
-        return Err("there is nothing to sample in no time".to_string());
+        return Err(Misread::new("there is nothing to sample in no time").instead("10s"));
     }
     if duration > MAX_DURATION {
-        return Err("the longest is 365d".to_string());
+        return Err(Misread::new("the longest is 365d").instead("365d"));
     }
     Ok(duration)
 }
 
 /// Bytes: reads `256MiB`, `1GiB`, `64M`, `500MB`. A bare letter counts in powers of 1,024.
-pub fn size(text: &str) -> Result<u64, String> {
-    let bad = || "a size is a number and a unit: 64MiB, 256MiB or 1GiB".to_string();
-    let (number, unit) = number_and_unit(text).ok_or_else(bad)?;
+///
+/// # Errors
+/// What is wrong with it.
+pub fn size(text: &str) -> Result<u64, Misread> {
+    let bad = |instead: &str| {
+        Misread::new("a size is a number and a unit: 64MiB, 256MiB or 1GiB").instead(instead)
+    };
+    let (number, unit) = number_and_unit(text).ok_or_else(|| bad("256MiB"))?;
     let bytes: f64 = match unit.to_ascii_lowercase().as_str() {
+        "b" => 1.0,
         "k" | "kib" => 1024.0,
         "m" | "mib" => 1_048_576.0,
         "g" | "gib" => 1_073_741_824.0,
+        "t" | "tib" => 1_099_511_627_776.0,
         "kb" => 1e3,
         "mb" => 1e6,
         "gb" => 1e9,
-        _ => return Err(bad()),
+        "tb" => 1e12,
+        "" if size(&format!("{text}MiB")).is_ok() => return Err(bad(&format!("{text}MiB"))),
+        _ => return Err(bad("256MiB")),
     };
     let bytes = number * bytes;
     if bytes < MIN_MEMORY as f64 {
-        return Err("the least that works is 16MiB".to_string());
+        return Err(Misread::new("the least that works is 16MiB").instead("16MiB"));
     }
     if bytes > (1u64 << 50) as f64 {
-        return Err("no machine has that much".to_string());
+        return Err(Misread::new("no machine has that much").instead("1GiB"));
     }
     Ok(bytes as u64)
 }
@@ -99,15 +165,22 @@ impl Cpus {
 }
 
 /// Reads a list of CPUs as the kernel writes it: `0-3,5`.
-pub fn cpus(text: &str) -> Result<Cpus, String> {
-    let bad = || "CPUs are numbers and ranges: 0-3,5".to_string();
+///
+/// # Errors
+/// What is wrong with it.
+pub fn cpus(text: &str) -> Result<Cpus, Misread> {
+    let bad = || Misread::new("CPUs are numbers and ranges: 0-3,5").instead("0");
     let mut cpus = Vec::new();
     for part in text.trim().split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let first: u32 = first.parse().map_err(|_| bad())?;
         let last: u32 = last.parse().map_err(|_| bad())?;
-        if first > last || last > MAX_CPU {
-            return Err(bad());
+        if first.max(last) > MAX_CPU {
+            return Err(Misread::new(format!("CPUs end at {MAX_CPU}")).instead("0"));
+        }
+        if first > last {
+            let turned = text.replace(part, &format!("{last}-{first}"));
+            return Err(Misread::new(format!("the range {part} runs backwards")).instead(turned));
         }
         cpus.extend(first..=last);
         if cpus.len() > 1 << 16 {
@@ -119,29 +192,70 @@ pub fn cpus(text: &str) -> Result<Cpus, String> {
     Ok(Cpus(cpus))
 }
 
-/// Reads one pid.
-pub fn pid(text: &str) -> Result<u32, String> {
-    match text.trim().parse::<u32>() {
-        Ok(pid) if pid > 0 && pid <= i32::MAX as u32 => Ok(pid),
-        _ => Err("a pid is a positive number; several are written 12,34".to_string()),
-    }
+/// Pids of one `-p`, as they were typed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pids(pub Vec<u32>);
+
+/// Shows what runs, with its pids.
+pub const LIST: &str = "ps -eo pid,pcpu,comm --sort=-pcpu | head";
+
+/// Reads `12,34`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn pids(text: &str) -> Result<Pids, Misread> {
+    let good = |part: &str| {
+        let pid = part.trim().parse().ok();
+        pid.filter(|pid| (1..=i32::MAX as u32).contains(pid))
+    };
+    let parts = || text.split(',').map(str::trim);
+    let read: Vec<u32> = parts().filter_map(good).collect();
+    let Some(bad) = parts().find(|part| good(part).is_none()) else {
+        return Ok(Pids(read));
+    };
+    let name = |bad: &str| bad.starts_with(|c: char| c.is_alphabetic());
+    let why = match bad {
+        "" if text.trim().is_empty() => "a pid is missing".into(),
+        "" => "a comma is too many".into(),
+        "0" => "0 is no process".into(),
+        // The kernel's PID_MAX_LIMIT.
+        large if is_number(large) => "pids end at 4194304".into(),
+        name_of if name(name_of) => "a pid is a number, not a name".into(),
+        _ => "a pid is a positive number; several are written 12,34".to_string(),
+    };
+    let misread = Misread::new(why);
+    let left: Vec<String> = read.iter().map(u32::to_string).collect();
+    Err(match (left.is_empty(), name(bad)) {
+        (false, _) => misread.instead(left.join(",")),
+        (true, true) => misread.look(format!("pgrep -a {}", quoted(bad))),
+        (true, false) => misread.look(LIST),
+    })
 }
 
 /// Samples a second on each CPU.
-pub fn frequency(text: &str) -> Result<u32, String> {
-    match text.parse::<u32>() {
-        Ok(0) => Err("at 0 samples a second there is no profile".to_string()),
-        Ok(hertz) => Ok(hertz),
-        Err(_) => Err("the frequency is a whole number of samples a second".to_string()),
-    }
+///
+/// # Errors
+/// What is wrong with it.
+pub fn frequency(text: &str) -> Result<u32, Misread> {
+    let why = match text.parse::<u32>() {
+        Ok(0) => "at 0 samples a second there is no profile",
+        Ok(hertz) => return Ok(hertz),
+        Err(_) if is_number(text) => "no kernel samples so fast",
+        Err(_) => "the frequency is a whole number of samples a second",
+    };
+    Err(Misread::new(why).instead("99"))
 }
 
 /// Reads `key=value`. The labels that rprof itself sets are refused.
-pub fn label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text
-        .split_once('=')
-        .filter(|(key, _)| !key.is_empty())
-        .ok_or("a label is written key=value")?;
+///
+/// # Errors
+/// What is wrong with it.
+pub fn label(text: &str) -> Result<(String, String), Misread> {
+    let Some((key, value)) = text.split_once('=').filter(|(key, _)| !key.is_empty()) else {
+        let key = Some(text.trim_start_matches('=')).filter(|key| !key.is_empty());
+        let instead = format!("{}=value", key.unwrap_or("key"));
+        return Err(Misread::new("a label is written key=value").instead(instead));
+    };
     let own = [
         "pid",
         "tid",
@@ -152,7 +266,8 @@ pub fn label(text: &str) -> Result<(String, String), String> {
         "container_id",
     ];
     if own.contains(&key) {
-        return Err(format!("rprof sets the label '{key}' itself"));
+        return Err(Misread::new(format!("rprof sets the label '{key}' itself"))
+            .instead(format!("my_{key}={value}")));
     }
     Ok((key.to_string(), value.to_string()))
 }
@@ -181,6 +296,7 @@ mod tests {
         assert_eq!(size("256MiB"), Ok(256 << 20));
         assert_eq!(size("64M"), Ok(64 << 20));
         assert_eq!(size("1gib"), Ok(1 << 30));
+        assert_eq!(size("1TiB"), Ok(1 << 40));
         assert_eq!(size("500MB"), Ok(500_000_000));
         for bad in [
             "",
@@ -191,6 +307,8 @@ mod tests {
             "9999999999999GiB",
             "MiB",
             "12TiBs",
+            "1B",
+            "2000TiB",
         ] {
             assert!(size(bad).is_err(), "{bad}");
         }
@@ -211,9 +329,9 @@ mod tests {
 
     #[test]
     fn pids_and_labels() {
-        assert_eq!(pid("12"), Ok(12));
-        for bad in ["0", "-1", "x", "", "4294967296", "2147483648"] {
-            assert!(pid(bad).is_err(), "{bad}");
+        assert_eq!(pids("12,7"), Ok(Pids(vec![12, 7])));
+        for bad in ["0", "-1", "x", "", "4294967296", "2147483648", "1,", ","] {
+            assert!(pids(bad).is_err(), "{bad}");
         }
         assert_eq!(label("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert_eq!(label("a="), Ok(("a".into(), String::new())));
@@ -224,5 +342,34 @@ mod tests {
         for bad in ["0", "-1", "1.5", "many"] {
             assert!(frequency(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_would_be_taken_instead() {
+        fn said<T: std::fmt::Debug>(read: Result<T, Misread>) -> String {
+            let misread = read.unwrap_err();
+            let next = misread.instead.or(misread.look).unwrap();
+            format!("{} | {next}", misread.why)
+        }
+        assert_eq!(said(duration("-1s")), "time does not run backwards | 1s");
+        assert!(said(duration("10")).ends_with(" | 10s"));
+        assert_eq!(said(duration("400d")), "the longest is 365d | 365d");
+        assert_eq!(said(size("1B")), "the least that works is 16MiB | 16MiB");
+        assert!(said(size("64")).ends_with(" | 64MiB"));
+        assert_eq!(said(size("9999TiB")), "no machine has that much | 1GiB");
+        assert_eq!(said(cpus("0,7-3")), "the range 7-3 runs backwards | 0,3-7");
+        assert_eq!(said(cpus("9999")), "CPUs end at 8191 | 0");
+        assert_eq!(said(pids("1,,2")), "a comma is too many | 1,2");
+        let list = format!("pids end at 4194304 | {LIST}");
+        assert_eq!(said(pids("4000000000")), list);
+        assert_eq!(said(pids("99999999999999999999")), list);
+        let name = "a pid is a number, not a name | pgrep -a nginx";
+        assert_eq!(said(pids("nginx")), name);
+        assert_eq!(
+            said(frequency("99999999999999999999")),
+            "no kernel samples so fast | 99"
+        );
+        assert_eq!(said(label("a")), "a label is written key=value | a=value");
+        assert!(said(label("pid=1")).ends_with(" | my_pid=1"));
     }
 }

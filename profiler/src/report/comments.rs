@@ -93,6 +93,8 @@ mod tests {
                 machine: counts,
                 ..Ledger::default()
             },
+            comm: None,
+            again: Default::default(),
             output: None,
             format: Format::Pprof,
         };

@@ -7,6 +7,7 @@
 //! | [`check`] | what this machine allows: `rprof check`, and errors before sampling |
 //! | [`progress`] | the line that is redrawn while sampling |
 //! | [`summary`] | what is printed at the end |
+//! | [`words`] | what the words of the ledger mean |
 //! | [`comments`] | what the profile's own comments say |
 
 pub mod check;
@@ -14,26 +15,37 @@ pub mod comments;
 pub mod paint;
 pub mod progress;
 pub mod summary;
+pub mod words;
+
+/// Whether a character moves the cursor, colors the screen or reorders the line.
+pub fn drives_a_terminal(c: char) -> bool {
+    c.is_control()
+        // Bidirectional controls and invisible separators.
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
 
 /// A name without characters that would move the cursor, color the screen or reorder the line, and
 /// at most `width` characters long; what is cut shows as `…`.
 pub fn plain(name: &str, width: usize) -> String {
-    let unsafe_to_print = |c: char| {
-        c.is_control()
-            // Bidirectional controls and invisible separators.
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
     let mut chars = name.chars();
     let mut text: String = chars
         .by_ref()
         .take(width)
-        .map(|c| if unsafe_to_print(c) { '?' } else { c })
+        .map(|c| if drives_a_terminal(c) { '?' } else { c })
         .collect();
     if chars.next().is_some() {
         text.pop();
         text.push('…');
     }
     text
+}
+
+/// What a process of this name is called: one may have given itself an empty name.
+pub fn called(comm: &str) -> &str {
+    match comm.trim() {
+        "" => "(no name)",
+        _ => comm,
+    }
 }
 
 #[cfg(test)]
@@ -47,5 +59,7 @@ mod tests {
         assert_eq!(super::plain("python3", 7), "python3");
         assert_eq!(super::plain("python3.13", 7), "python…");
         assert_eq!(super::plain("x", 0), "…");
+        assert_eq!(super::called(" "), "(no name)");
+        assert_eq!(super::called("sh"), "sh");
     }
 }

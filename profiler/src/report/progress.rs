@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::termios::tcgetwinsize;
 
-use super::plain;
+use super::{called, plain};
 use crate::cli::Settings;
 use crate::cli::settings::Verbosity;
 
@@ -38,7 +38,10 @@ impl ProgressLine {
     /// A line, if standard error is a terminal and something may be said.
     pub fn new(settings: &Settings) -> Self {
         ProgressLine {
-            on: settings.verbosity > Verbosity::Quiet && io::stderr().is_terminal(),
+            on: settings.verbosity > Verbosity::Quiet
+                && io::stderr().is_terminal()
+                // One that knows no escape codes cannot draw a line again.
+                && std::env::var_os("TERM").is_none_or(|term| term != "dumb"),
             drawn: false,
         }
     }
@@ -83,7 +86,7 @@ fn line(progress: &Progress, width: usize) -> String {
     let all = progress.samples.max(1);
     for (name, samples) in progress.busiest.iter().take(3) {
         let share = *samples as f64 * 100.0 / all as f64;
-        line += &format!("  {} {share:.0}%", plain(name, 15));
+        line += &format!("  {} {share:.0}%", plain(called(name), 15));
     }
     plain(&line, width)
 }

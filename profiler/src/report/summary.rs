@@ -9,8 +9,8 @@ use std::time::Duration;
 use rprof_ebpf::ledger::Column;
 
 use super::paint::Paint;
-use super::plain;
-use crate::cli::retype::quoted;
+use super::{called, plain, words};
+use crate::cli::retype::{Retype, quoted};
 use crate::ledger::{Counts, Ledger, ProcessRow};
 use crate::profile::output::Format;
 use crate::profile::totals::Totals;
@@ -19,6 +19,8 @@ use crate::profile::totals::Totals;
 const ROWS: usize = 10;
 /// Processes that are named for their losses.
 const WORST: usize = 3;
+/// Percent of the busy ticks from which on a loss is large.
+const LARGE: f64 = 10.0;
 /// Characters of a program's or function's name.
 const NAME: usize = 44;
 
@@ -39,7 +41,11 @@ pub struct SummaryData {
     pub notes: Vec<String>,
     /// The account of all ticks.
     pub ledger: Ledger,
-    /// Where the profile went; `None`: to standard output.
+    /// The pattern of names that was asked for.
+    pub comm: Option<String>,
+    /// The command that was typed.
+    pub again: Retype,
+    /// Where the profile went; `None`: not to a file.
     pub output: Option<PathBuf>,
     /// Its format.
     pub format: Format,
@@ -70,7 +76,8 @@ impl Rankings {
     pub fn of(totals: Totals) -> Self {
         let mut programs: HashMap<String, u64> = HashMap::new();
         for process in totals.processes {
-            *programs.entry(process.comm).or_default() += process.samples;
+            let name = called(&process.comm).to_string();
+            *programs.entry(name).or_default() += process.samples;
         }
         let programs = programs.into_iter().map(|(name, samples)| Ranked {
             name,
@@ -103,12 +110,20 @@ pub fn summary(data: &SummaryData, paint: Paint) -> String {
         functions,
     } = &data.rankings;
     let total: u64 = programs.iter().map(|program| program.samples).sum();
-    let mut text = ranking("Programs", programs, total, paint);
+    let counts = &data.ledger.machine;
+    let lost = share(delivered_and_lost(counts), busy(counts));
+    let mut text = String::new();
+    if lost > LARGE && total > 0 {
+        let sentence = format!("{lost:.1} % of the busy ticks are not in these tables.");
+        text += &format!("{}\n\n", paint.red(&sentence));
+    }
+    text += &ranking("Programs", programs, total, paint);
     text += &ranking("Functions, themselves", functions, total, paint);
-    if let Some(why) = nothing(&data.ledger) {
+    if let Some(why) = nothing(data) {
         text += &format!("{why}\n\n");
     }
     text += &losses(&data.ledger, paint);
+    text += &remedy(data);
     let doubt = doubt(&data.rankings, &data.ledger);
     for sentence in doubt.iter().chain(&data.notes) {
         text += &format!("{}\n", paint.yellow(sentence));
@@ -176,7 +191,8 @@ fn tail(place: &str) -> String {
 }
 
 /// Why there are no samples, if there are none.
-fn nothing(ledger: &Ledger) -> Option<String> {
+fn nothing(data: &SummaryData) -> Option<String> {
+    let ledger = &data.ledger;
     let counts = &ledger.machine;
     let (met, lost) = (busy(counts), delivered_and_lost(counts));
     if met > lost {
@@ -186,6 +202,11 @@ fn nothing(ledger: &Ledger) -> Option<String> {
         "No tick fell into this time: sample longer, or faster with -F.".into()
     } else if lost > 0 {
         format!("No samples: of {lost} taken all were lost.")
+    } else if let Some(comm) = &data.comm {
+        format!(
+            "No samples: no process that ran on a CPU was called '{}'.",
+            plain(comm, NAME)
+        )
     } else if counts.get(Column::NotDelivered) > 0 {
         "No samples: what was profiled did not run on a CPU at any tick that was delivered.".into()
     } else {
@@ -250,6 +271,42 @@ fn losses(ledger: &Ledger, paint: Paint) -> String {
     text + &worst(ledger)
 }
 
+/// What helps against the largest loss, if it is large and something does.
+fn remedy(data: &SummaryData) -> String {
+    let counts = &data.ledger.machine;
+    let busy = busy(counts);
+    let losses = Column::ALL.iter().filter(|column| column.is_loss());
+    let helped = losses.filter_map(|&column| {
+        let lost = counts.get(column);
+        let next = match column {
+            Column::RateLowered | Column::RingFull | Column::QueueFull => {
+                let fits = f64::from(data.frequency) * busy.saturating_sub(lost) as f64;
+                let fits = round(fits / busy.max(1) as f64);
+                data.again.with(["-F", "--freq"], Some(&fits.to_string()))
+            }
+            Column::WouldFault => data.again.with(["", "--on-fault"], Some("mark")),
+            _ => return None,
+        };
+        (share(lost, busy) > LARGE).then_some((lost, column, next))
+    });
+    helped
+        .max_by_key(|(lost, ..)| *lost)
+        .map_or_else(String::new, |(_, column, next)| {
+            format!(
+                "{}: {}\n  try: {next}\n",
+                column.name(),
+                words::of_column(column)
+            )
+        })
+}
+
+/// A frequency that people would type, not above this one.
+fn round(frequency: f64) -> u32 {
+    let frequency = frequency.max(1.0) as u32;
+    let unit = 10u32.pow(frequency.ilog10().saturating_sub(1));
+    frequency - frequency % unit
+}
+
 /// Ticks that were delivered, while a CPU was not idle and ran what was asked for.
 fn busy(counts: &Counts) -> u64 {
     let beside = [Column::Idle, Column::NotSelected, Column::NotDelivered];
@@ -279,7 +336,7 @@ fn worst(ledger: &Ledger) -> String {
             .collect();
         text += &format!(
             "  {} (pid {}) lost {} of {}: {}\n",
-            plain(&process.comm, NAME),
+            plain(called(&process.comm), NAME),
             row.pid,
             process.counts.lost(),
             busy(&process.counts),
@@ -302,7 +359,7 @@ fn doubt(rankings: &Rankings, ledger: &Ledger) -> Option<String> {
     let mut by_program: HashMap<&str, u64> = HashMap::new();
     for (row, process) in &ledger.processes {
         if *row != ProcessRow::OTHERS {
-            *by_program.entry(&process.comm).or_default() += process.counts.lost();
+            *by_program.entry(called(&process.comm)).or_default() += process.counts.lost();
         }
     }
     let pinned: u64 = by_program.values().sum();
@@ -378,7 +435,7 @@ fn open(data: &SummaryData, paint: Paint) -> String {
         Format::Folded => [
             format!("inferno-flamegraph {name} > flame.svg"),
             "https://www.speedscope.app   (drop the file there)".to_string(),
-            format!("sort -t' ' -k2 -rn {name} | head"),
+            format!("flamegraph.pl {name} > flame.svg"),
         ],
         Format::Svg => [
             format!("xdg-open {name}"),

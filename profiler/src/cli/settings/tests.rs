@@ -67,6 +67,10 @@ fn exactly_one_target() {
         let failure = misused(line);
         assert!(!failure.next_commands().is_empty(), "{line}");
     }
+    let next = |line| misused(line).next_commands().join(" | ");
+    assert_eq!(next("-aq -p 1"), "rprof -aq | rprof -q -p 1");
+    assert_eq!(next("-a -- x"), "rprof -a | rprof -- x");
+    assert_eq!(next("-p 1 -q -- x"), "rprof -p 1 -q | rprof -q -- x");
 }
 
 #[test]
@@ -108,7 +112,7 @@ fn pids() {
     // Pids end at 4,194,304.
     assert_eq!(
         refused("-p 2147483647").to_string(),
-        "rprof: no process has the pid 2147483647\n  try: pgrep -a NAME"
+        "rprof: no process has the pid 2147483647\n  try: ps -eo pid,pcpu,comm --sort=-pcpu | head"
     );
     assert_eq!(
         refused(&format!("-p 2147483647,{own},2147483646")).to_string(),
@@ -172,7 +176,7 @@ fn commands_and_users() {
 
 #[test]
 fn how_much_is_said() {
-    assert_eq!(settings("-a -q -v").verbosity, Verbosity::Quiet);
+    assert_eq!(settings("-a -q").verbosity, Verbosity::Quiet);
     assert_eq!(settings("-a -v").verbosity, Verbosity::Verbose);
     assert_eq!(settings("-a -vvv").verbosity, Verbosity::Most);
     assert!(settings("-a --color always").color);
@@ -181,7 +185,7 @@ fn how_much_is_said() {
 
 #[test]
 fn names_that_the_kernel_cuts() {
-    for glob in ["fifteen-letters", "*-letters*", "a[0-9]-very-long-one"] {
+    for glob in ["fifteen-letters", "*-letters*", "a[0-9]-very-long", "[ab]*"] {
         settings(&format!("-a --comm {glob}"));
     }
     assert_eq!(
@@ -190,6 +194,62 @@ fn names_that_the_kernel_cuts() {
          to 15 bytes\n  try: rprof -a --comm 'sixteen-letter*'"
     );
     assert_eq!(refused("-a --comm ééééééééé").exit_code(), 2);
+}
+
+#[test]
+fn patterns_that_are_none() {
+    assert_eq!(
+        refused("-a --comm [a").to_string(),
+        "rprof: --comm '[a': '[' has no ']'\n  try: ps -eo comm | sort -u"
+    );
+    assert_eq!(refused("-a --comm=").exit_code(), 2);
+    assert_eq!(refused("-a --comm a[0-9]-very-long-one").exit_code(), 2);
+}
+
+#[test]
+fn contradictions() {
+    for (line, said) in [
+        (
+            "-a -d 1s -F 9 --duration=2s",
+            "--duration is given as 1s and as 2s\n  try: rprof -a -F 9 -d 2s",
+        ),
+        (
+            "-a -qv",
+            "--quiet and --verbose contradict each other\n  try: rprof -a -q\n  try: rprof -a -v",
+        ),
+        (
+            "-a --label a=b --label x=y --label a=c",
+            "the label 'a' is given as b and as c\n  try: rprof -a --label a=c --label x=y",
+        ),
+    ] {
+        assert_eq!(misused(line).to_string(), format!("rprof: {said}"));
+    }
+    settings("-a -d 1s -d1s --label a=b --label a=b -a --cpus 0,0");
+}
+
+#[test]
+fn a_process_that_nobody_has_waited_for() {
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    let pid = child.id();
+    let ended = || field(pid, "State:").is_some_and(|state| state.starts_with('Z'));
+    while !ended() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let own = std::process::id();
+    assert_eq!(
+        refused(&format!("-p {pid}")).to_string(),
+        format!(
+            "rprof: process {pid} (true) has already ended; its parent {own} has not waited for \
+             it\n  try: rprof -p {own}"
+        )
+    );
+    let next = format!("\n  try: rprof -p {own}");
+    assert!(
+        refused(&format!("-p {pid},{own}"))
+            .to_string()
+            .ends_with(&next)
+    );
+    child.wait().unwrap();
 }
 
 #[test]

@@ -8,16 +8,11 @@ use std::{fmt, io};
 pub struct Error {
     what: String,
     next: Option<String>,
-    kind: io::ErrorKind,
 }
 
 impl Error {
     pub(super) fn new(what: String, next: Option<String>) -> Self {
-        Self {
-            what,
-            next,
-            kind: io::ErrorKind::Other,
-        }
+        Self { what, next }
     }
 
     pub(super) fn io(what: String, error: &io::Error) -> Self {
@@ -27,7 +22,6 @@ impl Error {
         Self {
             what: format!("{what}: {text}"),
             next: None,
-            kind: error.kind(),
         }
     }
 
@@ -44,11 +38,6 @@ impl Error {
     /// What to type next, if that is known.
     pub fn next_step(&self) -> Option<&str> {
         self.next.as_deref()
-    }
-
-    /// The reader of a pipe went away: for standard output that is no failure to talk about.
-    pub fn is_broken_pipe(&self) -> bool {
-        self.kind == io::ErrorKind::BrokenPipe
     }
 }
 

@@ -3,6 +3,7 @@
 //! never replaces a file that is no profile, never leaves half a profile under the asked name, and
 //! saves elsewhere what cannot be written where it should be.
 
+mod closed;
 mod error;
 mod existing;
 mod file;
@@ -98,12 +99,24 @@ impl Output {
         self.path.as_deref()
     }
 
+    /// Whether it is a file: what goes to a pipe or a device cannot be opened afterwards.
+    pub fn is_file(&self) -> bool {
+        let path = self.path.as_deref();
+        path.is_some_and(|path| fs::metadata(path).is_ok_and(|found| found.is_file()))
+    }
+
     /// Finds out now what would fail after minutes of sampling. Changes nothing.
     ///
     /// # Errors
     /// Each reason why this output cannot be written, with what to type instead.
     pub fn check_writable_before_sampling(&self) -> Result<(), Error> {
         let Some(path) = &self.path else {
+            if closed::stdout_was() {
+                return Err(Error::new(
+                    "standard output is closed".into(),
+                    Some(format!("-o rprof{}", self.format.ending())),
+                ));
+            }
             if self.format == Format::Pprof && io::stdout().is_terminal() {
                 return Err(Error::new(
                     "standard output is a terminal, and a pprof profile is not text".into(),
@@ -148,7 +161,7 @@ impl Output {
     ///
     /// # Errors
     /// Why it is not where it should be, and where it was saved instead: `$TMPDIR`, `/var/tmp` or
-    /// `/tmp`, readable by its owner only. Not if standard output is a pipe whose reader left.
+    /// `/tmp`, readable by its owner only.
     pub fn write_with(
         &self,
         encode: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
@@ -156,9 +169,6 @@ impl Output {
         let Err(error) = self.try_write(encode) else {
             return Ok(());
         };
-        if self.path.is_none() && error.is_broken_pipe() {
-            return Err(NotWritten { error, saved: None });
-        }
         let places = [
             std::env::var_os("TMPDIR").map(PathBuf::from),
             Some("/var/tmp".into()),

@@ -35,6 +35,8 @@ pub struct Machine {
     pub user_namespace: bool,
     /// rprof is in a pid namespace of its own: it cannot see the host's processes.
     pub pid_namespace: bool,
+    /// rprof is in a container, as far as that can be told.
+    pub container: bool,
     /// `none`, `integrity` or `confidentiality`; `None`: cannot be told.
     pub lockdown: Option<String>,
     /// `kernel.kptr_restrict`.
@@ -107,6 +109,10 @@ impl Machine {
                 .map_or(CapabilitySet::empty(), |sets| sets.effective)
                 .bits(),
             user_namespace: namespace("/proc/self/ns/user", INITIAL_USER_NAMESPACE),
+            container: namespace("/proc/self/ns/pid", INITIAL_PID_NAMESPACE)
+                || ["/.dockerenv", "/run/.containerenv"]
+                    .iter()
+                    .any(|file| Path::new(file).exists()),
             pid_namespace: namespace("/proc/self/ns/pid", INITIAL_PID_NAMESPACE),
             lockdown: line("/sys/kernel/security/lockdown").and_then(|text| selected(&text)),
             kptr_restrict: number("/proc/sys/kernel/kptr_restrict"),

@@ -131,9 +131,17 @@ fn privileges(machine: &Machine, as_root: &str) -> Check {
     match (lacking.is_empty(), root) {
         (true, true) => ok("privileges", "root"),
         (true, false) => ok("privileges", "CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE"),
+        (false, true) if !machine.container => missing(
+            "privileges",
+            format!(
+                "root has no {} here: what started rprof gave it away (a service's settings, capsh)",
+                lacking.join(", ")
+            ),
+        )
+        .next("grep ^CapBnd /proc/self/status /proc/1/status"),
         (false, true) => missing(
             "privileges",
-            format!("root has no {} here, as in a container", lacking.join(", ")),
+            format!("root has no {} in this container", lacking.join(", ")),
         )
         .next("docker run --privileged --pid=host IMAGE rprof --all -d 10s"),
         (false, false) => missing(

@@ -71,6 +71,8 @@ fn data() -> SummaryData {
         },
         notes: Vec::new(),
         ledger,
+        comm: None,
+        again: Retype::new(&["rprof".into(), "-a".into()]),
         output: Some("rprof.pb.gz".into()),
         format: Format::Pprof,
     }
@@ -215,6 +217,10 @@ fn no_samples() {
     data.ledger.machine = counts(&[(Column::NotSelected, 10)]);
     let text = |data: &SummaryData| summary(data, Paint::default());
     assert!(text(&data).starts_with("No samples: what was profiled did not run on a CPU.\n"));
+    data.comm = Some("x\x1b*".into());
+    let unmatched = "No samples: no process that ran on a CPU was called 'x?*'.\n";
+    assert!(text(&data).starts_with(unmatched));
+    data.comm = None;
 
     // An idle machine, whose host lets some ticks pass: nothing is known to be lost.
     data.ledger.machine = counts(&[(Column::Idle, 6), (Column::NotDelivered, 4)]);
@@ -247,6 +253,50 @@ fn no_samples() {
     assert!(
         unranked.contains("\nNo rankings: cannot read the part file: gone\n"),
         "{unranked}"
+    );
+}
+
+#[test]
+fn a_large_loss_comes_with_what_helps() {
+    let mut data = data();
+    data.frequency = 5000;
+    let said = |data: &SummaryData| {
+        let text = summary(data, Paint::default());
+        let mut lines = text.lines().skip_while(|line| !line.starts_with("  try: "));
+        (
+            text.lines().next().unwrap().to_string(),
+            lines.next().map(str::to_string),
+        )
+    };
+    data.ledger.machine = counts(&[(Column::Resolved, 900), (Column::RateLowered, 100)]);
+    assert_eq!(said(&data).1, None);
+    data.ledger.machine = counts(&[(Column::Resolved, 123), (Column::RateLowered, 877)]);
+    let (first, next) = said(&data);
+    assert_eq!(first, "87.7 % of the busy ticks are not in these tables.");
+    assert_eq!(next.as_deref(), Some("  try: rprof -a -F 610"));
+    assert!(summary(&data, Paint::default()).contains("\nrate lowered: skipped: "));
+    data.ledger.machine = counts(&[(Column::Resolved, 80), (Column::WouldFault, 20)]);
+    assert_eq!(
+        said(&data).1.as_deref(),
+        Some("  try: rprof -a --on-fault mark")
+    );
+    // Nobody can give back what never came.
+    data.ledger.machine = counts(&[(Column::Resolved, 50), (Column::TargetGone, 50)]);
+    assert_eq!(said(&data).1, None);
+    assert_eq!(
+        [0.5, 7.0, 99.9, 123.0, 61_500.0].map(round),
+        [1, 7, 99, 120, 61_000]
+    );
+}
+
+#[test]
+fn a_process_without_a_name_is_called_so() {
+    let mut data = data();
+    process(&mut data.ledger, 14, "", &[(Column::WouldFault, 3)]);
+    let text = summary(&data, Paint::default());
+    assert!(
+        text.contains("  (no name) (pid 14) lost 3 of 3: 3 would fault\n"),
+        "{text}"
     );
 }
 

@@ -137,6 +137,32 @@ fn where_few_files_find_room() {
     check_python(&usages, &profile);
 }
 
+/// A file of many MiB takes long to read, and all of it is read only if that pays: until then each of its
+/// samples is unwound from a copy of its stack.
+#[test]
+fn of_large_binaries() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let mut commands = binaries(&scratch);
+    commands.truncate(6);
+    for (n, command) in commands.iter_mut().enumerate() {
+        use std::io::Write;
+        let file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(command.get_program());
+        let bytes: Vec<u8> = (0..9u64 << 20)
+            .map(|at| ((at * 31) >> (n + 3)) as u8)
+            .collect();
+        file.and_then(|mut file| file.write_all(&bytes))
+            .expect("room for it");
+        // The first few samples; and enough that its rows are made meanwhile.
+        *command = Command::new(command.get_program());
+        command.arg(["100", "800"][n % 2]);
+    }
+    let (usages, profile) = record(&scratch, commands, "");
+    check_binaries(&usages, &profile);
+}
+
 #[test]
 fn of_short_python_processes() {
     let scratch = Scratch::new();

@@ -61,8 +61,10 @@ pub struct ModuleInfo {
     pub runtime: u32,
     /// Index of the interpreter in the map of interpreters.
     pub interpreter: u32,
-    /// Padding, zero.
-    pub _pad: u32,
+    /// An [`End`]: walks end in it, and bring no slices, which nobody could use now. 0: none.
+    ///
+    /// [`End`]: crate::record::End
+    pub end: u32,
 }
 
 impl ModuleInfo {
@@ -75,6 +77,6 @@ impl ModuleInfo {
         rules: 0,
         runtime: 0,
         interpreter: 0,
-        _pad: 0,
+        end: 0,
     };
 }

@@ -153,11 +153,15 @@ pub enum End {
     RuntimesFull = 17,
     /// The process has more executable mappings than are listed for user space.
     Mappings = 18,
+    /// The file of a module does not answer whoever reads it.
+    Unanswered = 19,
+    /// A module that is being learned, and many samples wait for that already.
+    Held = 20,
 }
 
 impl End {
     /// All ends, by number.
-    pub const ALL: [End; 19] = [
+    pub const ALL: [End; 21] = [
         End::Complete,
         End::Depth,
         End::Time,
@@ -177,6 +181,8 @@ impl End {
         End::UnknownRuntime,
         End::RuntimesFull,
         End::Mappings,
+        End::Unanswered,
+        End::Held,
     ];
 
     /// What stands in `[truncated: …]`.
@@ -201,6 +207,8 @@ impl End {
             End::UnknownRuntime => "unknown runtime version",
             End::RuntimesFull => "too many runtimes",
             End::Mappings => "too many mappings",
+            End::Unanswered => "file does not answer",
+            End::Held => "module being read",
         }
     }
 }

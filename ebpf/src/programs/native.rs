@@ -142,6 +142,19 @@ unsafe fn native(state: *mut State) -> c_long {
                 Tag::Native
             };
             word = frame::native(tag, (*state).mapped.module.id as u16, offset);
+            let held = (*state).mapped.module.end;
+            if held != 0 {
+                (*state).frames += 1;
+                push(state, word);
+                return give_up(
+                    state,
+                    if held == End::Held as u32 {
+                        End::Held
+                    } else {
+                        End::Unanswered
+                    },
+                );
+            }
             if let Some(found) = rows::find(&(*state).mapped.module, offset) {
                 rule = found;
             }

@@ -9,6 +9,7 @@
 //!
 //! What kept silent is left alone for a while (`quarantine`), whoever asked.
 
+use std::cell::Cell;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -47,6 +48,8 @@ pub const LARGE: u64 = 8 << 20;
 const MAX_CFI: u64 = 64 << 20;
 /// Distinct executables that are looked at before the first tick.
 const EXECUTABLES: u32 = 256;
+/// How often that is begun again without what did not answer.
+const ROUNDS: usize = 6;
 
 /// How long a reader may take.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +60,8 @@ pub struct Patience {
     pub silence: Duration,
     /// At work on one answer.
     pub answer: Duration,
+    /// There is no later time to ask: what is in quarantine is asked once more, not for long.
+    pub last: bool,
 }
 
 /// Samples wait for what is learned.
@@ -64,6 +69,7 @@ pub const LEARNING: Patience = Patience {
     soon: Some(Duration::from_millis(100)),
     silence: Duration::from_secs(1),
     answer: Duration::from_secs(10),
+    last: false,
 };
 /// What takes long is learned beside.
 pub const ERRANDS: Patience = Patience {
@@ -75,22 +81,27 @@ pub const NAMING: Patience = Patience {
     soon: None,
     silence: Duration::from_secs(5),
     answer: Duration::from_secs(30),
+    last: true,
 };
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failed {
+    /// None yet: it is waited for beside.
+    Late,
     /// None came in time, or none came lately and so nothing was asked.
     Silent,
-    /// The reason.
+    /// The reader is at fault, not the file: another time it may answer.
+    Broken(String),
+    /// The reason, which lies in the file.
     Said(String),
 }
 
 impl std::fmt::Display for Failed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Silent => f.write_str("its file did not answer in time"),
-            Self::Said(why) => f.write_str(why),
+            Self::Late | Self::Silent => f.write_str("its file did not answer in time"),
+            Self::Broken(why) | Self::Said(why) => f.write_str(why),
         }
     }
 }
@@ -138,7 +149,7 @@ pub struct Late<T> {
     talk: Talk,
     running: Running,
     take: Take<Result<T, Failed>>,
-    _seat: Seat,
+    _seat: Option<Seat>,
 }
 
 impl<T> Late<T> {
@@ -231,25 +242,21 @@ impl Reader {
         start: Option<Start>,
         mut each: impl FnMut(Found, Made) -> io::Result<()>,
     ) {
-        let is_start = start.is_some();
         let mut ask = start.map_or_else(|| Ask::Running(Rest::default()), Ask::Start);
-        let mut passed: Vec<Passed> = Vec::new();
-        loop {
-            let mut about = Place::default();
+        for _ in 0..ROUNDS {
             if let Ask::Running(rest) = &mut ask {
                 rest.executables = EXECUTABLES;
-                rest.passed.clone_from(&passed);
             }
             let talk = Talk {
                 readers: self.readers.clone(),
                 patience: self.patience,
-                about,
+                about: Cell::default(),
                 path: String::new(),
             };
+            let mut gone = false;
             let take = |patient: &mut Patient<'_>, mut reply: Reply, file| {
                 if let Some(begun) = reply.begun.take() {
-                    about = begun.place();
-                    passed.push(begun);
+                    talk.about.set(begun.place());
                     return Ok(ControlFlow::Continue(()));
                 }
                 if reply.last {
@@ -257,7 +264,7 @@ impl Reader {
                 }
                 if let Ok(found) = reply.found(file, None)? {
                     let made = reply.rows(patient)?;
-                    each(found, made)?;
+                    each(found, made).inspect_err(|_| gone = true)?;
                 }
                 Ok(ControlFlow::Continue(()))
             };
@@ -267,10 +274,18 @@ impl Reader {
                 self.running = running;
                 answer
             });
-            if asked != Err(Failed::Silent) || is_start || about == Place::default() {
+            let Place { dev, ino } = talk.about.get();
+            let Ask::Running(rest) = &mut ask else { return };
+            if asked.is_ok() || gone || (dev, ino) == (0, 0) {
                 return;
             }
-            self.readers.keeps_silent(about, "");
+            // A file system that kept silent is asked for nothing more now; a file over which a
+            // reader ended is only that.
+            let silent = asked == Err(Failed::Silent);
+            rest.passed.push(Passed {
+                dev,
+                ino: if silent { 0 } else { ino },
+            });
         }
     }
 
@@ -278,7 +293,7 @@ impl Reader {
         Talk {
             readers: self.readers.clone(),
             patience: self.patience,
-            about: Place::of(key),
+            about: Cell::new(Place::of(key)),
             path: path.to_owned(),
         }
     }
@@ -290,13 +305,20 @@ impl Reader {
         ask: Ask,
         take: Take<Result<T, Failed>>,
     ) -> Asked<T> {
+        let seat = match talk.patience.soon.map(|_| Seat::take(&self.readers)) {
+            Some(None) => {
+                let why = "too many answers are waited for".into();
+                return Asked::Answered(Err(Failed::Broken(why)));
+            }
+            Some(seat) => seat,
+            None => None,
+        };
         let running = match talk.begin(self.running.take(), file, ask) {
             Ok(running) => running,
             Err(failed) => return Asked::Answered(Err(failed)),
         };
         if let Some(soon) = talk.patience.soon
             && !running.answers_within(soon)
-            && let Some(seat) = Seat::take(&self.readers)
         {
             return Asked::Late(Late {
                 talk,
@@ -315,7 +337,7 @@ impl Reader {
 struct Talk {
     readers: Arc<Readers>,
     patience: Patience,
-    about: Place,
+    about: Cell<Place>,
     path: String,
 }
 
@@ -328,10 +350,11 @@ impl Talk {
         ask: Ask,
     ) -> Result<Running, Failed> {
         let running = running.and_then(Running::still);
-        if self.readers.refuses(self.about, &self.path) {
+        let refused = self.readers.refuses(self.about.get(), &self.path);
+        if refused && !(self.patience.last && self.readers.last_chance(self.about.get())) {
             return Err(Failed::Silent);
         }
-        let cannot = |error| Failed::Said(format!("cannot ask {NAME}: {error}"));
+        let cannot = |error| Failed::Broken(format!("cannot ask {NAME}: {error}"));
         let mut running = match running {
             Some(running) => running,
             None => Running::start(&self.readers).map_err(cannot)?,
@@ -339,7 +362,7 @@ impl Talk {
         match running.send(ask, file) {
             Ok(()) => Ok(running),
             Err(error) => {
-                running.kill();
+                running.kill(self.about.get());
                 Err(cannot(error))
             }
         }
@@ -355,7 +378,11 @@ impl Talk {
             Option<OwnedFd>,
         ) -> io::Result<ControlFlow<Result<T, Failed>>>,
     ) -> (Result<T, Failed>, Option<Running>) {
-        let mut patient = running.patient(self.patience);
+        let mut patience = self.patience;
+        if self.readers.leaves_alone(self.about.get()) {
+            patience.silence = patience.silence.min(LEARNING.silence);
+        }
+        let mut patient = running.patient(patience);
         let answer = loop {
             let reply = patient.receive();
             match reply.and_then(|(reply, file)| take(&mut patient, reply, file)) {
@@ -366,23 +393,23 @@ impl Talk {
         };
         match answer {
             Ok(answer) => {
-                self.readers.answered(self.about);
+                self.readers.answered(self.about.get());
                 (answer, Some(running.used()))
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 (Err(self.silent(running)), None)
             }
             Err(error) => {
-                running.kill();
-                let said = format!("{NAME} ended over it: {error}");
-                (Err(Failed::Said(said)), None)
+                running.kill(self.about.get());
+                let why = format!("{NAME} ended over it: {error}");
+                (Err(Failed::Broken(why)), None)
             }
         }
     }
 
     fn silent(&self, running: Running) -> Failed {
-        running.kill();
-        self.readers.keeps_silent(self.about, &self.path);
+        running.kill(self.about.get());
+        self.readers.keeps_silent(self.about.get(), &self.path);
         Failed::Silent
     }
 }

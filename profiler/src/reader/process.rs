@@ -1,7 +1,7 @@
 //! A reader process as whoever asks it sees it: started, waited for as long as it is at work, killed
 //! when it is not. And all of them together: which are stuck, and what is asked of none any more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -27,9 +27,10 @@ const FRESH: Duration = Duration::from_secs(3);
 const FAREWELL: Duration = Duration::from_millis(100);
 /// How often it is looked at while it is silent.
 const LOOK: Duration = Duration::from_millis(200);
-/// Readers that do not even die when they are killed: as many, and nothing of the devices that they
-/// may hang in is read any more; twice as many, and nothing at all.
-const MAX_STUCK: usize = 4;
+/// Readers that do not even die when they are killed: as many in one device, and nothing of it is read
+/// any more; as many in all, and nothing but of devices that answer.
+const MAX_STUCK: usize = 2;
+const MAX_ALL_STUCK: usize = 16;
 /// Questions that somebody waits for beside, at most.
 const MAX_LATE: usize = 8;
 /// Files that are named at most.
@@ -50,8 +51,10 @@ struct State {
     late: usize,
     /// Those that run.
     pids: BTreeSet<u32>,
-    /// Those that were killed, and have not ended yet.
-    killed: Vec<Process>,
+    /// Those that were killed, and have not ended yet, and over which device.
+    killed: Vec<(Process, u32)>,
+    /// What had its last chance: a file, or a device (inode 0).
+    last: HashSet<Place>,
     /// Nothing more was read of some devices, or of all.
     gave_up: bool,
     /// Paths of files that kept silent.
@@ -107,37 +110,56 @@ impl Readers {
             0 => 0,
             _ => self.bury(&mut state),
         };
-        let given_up =
-            stuck >= 2 * MAX_STUCK || stuck >= MAX_STUCK && state.quarantine.suspects(place.dev);
+        let here = state.killed.iter().filter(|(_, dev)| *dev == place.dev);
+        let given_up = here.count() >= MAX_STUCK
+            || stuck >= MAX_ALL_STUCK && !state.quarantine.trusts(place.dev);
         state.gave_up |= given_up;
-        if held {
+        if held || given_up {
             state.say(path);
         }
         held || given_up
     }
 
+    /// Whether what is refused may be asked once more, because nothing will be later: a file, or one file
+    /// of a device.
+    pub(super) fn last_chance(&self, place: Place) -> bool {
+        let mut state = self.state();
+        let here = state.killed.iter().filter(|(_, dev)| *dev == place.dev);
+        let stuck = here.count() >= MAX_STUCK || state.killed.len() >= MAX_ALL_STUCK;
+        let all = Place { ino: 0, ..place };
+        let about = match state.quarantine.holds(all, Instant::now()) {
+            true => all,
+            false => place,
+        };
+        !stuck && state.last.insert(about)
+    }
+
     /// Takes leave of those that have ended; how many have not.
     fn bury(&self, state: &mut State) -> usize {
-        let ended = |process: &Process| process.ended(Duration::ZERO);
-        let (gone, killed) = std::mem::take(&mut state.killed)
-            .into_iter()
-            .partition(ended);
+        let killed = std::mem::take(&mut state.killed).into_iter();
+        let (gone, killed): (Vec<_>, _) =
+            killed.partition(|(process, _)| process.ended(Duration::ZERO));
         state.killed = killed;
-        for process in gone {
-            self.ended(state, &process);
+        for (process, _) in gone {
+            let pid = process.pid.as_raw_nonzero().get().cast_unsigned();
+            self.release(state, pid);
+            // Whoever waits for all children may have been first.
+            let _ = waitpid(Some(process.pid), WaitOptions::NOHANG);
         }
         state.killed.len()
     }
 
-    fn ended(&self, state: &mut State, process: &Process) {
-        // A pid may be given to another process as soon as this one is waited for.
-        let pid = process.pid.as_raw_nonzero().get().cast_unsigned();
-        state.pids.remove(&pid);
-        if let Some(watch) = &self.watch {
+    /// To be called before a child is waited for: then its pid may be given to another process.
+    pub fn ended(&self, pid: u32) {
+        self.release(&mut self.state(), pid);
+    }
+
+    fn release(&self, state: &mut State, pid: u32) {
+        if state.pids.remove(&pid)
+            && let Some(watch) = &self.watch
+        {
             watch(pid, false);
         }
-        // Whoever waits for all children may have been first.
-        let _ = waitpid(Some(process.pid), WaitOptions::NOHANG);
     }
 }
 
@@ -222,7 +244,8 @@ impl Running {
         ours.set_read_timeout(Some(LOOK))?;
         ours.set_write_timeout(Some(LOOK))?;
         // What was installed under our name meanwhile may be another version: the file that we are.
-        let child = Command::new("/proc/self/exe")
+        let mut state = readers.state();
+        let mut child = Command::new("/proc/self/exe")
             .arg0(NAME)
             // Not the folder we were started in: it may be one to be unmounted.
             .current_dir("/")
@@ -234,14 +257,16 @@ impl Running {
             .spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or(io::ErrorKind::InvalidData)?;
-        let process = Process {
-            pid,
-            fd: pidfd_open(pid, PidfdFlags::empty())?,
-        };
-        readers.state().pids.insert(child.id());
+        let fd = pidfd_open(pid, PidfdFlags::empty()).inspect_err(|_| {
+            let _ = child.kill();
+            let _ = child.wait();
+        })?;
+        let process = Process { pid, fd };
+        state.pids.insert(child.id());
         if let Some(watch) = &readers.watch {
             watch(child.id(), true);
         }
+        drop(state);
         Ok(Self {
             readers: readers.clone(),
             process: Some(process),
@@ -285,11 +310,11 @@ impl Running {
         }
     }
 
-    /// Ends it. It is not waited for: it may be beyond signals, and init takes what we leave.
-    pub(super) fn kill(mut self) {
+    /// Ends it over a file. It is not waited for: it may be beyond signals, and init takes what we leave.
+    pub(super) fn kill(mut self, about: Place) {
         if let Some(process) = self.process.take() {
             process.kill();
-            self.readers.state().killed.push(process);
+            self.readers.state().killed.push((process, about.dev));
         }
     }
 }
@@ -305,7 +330,7 @@ impl Drop for Running {
             process.kill();
         }
         let mut state = self.readers.state();
-        state.killed.push(process);
+        state.killed.push((process, 0));
         self.readers.bury(&mut state);
     }
 }
@@ -334,10 +359,12 @@ impl Patient<'_> {
             match attempt(&self.running.socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => {
+                // It may not be kept alive for ever by a byte now and then.
+                result if self.asked.elapsed() < self.patience.answer => {
                     self.alive = Instant::now();
                     return result;
                 }
+                _ => return Err(io::ErrorKind::TimedOut.into()),
             }
             let used = self.running.process.as_ref().and_then(Process::used);
             if used != self.used {

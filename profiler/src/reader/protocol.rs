@@ -154,7 +154,7 @@ pub(super) struct Rest {
     pub(super) passed: Vec<Passed>,
 }
 
-/// An executable, by device and inode as the system shows them.
+/// An executable, by device and inode as the system shows them; inode 0: all of its device.
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
 pub(super) struct Passed {
     #[prost(uint32, tag = "1")]

@@ -1,5 +1,6 @@
 //! What kept silent is left alone: a file for a while that doubles each time, and, if a second file
-//! of its device kept silent, all of that device. Nothing here asks anybody; time is given.
+//! of its device kept silent and none has answered since, all of that device. Nothing here asks anybody;
+//! time is given.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -35,7 +36,15 @@ impl Place {
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
     files: HashMap<Place, Term>,
-    devices: HashMap<u32, Term>,
+    devices: HashMap<u32, Device>,
+}
+
+/// What is known of a device.
+#[derive(Clone, Copy, Debug, Default)]
+struct Device {
+    /// Files that kept silent since one answered.
+    silent: u32,
+    term: Option<Term>,
 }
 
 /// For how long, and until when.
@@ -47,6 +56,12 @@ struct Term {
 
 impl Term {
     fn after(before: Option<&Self>, now: Instant) -> Self {
+        // What was asked before that began says nothing new.
+        if let Some(term) = before
+            && now < term.until
+        {
+            return *term;
+        }
         let length = before.map_or(FIRST, |term| (term.length * 2).min(LONGEST));
         Self {
             length,
@@ -65,30 +80,38 @@ impl Quarantine {
             self.files.clear();
         }
         let term = Term::after(self.files.get(&place), now);
-        self.files.insert(place, term);
-        let same = self.files.keys().filter(|file| file.dev == place.dev);
-        if same.count() > 1 {
-            let term = Term::after(self.devices.get(&place.dev), now);
-            self.devices.insert(place.dev, term);
+        let known = self.files.insert(place, term).is_some();
+        let device = self.devices.entry(place.dev).or_default();
+        device.silent += u32::from(!known || device.silent == 0);
+        if device.silent > 1 {
+            device.term = Some(Term::after(device.term.as_ref(), now));
         }
     }
 
-    /// A file answered.
+    /// A file answered, and so does its device.
     pub(super) fn answered(&mut self, place: Place) {
-        if self.files.remove(&place).is_some() {
-            self.devices.remove(&place.dev);
+        self.files.remove(&place);
+        if self.devices.len() >= MAX_FILES {
+            self.devices.clear();
         }
+        self.devices.insert(place.dev, Device::default());
     }
 
     /// Whether a file is to be left alone.
     pub(super) fn holds(&self, place: Place, now: Instant) -> bool {
-        let terms = [self.files.get(&place), self.devices.get(&place.dev)];
+        let device = self.devices.get(&place.dev);
+        let terms = [
+            self.files.get(&place),
+            device.and_then(|device| device.term.as_ref()),
+        ];
         terms.iter().flatten().any(|term| now < term.until)
     }
 
-    /// Whether some file of a device kept silent, and none has answered since.
-    pub(super) fn suspects(&self, dev: u32) -> bool {
-        self.files.keys().any(|file| file.dev == dev)
+    /// Whether a file of a device answered, and none has kept silent since.
+    pub(super) fn trusts(&self, dev: u32) -> bool {
+        self.devices
+            .get(&dev)
+            .is_some_and(|device| device.silent == 0)
     }
 }
 
@@ -107,14 +130,16 @@ mod tests {
         let mut quarantine = Quarantine::default();
         quarantine.silent(A, now);
         assert!(quarantine.holds(A, now) && !quarantine.holds(B, now));
-        assert!(quarantine.suspects(7) && !quarantine.suspects(8));
+        assert!(!quarantine.trusts(7));
+        // Asked before that, and answered by nobody after it.
+        quarantine.silent(A, now);
         let later = now + FIRST;
         assert!(!quarantine.holds(A, later));
         quarantine.silent(A, later);
         assert!(quarantine.holds(A, later + FIRST));
         assert!(!quarantine.holds(A, later + 2 * FIRST));
         quarantine.answered(A);
-        assert!(!quarantine.holds(A, later) && !quarantine.suspects(7));
+        assert!(!quarantine.holds(A, later) && quarantine.trusts(7));
     }
 
     #[test]

@@ -30,6 +30,8 @@ use crate::sampling::memory;
 pub fn serve() {
     memory::prepare();
     memory::be_the_first_to_go();
+    // Whoever asked may be killed while we wait for a file that never answers: nobody else would end us.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     // Whoever waits for an end of a pipe that rprof was given shall not wait for us.
     // SAFETY: nothing of ours has a descriptor beyond the standard ones yet.
     unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
@@ -183,7 +185,13 @@ fn running(socket: &UnixStream, rest: &Rest) -> Vec<CodeFile> {
 
 /// Says what is looked at now, unless it was before: then it may be what kept silent.
 fn begin(socket: &UnixStream, file: Passed, rest: &Rest) -> bool {
-    let new = !rest.passed.contains(&file);
+    let device = Passed {
+        dev: file.dev,
+        ino: 0,
+    };
+    let new = ![&file, &device]
+        .iter()
+        .any(|passed| rest.passed.contains(passed));
     if new {
         let reply = Reply {
             begun: Some(file),

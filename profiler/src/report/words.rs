@@ -40,7 +40,7 @@ pub const fn of_end(end: End) -> &'static str {
         End::NoMapping => "a return address that no file or memory of the process holds",
         End::NoRow => "the file does not say how this function returns (no .eh_frame)",
         End::Unsupported => "the file says how in a way that rprof does not understand",
-        End::Unlearned => "the file was met for the first time, or does not answer",
+        End::Unlearned => "the file was met for the first time",
         End::NoProgress => "the stack leads back into itself",
         End::Compat => "a 32-bit program",
         End::LostRegister => "a register that leads to the caller was not saved",
@@ -51,6 +51,8 @@ pub const fn of_end(end: End) -> &'static str {
         End::Kernel => "the kernel's own stack is deeper than the kernel tells",
         End::UnknownRuntime => "an interpreter whose version or build is not known",
         End::Mappings => "the process maps more files than rprof lists while it learns them",
+        End::Unanswered => "reading the file takes too long, or never ends",
+        End::Held => "the file was just met; enough other stacks wait for it already",
         End::RuntimesFull => "more files of interpreters are in use than can be known",
     }
 }

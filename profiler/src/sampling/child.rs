@@ -70,33 +70,42 @@ fn become_user(name: &CStr, uid: u32, gid: u32) -> io::Result<()> {
     }
 }
 
-/// Collects children that ended. The command's own end, once it is seen, and whether no child is
-/// left, but for those that `is_ours`.
+/// Collects children that ended, each after `before` was called with it. The command's own end, once it
+/// is seen, and whether no child is left, but for those that `is_ours`.
 ///
 /// # Errors
 /// Those of `waitpid`.
 pub fn reap(
     command: u32,
     ended: &mut Option<ExitStatus>,
+    before: impl Fn(u32),
     is_ours: impl Fn(u32) -> bool,
 ) -> io::Result<bool> {
     use std::os::unix::process::ExitStatusExt;
+    let look = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     loop {
+        // SAFETY: all zero is a value of this type.
+        let mut child: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: a pointer to a variable of ours.
+        if unsafe { libc::waitid(libc::P_ALL, 0, &raw mut child, look) } != 0 {
+            let error = io::Error::last_os_error();
+            return match error.raw_os_error() {
+                Some(libc::ECHILD) => Ok(true),
+                Some(libc::EINTR) => continue,
+                _ => Err(error),
+            };
+        }
+        // SAFETY: `waitid` fills these fields, or leaves them zero.
+        let pid = unsafe { child.si_pid() };
+        if pid == 0 {
+            return Ok(children().is_ok_and(|pids| pids.into_iter().all(is_ours)));
+        }
+        before(pid.cast_unsigned());
         let mut status = 0;
         // SAFETY: a pointer to our own integer.
-        let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
-        match pid {
-            0 => return Ok(children().is_ok_and(|pids| pids.into_iter().all(is_ours))),
-            -1 => {
-                let error = io::Error::last_os_error();
-                return match error.raw_os_error() {
-                    Some(libc::ECHILD) => Ok(true),
-                    Some(libc::EINTR) => continue,
-                    _ => Err(error),
-                };
-            }
-            pid if pid as u32 == command => *ended = Some(ExitStatus::from_raw(status)),
-            _ => {}
+        let waited = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
+        if waited == pid && pid.cast_unsigned() == command {
+            *ended = Some(ExitStatus::from_raw(status));
         }
     }
 }
@@ -105,7 +114,8 @@ pub fn reap(
 fn children() -> io::Result<Vec<u32>> {
     let mut pids = Vec::new();
     for thread in std::fs::read_dir("/proc/self/task")? {
-        let text = std::fs::read_to_string(thread?.path().join("children"))?;
+        // A thread may have ended since.
+        let text = std::fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
         pids.extend(text.split_whitespace().flat_map(str::parse::<u32>));
     }
     Ok(pids)

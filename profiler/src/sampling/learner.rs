@@ -5,21 +5,22 @@
 mod room;
 mod silence;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aya::maps::{Array, HashMap, MapData};
 use crossbeam_channel::Sender;
 use rprof_ebpf::module::{ModuleId, ModuleInfo, ModuleKey};
 use rprof_ebpf::plan::Plan;
+use rprof_ebpf::record::End;
 use rprof_ebpf::rows::Rule;
 use rprof_ebpf::runtimes::{self as walked, MAX_INTERPRETERS, MAX_PLANS};
-use rprof_symbolize::module_file::{self, Sampled};
+use rprof_symbolize::module_file::Sampled;
 use rprof_symbolize::runtimes::Detected;
 use rprof_unwind::rows;
 use rprof_unwind::slice::FrameInfo;
 
-use super::lessons::{Asker, Lesson};
+use super::lessons::{Asker, Lesson, Unanswered};
 use super::modules::{Content, Interpreter, Module, Modules};
 use super::row_space::RowSpace;
 use super::vdso;
@@ -85,10 +86,10 @@ pub struct Learner {
     /// Modules whose files were looked for in vain, or whose rows could not be made.
     tries: std::collections::HashMap<ModuleKey, u32>,
     asker: Asker,
-    /// Modules that are told to the programs as having no rows, because their files keep silent; and
-    /// those among the modules whose files are not known.
-    silent: BTreeSet<ModuleId>,
-    fileless: BTreeSet<ModuleId>,
+    /// Modules in which walks end for now: nobody can read their files, or it takes long.
+    silent: BTreeMap<ModuleId, End>,
+    /// Modules whose files are not known, and since when, in seconds of [`Modules::now`].
+    fileless: BTreeMap<ModuleId, u32>,
 }
 
 impl Learner {
@@ -113,8 +114,8 @@ impl Learner {
             interpreters: std::collections::HashMap::new(),
             full_until: 0,
             tries: std::collections::HashMap::new(),
-            silent: BTreeSet::new(),
-            fileless: BTreeSet::new(),
+            silent: BTreeMap::new(),
+            fileless: BTreeMap::new(),
         }
     }
 
@@ -135,6 +136,9 @@ impl Learner {
 
     /// Takes a lesson; gives the module whose rows were in it.
     pub fn take(&mut self, lesson: Lesson) -> Option<ModuleId> {
+        if let Some(key) = lesson.about() {
+            self.asker.learned(&key);
+        }
         match lesson {
             Lesson::Prepared(found, made) => {
                 let id = self.file(*found)?;
@@ -144,16 +148,22 @@ impl Learner {
                 }
             }
             Lesson::AllPrepared(preparing) => drop(preparing),
-            Lesson::Rows(id, made) => {
-                self.asker.learned(&self.modules.get(id)?.key);
+            Lesson::Rows(_, id, made) => {
                 self.place(id, made);
                 return Some(id);
             }
-            Lesson::Found(key, found) => {
-                self.asker.learned(&key);
-                self.found(*found.ok()?);
+            Lesson::Found(_, Ok(found)) => {
+                self.found(*found);
             }
-            Lesson::Frames(key, _) => self.asker.learned(&key),
+            Lesson::Found(key, Err(Failed::Silent)) | Lesson::Frames(key, Err(Failed::Silent)) => {
+                self.silence(self.modules.find(&key)?, End::Unanswered);
+            }
+            Lesson::Found(key, Err(_)) | Lesson::Frames(key, _) => {
+                let id = self.modules.find(&key)?;
+                if self.silent.contains_key(&id) {
+                    let _ = self.forget(&[id]);
+                }
+            }
         }
         None
     }
@@ -162,25 +172,24 @@ impl Learner {
     pub fn find(&mut self, sampled: &Sampled<'_>) -> Option<ModuleId> {
         let known = self.modules.find(&sampled.key);
         if let Some(id) = known
-            && (self.silent.contains(&id) || !self.fileless.contains(&id))
+            && (self.silent.contains_key(&id) || !self.fileless.contains_key(&id))
         {
             return Some(id);
         }
         match self.asker.find(sampled) {
             Ok(found) => self.found(found),
-            Err(Failed::Silent) => self.without_file(sampled, known),
+            Err(Failed::Broken(_)) => known,
+            // Its number is needed for whatever becomes of that.
+            Err(failed @ Failed::Late) => self.without_file(sampled, known, failed),
+            Err(failed @ Failed::Silent) => {
+                let id = self.without_file(sampled, known, failed)?;
+                self.silence(id, End::Unanswered);
+                Some(id)
+            }
             // The process may just have ended: the next one that maps the file may lead to it.
-            Err(_) if known.is_some() => known,
-            Err(_) if sampled.components.is_empty() || self.tries(&sampled.key) < TRIES => None,
-            Err(Failed::Said(error)) => {
-                let path = module_file::path(sampled.components);
-                let module = Module {
-                    key: sampled.key,
-                    path: path.to_string_lossy().into_owned(),
-                    content: Err(error),
-                    interpreter: Interpreter::None,
-                };
-                let id = self.add(module)?;
+            Err(_) if sampled.components.is_empty() || self.tries(&sampled.key) < TRIES => known,
+            Err(failed) => {
+                let id = self.without_file(sampled, known, failed)?;
                 self.learn(id, true);
                 Some(id)
             }
@@ -202,15 +211,15 @@ impl Learner {
         match self.asker.frame_info(&module) {
             Ok(info) => Some(info),
             Err(Failed::Silent) => {
-                self.silence(id);
+                self.silence(id, End::Unanswered);
                 None
             }
-            Err(Failed::Said(_)) => None,
+            Err(_) => None,
         }
     }
 
-    /// Modules that gave no answer since this was asked last, and whether one may yet give it.
-    pub fn unanswered(&mut self) -> (Vec<ModuleKey>, bool) {
+    /// Modules that gave no answer since this was asked last.
+    pub fn unanswered(&mut self) -> Vec<Unanswered> {
         self.asker.unanswered()
     }
 
@@ -228,10 +237,11 @@ impl Learner {
     fn file(&mut self, found: Found) -> Option<ModuleId> {
         let known = self.modules.find(&found.key);
         if let Some(id) = known
-            && !self.fileless.contains(&id)
+            && !self.fileless.contains_key(&id)
         {
             return Some(id);
         }
+        self.tries.remove(&found.key);
         let mut index = None;
         let interpreter = match &found.interpreter {
             Ok(None) => Interpreter::None,
@@ -273,7 +283,7 @@ impl Learner {
     }
 
     /// A sample led through a module that the programs do not know: its rows are made when enough
-    /// did, or if this one was `cut` for want of them. True if the programs know it now.
+    /// did, or if this one was `cut` for want of them. True if the programs have them now.
     pub fn meet(&mut self, id: ModuleId, cut: bool) -> bool {
         let Some(module) = self.modules.get(id) else {
             return false;
@@ -287,7 +297,7 @@ impl Learner {
                 self.learn(id, false);
             }
         }
-        matches!(self.rows_of(id), Some(Rows::Placed(..) | Rows::None))
+        matches!(self.rows_of(id), Some(Rows::Placed(..)))
     }
 
     fn rows_of(&self, id: ModuleId) -> Option<&Rows> {
@@ -310,8 +320,9 @@ impl Learner {
         let here = at_once || module.key.size < LARGE;
         if here || self.large.send((id, module.clone())).is_err() {
             match self.asker.rows(id, &module) {
-                Some(made) => self.place(id, made),
-                None => self.silence(id),
+                // They come as a lesson.
+                Err(Failed::Late) => {}
+                made => self.place(id, made),
             }
         }
     }
@@ -322,20 +333,25 @@ impl Learner {
             return;
         };
         self.modules.use_now(id, self.modules.now());
-        self.silent.remove(&id);
+        let interpreter = matches!(module.interpreter, Interpreter::Known(_));
+        let told = self.silent.remove(&id).is_some();
         let rows = match made {
             Ok(Some(table)) => self.put(id, &table),
             Ok(None) => Rows::None,
             Err(Failed::Silent) => {
-                self.silent.insert(id);
+                self.silent.insert(id, End::Unanswered);
                 Rows::None
             }
-            // Its reader may have been at fault.
-            Err(Failed::Said(_)) if self.tries(&module.key) < TRIES => Rows::Unread(0),
-            Err(Failed::Said(why)) => {
+            Err(Failed::Late) => Rows::Unread(0),
+            Err(Failed::Broken(_)) if self.tries(&module.key) < TRIES => Rows::Unread(0),
+            Err(Failed::Broken(why) | Failed::Said(why)) => {
                 let note = format!("{}: no unwind rows: {why}", module.path);
                 self.modules.note(note);
-                Rows::Homeless
+                // User space cannot walk an interpreter's frames; the programs can without rows.
+                match interpreter {
+                    true => Rows::None,
+                    false => Rows::Homeless,
+                }
             }
         };
         if let Some(slot) = self.rows.get_mut(usize::from(id) - 1) {
@@ -344,7 +360,13 @@ impl Learner {
         match rows {
             Rows::Placed(info, _) => self.tell(id, info),
             Rows::None => self.tell(id, ModuleInfo::default()),
-            // Said to have no rows, its stacks would be cut.
+            // Said to have no rows, or not to answer, its stacks would be cut.
+            _ if told => {
+                let _ = self.forget(&[id]);
+                if let Some(slot) = self.rows.get_mut(usize::from(id) - 1) {
+                    *slot = rows;
+                }
+            }
             _ => {}
         }
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use rprof_ebpf::ledger::Column;
+use rprof_ebpf::module::ModuleKey;
 use rprof_symbolize::BuildId;
 use rprof_symbolize::module_file::Sampled;
 
@@ -16,7 +17,7 @@ use super::learner::{Large, Learner};
 use super::lessons::{Lesson, make_rows};
 use super::losses::Book;
 use super::neighbours::Neighbours;
-use super::ring::{self, Batch, Unfinished, sample_of};
+use super::ring::{self, Batch, MAX_AT_LEARNER, Unfinished, sample_of};
 use super::slices::Slices;
 use super::threads::batch_of;
 use crate::cli::settings::Target;
@@ -24,8 +25,11 @@ use crate::reader::{Failed, Reader, Start};
 
 /// How soon it is looked at whether what kept silent may be asked again.
 const LOOK: Duration = Duration::from_secs(1);
-/// Samples that wait for the lesson that they lack, at most, and how long at the end.
-const MAX_PARKED: usize = 256;
+/// Samples that wait for the lesson that they lack at most, and their words: all, and those that lack the
+/// same. So no file takes the room of others' samples.
+const PARKED: (usize, usize) = (256, MAX_AT_LEARNER / 4 * 3);
+const PARKED_FOR_ONE: (usize, usize) = (24, MAX_AT_LEARNER / 8);
+/// How long they wait at the end.
 const LAST: Duration = Duration::from_secs(2);
 
 /// What the learner's thread works with.
@@ -36,8 +40,8 @@ pub(super) struct School {
     pub(super) unfinished: Receiver<Unfinished>,
     pub(super) learner: Learner,
     pub(super) lessons: Receiver<Lesson>,
-    /// Samples that wait for a lesson; none do any more at the end.
-    pub(super) parked: Vec<Unfinished>,
+    /// Samples that wait for lessons, and about what; none do any more at the end.
+    pub(super) parked: Vec<(Unfinished, Vec<ModuleKey>)>,
     pub(super) ending: bool,
     pub(super) slices: Slices,
     pub(super) workers: Vec<Sender<Batch>>,
@@ -106,29 +110,61 @@ impl School {
             self.take(lesson);
         }
         self.ending = true;
-        self.again();
+        self.again(|_| true);
         self.learner.modules().note(self.learner.spent());
     }
 
     /// Takes a lesson, and the samples that may have waited for it.
     fn take(&mut self, mut lesson: Lesson) {
-        if let Lesson::Frames(key, info) = &mut lesson
-            && let Ok(info) = std::mem::replace(info, Err(Failed::Silent))
-        {
-            self.slices.keep(*key, *info);
+        let about = lesson.about();
+        if let Lesson::Frames(key, info) = &mut lesson {
+            // The learner needs to know only why there is none.
+            match std::mem::replace(info, Err(Failed::Late)) {
+                Ok(info) => self.slices.keep(*key, Some(*info)),
+                Err(Failed::Said(_)) => self.slices.keep(*key, None),
+                Err(failed) => *info = Err(failed),
+            }
         }
         let taken = catch_unwind(AssertUnwindSafe(|| self.learner.take(lesson)));
         if let Ok(Some(id)) = taken {
             self.slices.forget(id);
         }
-        self.again();
+        if let Some(key) = about {
+            self.again(|waits| waits.contains(&key));
+        }
     }
 
-    /// Unwinds on what has waited.
-    fn again(&mut self) {
-        for unfinished in std::mem::take(&mut self.parked) {
+    /// Unwinds on what has waited, for that.
+    fn again(&mut self, that: impl Fn(&[ModuleKey]) -> bool) {
+        let parked = std::mem::take(&mut self.parked);
+        let (again, parked) = parked.into_iter().partition(|(_, waits)| that(waits));
+        self.parked = parked;
+        for (unfinished, _) in again {
             self.sample(unfinished, 0);
         }
+    }
+
+    /// Whether a sample may wait for these. If not, the programs bring no more of those of which too many
+    /// wait.
+    fn may_wait(&mut self, unfinished: &Unfinished, waits: &[ModuleKey]) -> bool {
+        if self.ending || waits.is_empty() {
+            return false;
+        }
+        let fits = |that: &dyn Fn(&[ModuleKey]) -> bool, most: (usize, usize)| {
+            let same = self.parked.iter().filter(|(_, waits)| that(waits));
+            let (count, words) = same.fold((0, 0), |(count, words), (parked, _)| {
+                (count + 1, words + parked.words())
+            });
+            count < most.0 && words + unfinished.words() <= most.1
+        };
+        let mut may = fits(&|_| true, PARKED);
+        for key in waits {
+            if !fits(&|waits| waits.contains(key), PARKED_FOR_ONE) {
+                self.learner.hold(key);
+                may = false;
+            }
+        }
+        may
     }
 
     /// Learns the modules that were met.
@@ -168,7 +204,7 @@ impl School {
         }));
         match finished.unwrap_or(Err(Column::WorkerLost)) {
             Ok(Sent::Sent) => {}
-            Ok(Sent::Waits) => self.parked.push(unfinished),
+            Ok(Sent::Waits(waits)) => self.parked.push((unfinished, waits)),
             Err(column) => {
                 if let Some(sample) = sample_of(&unfinished.sample) {
                     self.book.open().add(&sample, column);
@@ -181,8 +217,8 @@ impl School {
     fn finish(&mut self, unfinished: &Unfinished) -> Result<Sent, Column> {
         let finished = self.slices.finish(unfinished, &mut self.learner);
         let finished = finished.ok_or(Column::Malformed)?;
-        if finished.waits && !self.ending && self.parked.len() < MAX_PARKED {
-            return Ok(Sent::Waits);
+        if self.may_wait(unfinished, &finished.waits) {
+            return Ok(Sent::Waits(finished.waits));
         }
         if finished.interpreter_unwalked {
             return Err(Column::RuntimeBeingLearned);
@@ -199,8 +235,8 @@ impl School {
 /// Whether a sample went to its worker.
 enum Sent {
     Sent,
-    /// Not yet: it waits for a lesson.
-    Waits,
+    /// Not yet: it waits for lessons about these.
+    Waits(Vec<ModuleKey>),
 }
 
 impl Errands {
@@ -219,7 +255,11 @@ impl Errands {
             let rows = AssertUnwindSafe(|| make_rows(&module, &mut self.reader).wait());
             let rows = catch_unwind(rows);
             let rows = rows.unwrap_or_else(|_| Err(Failed::Said("cannot be read".into())));
-            if self.lessons.send(Lesson::Rows(id, rows)).is_err() {
+            if self
+                .lessons
+                .send(Lesson::Rows(module.key, id, rows))
+                .is_err()
+            {
                 return;
             }
         }

@@ -20,11 +20,22 @@ pub enum Lesson {
     /// There are no more of those: the first tick waits for this to be dropped.
     AllPrepared(Sender<()>),
     /// The rows of a file.
-    Rows(ModuleId, Made),
+    Rows(ModuleKey, ModuleId, Made),
     /// A module's file, or that it cannot be had.
     Found(ModuleKey, Result<Box<Found>, Failed>),
     /// The CFI of a module.
     Frames(ModuleKey, Result<Box<FrameInfo>, Failed>),
+}
+
+impl Lesson {
+    /// The module that somebody may wait for.
+    pub fn about(&self) -> Option<ModuleKey> {
+        match self {
+            Self::Prepared(found, _) => Some(found.key),
+            Self::AllPrepared(_) => None,
+            Self::Rows(key, ..) | Self::Found(key, _) | Self::Frames(key, _) => Some(*key),
+        }
+    }
 }
 
 /// Asks for the learner.
@@ -34,9 +45,18 @@ pub struct Asker {
     /// Modules that somebody waits for.
     pending: HashSet<ModuleKey>,
     /// Modules that gave no answer since [`Asker::unanswered`].
-    unanswered: Vec<ModuleKey>,
-    /// One of those is pending.
-    waits: bool,
+    unanswered: Vec<Unanswered>,
+}
+
+/// A module that gave no answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Unanswered {
+    /// Which.
+    pub key: ModuleKey,
+    /// None yet: a lesson is to come.
+    pub late: bool,
+    /// Whoever reads its file waits for ever, or may.
+    pub silent: bool,
 }
 
 impl Asker {
@@ -47,27 +67,23 @@ impl Asker {
             lessons,
             pending: HashSet::new(),
             unanswered: Vec::new(),
-            waits: false,
         }
     }
 
     /// The file of a sampled module.
     ///
     /// # Errors
-    /// [`Failed::Silent`]: it keeps silent, or is waited for.
+    /// [`Failed`].
     pub fn find(&mut self, sampled: &Sampled<'_>) -> Result<Found, Failed> {
         let key = sampled.key;
-        if self.pending.contains(&key) {
-            return self.settle(key, None);
-        }
-        let answer = match self.reader.find(sampled) {
-            Asked::Answered(answer) => Some(answer),
-            Asked::Late(late) => {
-                self.wait_beside(key, late, move |found| {
+        let answer = match self.pending.contains(&key) {
+            true => Err(Failed::Late),
+            false => match self.reader.find(sampled) {
+                Asked::Answered(answer) => answer,
+                Asked::Late(late) => self.wait_beside(key, late, move |found| {
                     Lesson::Found(key, found.map(Box::new))
-                });
-                None
-            }
+                }),
+            },
         };
         self.settle(key, answer)
     }
@@ -79,7 +95,7 @@ impl Asker {
     pub fn frame_info(&mut self, module: &Module) -> Result<FrameInfo, Failed> {
         let key = module.key;
         if self.pending.contains(&key) {
-            return self.settle(key, None);
+            return self.settle(key, Err(Failed::Late));
         }
         let file = match &module.content {
             Ok(Content::File(file)) => file,
@@ -87,29 +103,29 @@ impl Asker {
                 return FrameInfo::from_image(image).map_err(|e| Failed::Said(e.to_string()));
             }
             Err(_) if self.reader.leaves_alone(&key) => {
-                return self.settle(key, Some(Err(Failed::Silent)));
+                return self.settle(key, Err(Failed::Silent));
             }
             Err(error) => return Err(Failed::Said(error.clone())),
         };
         let answer = match self.reader.frame_info(&key, &module.path, file) {
-            Asked::Answered(answer) => Some(answer),
-            Asked::Late(late) => {
-                self.wait_beside(key, late, move |info| {
-                    Lesson::Frames(key, info.map(Box::new))
-                });
-                None
-            }
+            Asked::Answered(answer) => answer,
+            Asked::Late(late) => self.wait_beside(key, late, move |info| {
+                Lesson::Frames(key, info.map(Box::new))
+            }),
         };
         self.settle(key, answer)
     }
 
-    /// The rows of a module; `None`: they come as a lesson.
-    pub fn rows(&mut self, id: ModuleId, module: &Arc<Module>) -> Option<Made> {
+    /// The rows of a module.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub fn rows(&mut self, id: ModuleId, module: &Arc<Module>) -> Made {
         match make_rows(module, &mut self.reader) {
-            Asked::Answered(made) => Some(made),
+            Asked::Answered(made) => made,
             Asked::Late(late) => {
-                let waits = self.wait_beside(module.key, late, move |made| Lesson::Rows(id, made));
-                (!waits).then_some(Err(Failed::Silent))
+                let key = module.key;
+                self.wait_beside(key, late, move |made| Lesson::Rows(key, id, made))
             }
         }
     }
@@ -124,43 +140,39 @@ impl Asker {
         self.pending.remove(key);
     }
 
-    /// Modules that gave no answer since this was asked last, and whether one may yet give it.
-    pub fn unanswered(&mut self) -> (Vec<ModuleKey>, bool) {
-        let waits = std::mem::take(&mut self.waits);
-        (std::mem::take(&mut self.unanswered), waits)
+    /// Modules that gave no answer since this was asked last.
+    pub fn unanswered(&mut self) -> Vec<Unanswered> {
+        std::mem::take(&mut self.unanswered)
     }
 
-    /// Notes who gave no answer, or none yet (`None`).
-    fn settle<T>(
-        &mut self,
-        key: ModuleKey,
-        answer: Option<Result<T, Failed>>,
-    ) -> Result<T, Failed> {
-        self.waits |= answer.is_none();
-        let answer = answer.unwrap_or(Err(Failed::Silent));
-        if let Err(Failed::Silent) = answer {
-            self.unanswered.push(key);
+    /// Notes who gave no answer.
+    fn settle<T>(&mut self, key: ModuleKey, answer: Result<T, Failed>) -> Result<T, Failed> {
+        if let Err(failed @ (Failed::Late | Failed::Silent | Failed::Broken(_))) = &answer {
+            self.unanswered.push(Unanswered {
+                key,
+                late: *failed == Failed::Late,
+                silent: *failed == Failed::Silent,
+            });
         }
         answer
     }
 
-    /// Has a thread wait for a late answer and make a lesson of it; `false`: there is none.
-    fn wait_beside<T: 'static>(
+    /// Has a thread wait for a late answer and make a lesson of it.
+    fn wait_beside<T: 'static, U>(
         &mut self,
         key: ModuleKey,
         late: Late<T>,
         lesson: impl FnOnce(Result<T, Failed>) -> Lesson + Send + 'static,
-    ) -> bool {
+    ) -> Result<U, Failed> {
         let lessons = self.lessons.clone();
         let thread = std::thread::Builder::new().name("rprof-late".into());
         let waits = thread.spawn(move || {
             // The learner has ended: nobody needs it any more.
             let _ = lessons.send(lesson(late.wait()));
         });
-        if waits.is_ok() {
-            self.pending.insert(key);
-        }
-        waits.is_ok()
+        waits.map_err(|error| Failed::Broken(error.to_string()))?;
+        self.pending.insert(key);
+        Err(Failed::Late)
     }
 }
 

@@ -33,7 +33,7 @@ pub const QUEUE: usize = 64;
 const BATCH_WORDS: usize = 16 << 10;
 
 /// Words that wait for the learner at most: 16 MiB.
-const MAX_AT_LEARNER: usize = 2 << 20;
+pub const MAX_AT_LEARNER: usize = 2 << 20;
 
 /// Records for a worker, one after the other: a word that says how many words follow, then those.
 pub type Batch = Vec<u64>;
@@ -49,6 +49,14 @@ pub struct Unfinished {
     pub mappings: Vec<u64>,
     /// Its share of what may wait for the learner.
     share: Option<Share>,
+}
+
+impl Unfinished {
+    /// The words of its records.
+    pub fn words(&self) -> usize {
+        let slices: usize = self.slices.iter().map(Vec::len).sum();
+        self.sample.len() + slices + self.mappings.len()
+    }
 }
 
 /// A share of [`MAX_AT_LEARNER`] words, given back when it is dropped.
@@ -247,8 +255,7 @@ impl Reader {
 
     /// Gives the learner a sample to finish; returns it if there is no room.
     fn teach(&self, mut unfinished: Unfinished) -> Option<Unfinished> {
-        let slices: usize = unfinished.slices.iter().map(Vec::len).sum();
-        let words = unfinished.sample.len() + slices + unfinished.mappings.len();
+        let words = unfinished.words();
         let waiting = self.outlets.at_learner.fetch_add(words, Ordering::Relaxed);
         unfinished.share = Some(Share(self.outlets.at_learner.clone(), words));
         if waiting + words > MAX_AT_LEARNER {

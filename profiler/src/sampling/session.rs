@@ -234,14 +234,16 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
                 stops += 1;
                 break;
             }
-            (Some(Signal::Child), Some((child, wait_all))) => {
-                let none_left = child::reap(child.id(), &mut ended, |pid| readers.contains(pid))
-                    .map_err(|error| failed("wait for the command", &error))?;
-                if ended.is_some() && (none_left || !*wait_all) {
-                    break;
-                }
-            }
             _ => {}
+        }
+        // Without a signal, too: who is a reader may be known a moment after another child has ended.
+        if let Some((child, wait_all)) = &command {
+            let (before, is_ours) = (|pid| readers.ended(pid), |pid| readers.contains(pid));
+            let none_left = child::reap(child.id(), &mut ended, before, is_ours)
+                .map_err(|error| failed("wait for the command", &error))?;
+            if ended.is_some() && (none_left || !*wait_all) {
+                break;
+            }
         }
         if looked.elapsed() >= look_at_cpus(settings.cpus.0.len()) {
             looked = Instant::now();

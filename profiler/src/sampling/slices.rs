@@ -33,8 +33,8 @@ pub struct Finished {
     pub record: Vec<u64>,
     /// Its frames are those of an interpreter that was not known when it was taken.
     pub interpreter_unwalked: bool,
-    /// Of a module in it a file is waited for: with an answer, it may come to more.
-    pub waits: bool,
+    /// Modules whose files are waited for: with their answers, it may come to more.
+    pub waits: Vec<ModuleKey>,
 }
 
 impl Slices {
@@ -60,6 +60,8 @@ impl Slices {
             .collect();
         let pieces: Vec<(u64, &[u8])> = pieces.iter().map(|(at, b)| (*at, b.as_slice())).collect();
         let pid = sample.task.own.tgid;
+        // What others met says nothing of this one.
+        let _ = learner.unanswered();
         // Modules that this sample leads through.
         let mut met: BTreeSet<ModuleId> = BTreeSet::new();
         let walk = self.unwinder.walk(
@@ -133,12 +135,15 @@ impl Slices {
         // In the outermost frame, or beyond where native frames could be followed.
         out.extend(groups.flat_map(|group| group.1));
         out.extend(last);
-        let (unanswered, waits) = learner.unanswered();
-        for key in &unanswered {
+        let unanswered = learner.unanswered();
+        for module in &unanswered {
             // Next time there may be an answer.
-            self.unwinder.cache().forget(key);
+            self.unwinder.cache().forget(&module.key);
         }
-        for id in met {
+        let late = unanswered.iter().filter(|module| module.late);
+        let waits: Vec<ModuleKey> = late.map(|module| module.key).collect();
+        // One that waits comes again.
+        for id in met.into_iter().filter(|_| waits.is_empty()) {
             // A stack longer than a slice can only be walked by rows.
             if learner.meet(id, walk.end == End::Slice) {
                 self.forget(id);
@@ -151,6 +156,7 @@ impl Slices {
                 _ if based => End::Complete,
                 End::NoMapping if listed.end != End::Complete => listed.end,
                 End::Slice => listed.slice_end,
+                End::NoRow if unanswered.iter().any(|module| module.silent) => End::Unanswered,
                 End::NoRow if !unanswered.is_empty() => End::Unlearned,
                 end => end,
             } as u32;
@@ -175,9 +181,9 @@ impl Slices {
         }
     }
 
-    /// Keeps the CFI of a module.
-    pub fn keep(&mut self, key: ModuleKey, info: FrameInfo) {
-        self.unwinder.cache().insert(key, Some(Arc::new(info)));
+    /// Keeps the CFI of a module, or that it has none.
+    pub fn keep(&mut self, key: ModuleKey, info: Option<FrameInfo>) {
+        self.unwinder.cache().insert(key, info.map(Arc::new));
     }
 
     /// Forgets the CFI of a module: the programs have its rows.

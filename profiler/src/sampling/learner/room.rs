@@ -32,8 +32,8 @@ impl Learner {
         self.modules
             .note(format!("unwind rows: {kib} KiB are not enough"));
         match self.modules.is_interpreter(id) {
-            // All others made place for it, in vain.
-            true => Rows::Homeless,
+            // All others made place for it, in vain; the programs walk its frames without rows, too.
+            true => Rows::None,
             false => {
                 self.full_until = self.modules.now() + IN_USE;
                 Rows::Unread(0)
@@ -107,10 +107,13 @@ impl Learner {
         }
         let mut free: Vec<Run> = Vec::new();
         for id in gone {
-            if let Some(rows) = self.rows.get_mut(usize::from(*id).wrapping_sub(1))
-                && let Rows::Placed(_, run) = std::mem::replace(rows, Rows::Unread(0))
-            {
-                free.push(run);
+            match self.rows.get_mut(usize::from(*id).wrapping_sub(1)) {
+                Some(Rows::InWork) | None => {}
+                Some(rows) => {
+                    if let Rows::Placed(_, run) = std::mem::replace(rows, Rows::Unread(0)) {
+                        free.push(run);
+                    }
+                }
             }
             if let Some(module) = self.modules.get(*id) {
                 let _ = self.maps.modules.remove(&module.key);
@@ -138,6 +141,7 @@ impl Learner {
             info.interpreter = index;
         }
         info.id = u32::from(id);
+        info.end = self.silent.get(&id).map_or(0, |end| *end as u32);
         let mut told = self.maps.modules.insert(module.key, info, 0);
         if told.is_err() {
             let mut others = self.told();

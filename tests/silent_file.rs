@@ -1,14 +1,16 @@
 //! Promise: a module's file that stops answering costs that module's names, some seconds, and
-//! nothing else.
+//! nothing else; and not even these seconds, if somebody says so.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rprof_tests::machine;
 use rprof_tests::rprof::Rprof;
 use rprof_tests::scratch::{OPTIMIZED, Scratch};
 use rprof_tests::silent::Silent;
 use rprof_tests::skipped;
 use rprof_tests::target::Target;
+use rustix::process::Signal;
 
 #[test]
 fn names_of_a_file_that_stops_answering() {
@@ -53,4 +55,43 @@ fn names_of_a_file_that_stops_answering() {
     );
     assert!(run.stderr.contains(&said), "{}", run.stderr);
     assert!(run.took < Duration::from_secs(12), "{:?}", run.took);
+}
+
+#[test]
+fn an_interrupt_leaves_out_names_that_are_waited_for() {
+    let test = "an_interrupt_leaves_out_names_that_are_waited_for";
+    let scratch = Scratch::new();
+    let program = scratch.cc("burn.c", "burn", OPTIMIZED);
+    // Dropped last: it may wait for the file system, too.
+    let target;
+    let silent = match Silent::mount(&scratch, &program) {
+        Ok(silent) => silent,
+        Err(why) => return skipped(test, &why),
+    };
+    target = Target::start(Command::new(silent.program()).args(["threads", "1", "20"]));
+    let pid = target.pid().to_string();
+    let mut rprof = Rprof::new(&scratch, ["-p", &pid]).start();
+    rprof.wait_until_sampling();
+    // Its unwind rows are read at its first sample; what only names need, not before the end.
+    std::thread::sleep(Duration::from_millis(1500));
+    silent.silence();
+    rprof.signal(Signal::INT);
+    let said = format!(
+        "rprof: waiting for {} to be read for names; Ctrl-C leaves them out\n",
+        scratch.file("silent/program").display()
+    );
+    machine::wait_for("it says what it waits for", Duration::from_secs(4), || {
+        (rprof.said() == said).then_some(())
+    });
+    let began = Instant::now();
+    rprof.signal(Signal::INT);
+    let run = rprof.finish().expect(0);
+    let took = began.elapsed();
+    println!("ended {took:?} after the interrupt");
+    // A reader is looked at five times a second.
+    assert!(took < Duration::from_secs(2), "{took:?}: {}", run.stderr);
+    let profile = run.profile();
+    drop(silent);
+    assert!(profile.samples() > 50, "{}", run.stderr);
+    assert!(run.stderr.contains("No names of"), "{}", run.stderr);
 }

@@ -349,6 +349,9 @@ impl Talk {
         file: Option<BorrowedFd<'_>>,
         ask: Ask,
     ) -> Result<Running, Failed> {
+        if self.readers.is_hurried() {
+            return Err(Failed::Silent);
+        }
         let running = running.and_then(Running::still);
         let refused = self.readers.refuses(self.about.get(), &self.path);
         if refused && !(self.patience.last && self.readers.last_chance(self.about.get())) {
@@ -383,6 +386,7 @@ impl Talk {
             patience.silence = patience.silence.min(LEARNING.silence);
         }
         let mut patient = running.patient(patience);
+        let wait = self.readers.wait_for(&self.path);
         let answer = loop {
             let reply = patient.receive();
             match reply.and_then(|(reply, file)| take(&mut patient, reply, file)) {
@@ -391,6 +395,7 @@ impl Talk {
                 Err(error) => break Err(error),
             }
         };
+        drop(wait);
         match answer {
             Ok(answer) => {
                 self.readers.answered(self.about.get());

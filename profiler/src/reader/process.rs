@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,10 +43,14 @@ pub struct Readers {
     state: Mutex<State>,
     /// Told of each reader that starts (`true`) or has ended.
     watch: Option<Box<dyn Fn(u32, bool) + Send + Sync>>,
+    /// Nothing is asked or waited for any more.
+    hurried: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
+    /// What is waited for, and since when.
+    waits: Vec<(Arc<str>, Instant)>,
     quarantine: Quarantine,
     /// Questions that somebody waits for beside.
     late: usize,
@@ -83,6 +88,33 @@ impl Readers {
     pub fn silent(&self) -> (Vec<String>, bool) {
         let state = self.state();
         (state.silent.iter().cloned().collect(), state.gave_up)
+    }
+
+    /// Files that have been waited for this long: whose names or rows they are is up to who asks.
+    pub fn waits(&self, this_long: Duration) -> Vec<String> {
+        let state = self.state();
+        let waits = state
+            .waits
+            .iter()
+            .filter(|(_, since)| since.elapsed() >= this_long);
+        waits.map(|(path, _)| path.to_string()).collect()
+    }
+
+    /// Ends all waiting: what has not answered by now is silent.
+    pub fn hurry(&self) {
+        self.hurried.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing is asked or waited for any more.
+    pub(super) fn is_hurried(&self) -> bool {
+        self.hurried.load(Ordering::Relaxed)
+    }
+
+    /// A file is waited for from now until what is given is dropped.
+    pub(super) fn wait_for(&self, path: &str) -> Wait<'_> {
+        let wait: (Arc<str>, Instant) = (path.into(), Instant::now());
+        self.state().waits.push(wait.clone());
+        Wait(self, wait.0)
     }
 
     /// A file kept silent.
@@ -160,6 +192,18 @@ impl Readers {
         {
             watch(pid, false);
         }
+    }
+}
+
+/// See [`Readers::wait_for`].
+pub(super) struct Wait<'a>(&'a Readers, Arc<str>);
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.0
+            .state()
+            .waits
+            .retain(|(path, _)| !Arc::ptr_eq(path, &self.1));
     }
 }
 
@@ -370,7 +414,8 @@ impl Patient<'_> {
             if used != self.used {
                 (self.used, self.alive) = (used, Instant::now());
             }
-            if self.alive.elapsed() >= self.patience.silence
+            if self.running.readers.is_hurried()
+                || self.alive.elapsed() >= self.patience.silence
                 || self.asked.elapsed() >= self.patience.answer
             {
                 return Err(io::ErrorKind::TimedOut.into());

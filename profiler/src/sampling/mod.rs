@@ -8,13 +8,14 @@
 //! walk. It opens no file of a target: [`crate::reader`] does, and
 //! at the end looks up names for [`crate::naming`]. [`session`] holds it all
 //! together: `setup` loads the programs, `targets` says what is wanted, `threads` run reader, learner
-//! and workers, `account` closes their books.
+//! and workers, `ending` takes signals when sampling is over, `account` closes their books.
 
 mod account;
 pub mod btf;
 pub mod cgroup;
 pub mod child;
 mod codes;
+mod ending;
 pub mod events;
 pub mod faults;
 pub mod kernel_layout;

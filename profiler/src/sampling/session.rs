@@ -11,6 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::account::{self, Counted};
 use super::child;
+use super::ending;
 use super::events::{self, Clock, Events};
 use super::faults::{self, Fault};
 use super::learner::Learner;
@@ -27,7 +28,7 @@ use super::stacks::Shared;
 use super::targets::{pidfds, removed_cgroup, selection, wanted_cgroup, wanted_processes};
 use super::threads::Threads;
 use crate::cli::Failure;
-use crate::cli::settings::{Event, OnFault, Reads, Settings, Target};
+use crate::cli::settings::{Event, OnFault, Reads, Settings, Target, Verbosity};
 use crate::ledger::Ledger;
 use crate::naming::Lookup;
 use crate::profile::{Limits, Profile};
@@ -39,6 +40,8 @@ use crate::report::progress::ProgressLine;
 const FORGOTTEN: usize = 1024;
 /// Lessons from beside that the learner has not taken yet, at most: each may hold a table.
 const LESSONS: usize = 2;
+/// So few open files may be less than the modules of a machine.
+const FEW_FILES: u64 = 256;
 /// Bytes of unwind rows.
 const ROWS_BUDGET: u64 = 64 << 20;
 /// How often progress is shown, and CPUs that come and go are looked for.
@@ -82,6 +85,11 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let cgroup = wanted_cgroup(settings)?;
     let mut notes = Vec::new();
     let descriptors = raise_limits();
+    if let Some(few) = descriptors.maximum.filter(|&files| files < FEW_FILES) {
+        notes.push(format!(
+            "Only {few} files may be open at once: those of more modules have no names (ulimit -n 1024)."
+        ));
+    }
     let signals = Signals::new().map_err(|error| failed("watch for signals", &error))?;
     let mut programs = load(settings, machine)?;
     programs.self_check().map_err(|error| {
@@ -227,7 +235,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
                 }
                 stops += 1;
                 if stops > 1 {
-                    abort(number);
+                    ending::abort(number);
                 }
             }
             (Some(Signal::Stop(_)), None) => {
@@ -267,7 +275,8 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         progress.draw(|| shared.live.progress(began.elapsed()));
     }
     progress.clear();
-    abort_at_next(signals, 1u32.saturating_sub(stops));
+    let quiet = settings.verbosity == Verbosity::Quiet;
+    ending::watch(signals, 1u32.saturating_sub(stops), readers.clone(), quiet);
     events.disable();
     notes.extend(cgroup.and_then(removed_cgroup));
     let duration = began.elapsed();
@@ -347,28 +356,4 @@ fn raise_limits() -> Rlimit {
 fn pass_on(pid: u32, signal: i32) {
     // SAFETY: our own child, not yet waited for: the pid is still its.
     unsafe { libc::kill(pid as i32, signal) };
-}
-
-/// Ends rprof at once at the next signals but `patience`, whatever it is doing: names may take
-/// long. No partial file stays behind.
-fn abort_at_next(signals: Signals, mut patience: u32) {
-    let watch = move || {
-        loop {
-            match signals.next(None, &mut Vec::new()) {
-                Ok(Some(Signal::Stop(number))) if patience == 0 => abort(number),
-                Ok(Some(Signal::Stop(_))) => patience -= 1,
-                Ok(_) => {}
-                Err(_) => return,
-            }
-        }
-    };
-    // Without the thread, signals wait until the profile is written.
-    let _ = std::thread::Builder::new()
-        .name("rprof-signals".into())
-        .spawn(watch);
-}
-
-fn abort(signal: i32) -> ! {
-    crate::profile::output::remove_partial_files();
-    std::process::exit(128 + signal)
 }

@@ -12,7 +12,7 @@ use rprof_tests::scratch::{OPTIMIZED, Scratch};
 use rprof_tests::silent::{Silent, Towards};
 use rprof_tests::statistics::count_bound;
 use rprof_tests::target::Target;
-use rprof_tests::usage::{Usage, start};
+use rprof_tests::usage::{Usage, cpu_seconds, cpu_seconds_of_children, start};
 use rprof_tests::{machine, skipped};
 use rustix::process::Signal;
 
@@ -166,4 +166,38 @@ fn a_file_whose_lookups_hang() {
     if let Some(recorded) = record("a_file_whose_lookups_hang", Towards::Lookups) {
         recorded.nothing_else_suffered();
     }
+}
+
+#[test]
+fn a_large_file_that_is_no_program() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = scratch.cc("foreign.c", "foreign", OPTIMIZED);
+    let file = scratch.file("foreign-file");
+    let target = Target::start(Command::new(program).arg(&file));
+    let mut running = Rprof::new(&scratch, ["--all", "-F", "99"]).start();
+    running.wait_until_sampling();
+    let used = || cpu_seconds(running.pid()) + cpu_seconds_of_children(running.pid());
+    let before = used();
+    std::thread::sleep(Duration::from_secs(3));
+    let used = used() - before;
+    running.signal(Signal::INT);
+    let profile = running.finish().ok();
+    let pid = target.pid();
+    let through = |stack: &Stack| {
+        stack
+            .frames
+            .iter()
+            .any(|f| f.module.contains("/foreign-file"))
+    };
+    let all = profile.count(|stack| stack.pid == pid);
+    let known = profile.count(|stack| stack.pid == pid && through(stack));
+    println!("{used:.2} s of CPU; {known} of {all} samples know the file");
+    assert!(
+        all > 100 && known * 10 > all * 9,
+        "{known} of {all}: {:?}",
+        profile.ledger
+    );
+    // It is read once, and not for each sample.
+    assert!(used < 0.5, "{used} s of CPU: {:?}", profile.ledger);
 }

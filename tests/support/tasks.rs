@@ -13,6 +13,8 @@ pub struct Task {
     pub name: String,
     /// One letter, as in proc(5): `D` waits beyond every signal.
     pub state: char,
+    /// Parent process.
+    parent: u32,
     /// Process group.
     group: u32,
 }
@@ -38,6 +40,21 @@ pub fn of_group(group: u32) -> Vec<Task> {
     pids.filter(of_group).flat_map(of_process).collect()
 }
 
+/// The threads of all children of a process.
+pub fn of_children(parent: u32) -> Vec<Task> {
+    let processes = std::fs::read_dir("/proc").expect("processes").flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let tasks = pids.flat_map(of_process);
+    tasks.filter(|task| task.parent == parent).collect()
+}
+
+/// Whether a thread still runs, or waits: what has ended may wait for init to notice.
+pub fn lives(task: &Task) -> bool {
+    let now = of_process(task.tid);
+    now.iter()
+        .any(|other| other.name == task.name && other.state != 'Z')
+}
+
 /// Functions of the kernel that a thread waits in, innermost first, a line each; empty if it is gone.
 pub fn waits_in(task: &Task) -> String {
     let stack = std::fs::read_to_string(format!("/proc/{}/stack", task.tid));
@@ -59,7 +76,8 @@ fn parse(stat: &str) -> Option<Task> {
         tid: tid.parse().ok()?,
         name: name.into(),
         state: words.next()?.chars().next()?,
-        group: words.nth(1)?.parse().ok()?,
+        parent: words.next()?.parse().ok()?,
+        group: words.next()?.parse().ok()?,
     })
 }
 

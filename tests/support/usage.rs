@@ -60,10 +60,23 @@ impl Started {
 /// # Panics
 /// If there is none.
 pub fn cpu_seconds(pid: u32) -> f64 {
+    // Fields 14 and 15 of proc(5).
+    of_stat(pid, [14, 15])
+}
+
+/// CPU seconds of those of its children that have ended, and that it has waited for.
+///
+/// # Panics
+/// If it does not run.
+pub fn cpu_seconds_of_children(pid: u32) -> f64 {
+    of_stat(pid, [16, 17])
+}
+
+fn of_stat(pid: u32, fields: [usize; 2]) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let (_, after_name) = stat.rsplit_once(") ").expect("a name in brackets");
     let words: Vec<&str> = after_name.split(' ').collect();
     let ticks = |n: usize| words[n].parse::<f64>().expect("a number");
-    // Fields 14 and 15 of proc(5), the first two being before the words.
-    (ticks(11) + ticks(12)) / 100.0
+    // The first two fields are before the words.
+    fields.iter().map(|field| ticks(field - 3)).sum::<f64>() / 100.0
 }

@@ -314,6 +314,50 @@ fn a_plugin_that_is_loaded_later() {
 }
 
 #[test]
+fn a_file_that_is_overwritten_gives_no_names() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = names(&scratch, &[]);
+    let plugin = scratch.cc("library.c", "plugin.so", &["-O2", "-g", "-shared", "-fPIC"]);
+    let mut rprof = Rprof::new(&scratch, ["--"])
+        .arg(program)
+        .args(["plugin", SECONDS]);
+    rprof = rprof.arg(&plugin);
+    let mut running = rprof.start();
+    running.wait_until_sampling();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    // The same inode, and the same code, which runs on; but other names.
+    let mut bytes = std::fs::read(&plugin).expect("it was built");
+    let places: Vec<usize> = (0..bytes.len())
+        .filter(|&at| bytes[at..].starts_with(b"plugin_"))
+        .collect();
+    assert!(places.len() > 3, "{places:?}");
+    for at in places {
+        bytes[at..at + 7].copy_from_slice(b"other__");
+    }
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&plugin)
+        .expect("writable");
+    std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).expect("written");
+    let run = running.finish();
+    let profile = run.profile();
+    let wrong = |stack: &Stack| {
+        stack
+            .frames
+            .iter()
+            .find(|f| f.function.starts_with("other__"))
+            .cloned()
+    };
+    assert_eq!(profile.stacks.iter().find_map(wrong), None);
+    // The stacks are whole: their rows are those of the file that was sampled.
+    nearly_all(&profile, |stack| {
+        to_main(stack).last() == Some(&"main")
+            && stack.user().any(|f| f.module.ends_with("/plugin.so"))
+    });
+}
+
+#[test]
 fn a_library_without_cfi_goes_by_frame_pointer() {
     let scratch = Scratch::new();
     let _alone = machine::alone();

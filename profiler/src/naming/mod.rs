@@ -173,6 +173,7 @@ fn kernel_line(line: KernelLine) -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reader::{Pointed, Stamp};
 
     #[test]
     fn kernel_modules_stand_for_files() {
@@ -205,7 +206,10 @@ mod tests {
         let module = modules::Module {
             key: rprof_ebpf::module::ModuleKey::VDSO,
             path: String::new(),
-            content: Ok(Content::File(file.into())),
+            content: Ok(Content::File(Pointed {
+                fd: file.into(),
+                stamp: Stamp::default(),
+            })),
             interpreter: modules::Interpreter::None,
         };
         let asked = lookup.ask(&module, Places::default());

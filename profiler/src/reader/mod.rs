@@ -12,7 +12,7 @@
 use std::cell::Cell;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ mod serve;
 pub use names::{Answer, Places};
 pub use process::Readers;
 use process::{Patient, Running, Seat};
-pub use protocol::Start;
-use protocol::{Ask, Passed, Reply, Rest, Wanted};
+use protocol::{Ask, Passed, Question, Reply, Rest, Wanted};
+pub use protocol::{Stamp, Start};
 pub use quarantine::Place;
 pub use serve::serve;
 
@@ -106,6 +106,16 @@ impl std::fmt::Display for Failed {
     }
 }
 
+/// Points at a file (`O_PATH`), and says what its content was when it was found: one that is overwritten
+/// would give its new names to old samples.
+#[derive(Debug)]
+pub struct Pointed {
+    /// The descriptor.
+    pub fd: OwnedFd,
+    /// The content.
+    pub stamp: Stamp,
+}
+
 /// A module's file.
 #[derive(Debug)]
 pub struct Found {
@@ -113,8 +123,8 @@ pub struct Found {
     pub key: ModuleKey,
     /// Its path as the process that maps it sees it.
     pub path: String,
-    /// Points at it (`O_PATH`).
-    pub file: OwnedFd,
+    /// Points at it.
+    pub file: Pointed,
     /// The interpreter that it holds; `Err`: one that cannot be walked, and its version.
     pub interpreter: Result<Option<Detected>, String>,
 }
@@ -201,17 +211,17 @@ impl Reader {
     }
 
     /// Makes the rows of a module's file. Fails if they are too many.
-    pub fn rows(&mut self, key: &ModuleKey, path: &str, file: &OwnedFd) -> Asked<Option<Table>> {
+    pub fn rows(&mut self, key: &ModuleKey, path: &str, file: &Pointed) -> Asked<Option<Table>> {
         let take = |patient: &mut Patient<'_>, reply: Reply, _| {
             Ok(ControlFlow::Break(reply.rows(patient)?))
         };
         let talk = self.talk(key, path);
-        self.ask(talk, Some(file.as_fd()), Ask::Rows(()), Box::new(take))
+        self.ask(talk, Some(file), Ask::Rows(()), Box::new(take))
     }
 
     /// Reads the CFI of a module's file. Fails if there is none, or too much. That of a large file is
     /// late at once, if it may be.
-    pub fn frame_info(&mut self, key: &ModuleKey, path: &str, file: &OwnedFd) -> Asked<FrameInfo> {
+    pub fn frame_info(&mut self, key: &ModuleKey, path: &str, file: &Pointed) -> Asked<FrameInfo> {
         let take = |patient: &mut Patient<'_>, reply: Reply, _| {
             let answer = reply
                 .checked()
@@ -222,17 +232,17 @@ impl Reader {
         if key.size >= LARGE {
             talk.patience.soon = talk.patience.soon.map(|_| Duration::ZERO);
         }
-        self.ask(talk, Some(file.as_fd()), Ask::Frames(()), Box::new(take))
+        self.ask(talk, Some(file), Ask::Frames(()), Box::new(take))
     }
 
     /// Names places of a module's file. Fails if it is no ELF file.
-    pub fn names(&mut self, key: &ModuleKey, file: &OwnedFd, places: Places) -> Asked<Answer> {
+    pub fn names(&mut self, key: &ModuleKey, file: &Pointed, places: Places) -> Asked<Answer> {
         let take = |_: &mut Patient<'_>, reply: Reply, _| {
             let answer = reply.checked().map(|reply| reply.names.unwrap_or_default());
             Ok(ControlFlow::Break(answer))
         };
         let talk = self.talk(key, &places.path);
-        self.ask(talk, Some(file.as_fd()), Ask::Names(places), Box::new(take))
+        self.ask(talk, Some(file), Ask::Names(places), Box::new(take))
     }
 
     /// The files of the program that is to be started, or the interpreters among those of all that
@@ -301,7 +311,7 @@ impl Reader {
     fn ask<T>(
         &mut self,
         talk: Talk,
-        file: Option<BorrowedFd<'_>>,
+        file: Option<&Pointed>,
         ask: Ask,
         take: Take<Result<T, Failed>>,
     ) -> Asked<T> {
@@ -346,7 +356,7 @@ impl Talk {
     fn begin(
         &self,
         running: Option<Running>,
-        file: Option<BorrowedFd<'_>>,
+        file: Option<&Pointed>,
         ask: Ask,
     ) -> Result<Running, Failed> {
         if self.readers.is_hurried() {
@@ -362,7 +372,11 @@ impl Talk {
             Some(running) => running,
             None => Running::start(&self.readers).map_err(cannot)?,
         };
-        match running.send(ask, file) {
+        let question = Question {
+            ask: Some(ask),
+            stamp: file.map(|file| file.stamp),
+        };
+        match running.send(&question, file.map(|file| file.fd.as_fd())) {
             Ok(()) => Ok(running),
             Err(error) => {
                 running.kill(self.about.get());

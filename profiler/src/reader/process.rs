@@ -16,7 +16,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid,
 };
 
-use super::protocol::{Ask, Question, Reply, receive, receive_len, send};
+use super::protocol::{Question, Reply, receive, receive_len, send};
 use super::quarantine::{Place, Quarantine};
 use super::{NAME, Patience};
 
@@ -333,9 +333,13 @@ impl Running {
     }
 
     /// Asks it: it is waiting for that, there is no reason to be patient.
-    pub(super) fn send(&mut self, ask: Ask, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    pub(super) fn send(
+        &mut self,
+        question: &Question,
+        file: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
         self.asked = Instant::now();
-        send(&self.socket, &Question { ask: Some(ask) }, file)
+        send(&self.socket, question, file)
     }
 
     /// Whether an answer begins within this time.

@@ -2,10 +2,12 @@
 //! message, and with it a descriptor if one belongs to it; the message; and after some replies a
 //! table of rows or a module's CFI, as `rprof_unwind` writes them.
 
+use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
 use prost::Message;
@@ -23,7 +25,7 @@ use rustix::net::{
 
 use super::names::{Answer, Places};
 use super::quarantine::Place;
-use super::{Failed, Found, MAX_MODULE_WORDS, Made};
+use super::{Failed, Found, MAX_MODULE_WORDS, Made, Pointed};
 
 /// Bytes of a message at most.
 pub(super) const MAX_BYTES: u64 = 32 << 20;
@@ -33,6 +35,36 @@ pub(super) const MAX_BYTES: u64 = 32 << 20;
 pub(super) struct Question {
     #[prost(oneof = "Ask", tags = "1, 2, 3, 4, 5, 6")]
     pub(super) ask: Option<Ask>,
+    /// What the file's content was, that comes along.
+    #[prost(message, optional, tag = "7")]
+    pub(super) stamp: Option<Stamp>,
+}
+
+/// What a file's content was: its size, and when it was written last. (The change time also moves when
+/// a name of it is removed.)
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Stamp {
+    #[prost(uint64, tag = "1")]
+    size: u64,
+    #[prost(int64, tag = "2")]
+    seconds: i64,
+    #[prost(int64, tag = "3")]
+    nanos: i64,
+}
+
+impl Stamp {
+    /// That of an open file.
+    ///
+    /// # Errors
+    /// What `fstat` returns.
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        let status = file.metadata()?;
+        Ok(Self {
+            size: status.size(),
+            seconds: status.mtime(),
+            nanos: status.mtime_nsec(),
+        })
+    }
 }
 
 /// What is asked. The file that rows, frames and names are asked of comes along.
@@ -209,17 +241,22 @@ pub(super) struct FoundFile {
     interpreter: Vec<u64>,
     #[prost(fixed64, repeated, tag = "5")]
     plan: Vec<u64>,
+    /// What its content is.
+    #[prost(message, optional, tag = "6")]
+    stamp: Option<Stamp>,
 }
 
 impl FoundFile {
     pub(super) fn new(
         key: &ModuleKey,
         path: String,
+        stamp: Stamp,
         interpreter: &Result<Option<Detected>, String>,
     ) -> Self {
         let mut file = Self {
             key: words(key),
             path,
+            stamp: Some(stamp),
             ..Self::default()
         };
         match interpreter {
@@ -271,7 +308,10 @@ impl Reply {
             Some(Ok(Found {
                 key: key.or_else(|| Some(take(&found.key)?.0))?,
                 path: found.path.clone(),
-                file: file?,
+                file: Pointed {
+                    fd: file?,
+                    stamp: found.stamp?,
+                },
                 interpreter,
             }))
         };

@@ -21,7 +21,7 @@ use rustix::fs::{Mode, OFlags};
 use super::names::{Answer, Places};
 use super::process::IDLE;
 use super::protocol::{
-    Ask, FoundFile, Passed, Question, Reply, Rest, Start, receive, receive_len, send,
+    Ask, FoundFile, Passed, Question, Reply, Rest, Stamp, Start, receive, receive_len, send,
 };
 use super::{MAX_CFI, MAX_MODULE_WORDS, NAME};
 use crate::sampling::memory;
@@ -46,19 +46,32 @@ pub fn serve() {
         return;
     }
     while let Ok((len, file)) = receive_len(&socket) {
-        let Ok(Question { ask: Some(ask) }) = receive(&mut socket, len) else {
+        let Ok(Question {
+            ask: Some(ask),
+            stamp,
+        }) = receive(&mut socket, len)
+        else {
             return;
         };
-        if answer(&socket, ask, file).is_err() {
+        if answer(&socket, ask, file, stamp).is_err() {
             return;
         }
     }
 }
 
-fn answer(socket: &UnixStream, ask: Ask, file: Option<OwnedFd>) -> io::Result<()> {
+fn answer(
+    socket: &UnixStream,
+    ask: Ask,
+    file: Option<OwnedFd>,
+    stamp: Option<Stamp>,
+) -> io::Result<()> {
     let opened = || {
         let file = file.ok_or_else(|| "no file came along".to_owned())?;
-        beneath::reopen(file).map_err(|error| error.to_string())
+        let file = beneath::reopen(file).map_err(|error| error.to_string())?;
+        match Stamp::of(&file).map_err(|error| error.to_string())? {
+            now if stamp == Some(now) => Ok(file),
+            _ => Err("it was overwritten since it was sampled".to_owned()),
+        }
     };
     match ask {
         Ask::Find(wanted) => match wanted.with(find).unwrap_or_else(|| Err("what?".into())) {
@@ -111,13 +124,14 @@ fn find(sampled: &Sampled<'_>) -> Result<(FoundFile, OwnedFd), String> {
 }
 
 fn found(key: &ModuleKey, path: &Path, file: File) -> io::Result<(FoundFile, OwnedFd)> {
+    let stamp = Stamp::of(&file)?;
     let interpreter = runtimes::detect(&ReadCache::new(&file), Some(path));
     let interpreter = interpreter.map_err(|unknown| unknown.to_string());
     let path = path.to_string_lossy().into_owned();
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
     let pointed = rustix::fs::open(link, flags, Mode::empty())?;
-    Ok((FoundFile::new(key, path, &interpreter), pointed))
+    Ok((FoundFile::new(key, path, stamp, &interpreter), pointed))
 }
 
 /// What an open file is called now.

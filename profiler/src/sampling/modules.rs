@@ -2,7 +2,6 @@
 //! names frames.
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
@@ -10,6 +9,8 @@ use std::time::Instant;
 use rprof_ebpf::module::{ModuleId, ModuleKey};
 use rprof_ebpf::record::End;
 use rprof_symbolize::runtimes::Detected;
+
+use crate::reader::Pointed;
 
 /// Notes kept at most.
 const MAX_NOTES: usize = 100;
@@ -30,8 +31,8 @@ pub struct Module {
 /// A module's bytes.
 #[derive(Debug)]
 pub enum Content {
-    /// Points at the file that was sampled (`O_PATH`), for readers to open.
-    File(OwnedFd),
+    /// Points at the file that was sampled, for readers to open.
+    File(Pointed),
     /// The vDSO, copied from our own memory: all 64-bit processes have the same.
     Image(Arc<[u8]>),
 }

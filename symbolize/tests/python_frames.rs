@@ -92,11 +92,15 @@ fn frames_and_threads_are_the_interpreters_own() {
             let traceable = m.word(at(code, l.code_first_traceable)) as u32;
             assert_eq!(traceable.to_string(), words[4], "frame {n}");
             let fields = execute(&plan, m, code).unwrap();
+            let name = m.word(at(code, l.code_name));
+            let hash = m.word(at(name, l.text_hash));
+            assert_ne!(hash, u64::MAX, "names are interned");
             let key = code_key(
                 m.word(at(code, l.code_first_line)) as u32,
                 m.word(at(code, l.code_filename)),
                 m.word(at(code, l.code_qualname)),
                 m.word(at(code, l.code_linetable)),
+                hash,
             );
             assert_eq!(target.detected.decode(&fields).unwrap().key, key);
             frame = m.word(at(frame, l.frame_previous));

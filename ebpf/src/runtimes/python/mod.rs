@@ -48,6 +48,8 @@ pub struct PythonLayout {
     pub code_first_line: u32,
     /// `PyCodeObject.co_filename`
     pub code_filename: u32,
+    /// `PyCodeObject.co_name`
+    pub code_name: u32,
     /// `PyCodeObject.co_qualname`
     pub code_qualname: u32,
     /// `PyCodeObject.co_linetable`
@@ -56,6 +58,8 @@ pub struct PythonLayout {
     pub code_first_traceable: u32,
     /// `PyCodeObject.co_code_adaptive`: the first instruction
     pub code_instructions: u32,
+    /// `PyASCIIObject.hash`, or -1 where none was asked for yet
+    pub text_hash: u32,
     /// Padding, zero.
     pub _pad: u32,
 }
@@ -79,21 +83,31 @@ pub mod symbols {
 }
 
 const _: () =
-    assert!(size_of::<PythonLayout>() == 24 * 4 && size_of::<PythonInterpreter>() == 24 * 4 + 16);
+    assert!(size_of::<PythonLayout>() == 26 * 4 && size_of::<PythonInterpreter>() == 26 * 4 + 16);
 
 // SAFETY: integers only, and, as just said, no padding.
 unsafe impl super::Layout for PythonInterpreter {
     const RUNTIME: u8 = super::PYTHON;
 }
 
-/// The key of a code object: changes when the address is used for another one.
+/// The key of a code object: changes when the address is used for another one. Code that is made anew
+/// again and again stands at the same address each time, and so do its strings: so what its name is
+/// counts as well, by its hash. (Names are interned, which computes it.)
 #[inline(always)]
-pub const fn code_key(first_line: u32, filename: u64, qualname: u64, linetable: u64) -> u64 {
+pub const fn code_key(
+    first_line: u32,
+    filename: u64,
+    qualname: u64,
+    linetable: u64,
+    name_hash: u64,
+) -> u64 {
     let mut key = filename ^ (first_line as u64) << 48;
     key = (key ^ key >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     key ^= qualname;
     key = (key ^ key >> 32).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     key ^= linetable;
     key = (key ^ key >> 29).wrapping_mul(0x94d0_49bb_1331_11eb);
-    key ^ key >> 32
+    key ^= name_hash;
+    key = (key ^ key >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    key ^ key >> 29
 }

@@ -164,6 +164,7 @@ unsafe fn code_frame(
         }
         let line: u32 = field(code, layout.code_first_line, CODE_BYTES)?;
         let filename: u64 = field(code, layout.code_filename, CODE_BYTES)?;
+        let name: u64 = field(code, layout.code_name, CODE_BYTES)?;
         let qualname: u64 = field(code, layout.code_qualname, CODE_BYTES)?;
         let linetable: u64 = field(code, layout.code_linetable, CODE_BYTES)?;
         let traceable: u32 = field(code, layout.code_first_traceable, CODE_BYTES)?;
@@ -175,7 +176,9 @@ unsafe fn code_frame(
         {
             return None;
         }
-        let key = code_key(line, filename, qualname, linetable);
+        // Not in memory: no other key has this hash, so it counts as not named yet.
+        let hash = user_u64(name.wrapping_add(layout.text_hash as u64)).unwrap_or(0);
+        let key = code_key(line, filename, qualname, linetable, hash);
         interpreted(state, position as u32 >> 1, object, key);
         Some(())
     }

@@ -49,10 +49,12 @@ const V3_11: Version = Version {
         object_type: 8,
         code_first_line: 72,
         code_filename: 112,
+        code_name: 120,
         code_qualname: 128,
         code_linetable: 136,
         code_first_traceable: 168,
         code_instructions: 184,
+        text_hash: 24,
         _pad: 0,
     },
     text: TextForm {

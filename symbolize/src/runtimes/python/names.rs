@@ -23,6 +23,7 @@ const PAGE: u64 = 4096;
 const QUALNAME: u8 = 1;
 const FILENAME: u8 = 2;
 const LINETABLE: u8 = 3;
+const NAME: u8 = 4;
 
 /// The part of a code object that its key is made of, as offsets of its first byte and one past its
 /// last. CPython changes nothing in it while the object lives, but for the file name right after
@@ -40,8 +41,8 @@ fn head(layout: &PythonLayout) -> [u32; 2] {
     [first, last + 8]
 }
 
-/// The plan that names a code object. Its fields: the type, the head, the qualified name, the file
-/// name, the line table.
+/// The plan that names a code object. Its fields: the type, the head, the name's hash, the qualified
+/// name, the file name, the line table.
 pub fn plan(version: &Version) -> Plan {
     let layout = &version.layout;
     let [head, end] = head(layout);
@@ -67,6 +68,11 @@ pub fn plan(version: &Version) -> Plan {
     let steps = [
         bytes(layout.object_type, 8),
         bytes(head, end - head),
+        pointer(layout.code_name, NAME),
+        Step {
+            base: NAME,
+            ..bytes(layout.text_hash, 8)
+        },
         pointer(layout.code_qualname, QUALNAME),
         pointer(layout.code_filename, FILENAME),
         pointer(layout.code_linetable, LINETABLE),
@@ -114,11 +120,13 @@ pub fn decode(interpreter: &Interpreter, fields: &[u8]) -> Result<Code, DecodeEr
         object.word(at as usize)
     };
     let first_line = word(layout.code_first_line)? as u32;
+    let hash = fields.take()?.word(0)?;
     let key = code_key(
         first_line,
         word(layout.code_filename)?,
         word(layout.code_qualname)?,
         word(layout.code_linetable)?,
+        hash,
     );
     let name = fields.take()?.text()?;
     let file = fields.take()?.text()?;

@@ -1,0 +1,286 @@
+//! Promise: what is known of a process hangs on what it is at the sample. No name crosses an `exec`, a pid
+//! that was given to another, or memory in which other code stands by now; and a process whose first thread
+//! has ended is still one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rprof_tests::machine;
+use rprof_tests::profile::{Frame, Profile, Stack};
+use rprof_tests::python;
+use rprof_tests::rprof::Rprof;
+use rprof_tests::scratch::{OPTIMIZED, Scratch, source_file};
+use rprof_tests::statistics::count_bound;
+use rustix::process::Signal;
+
+const HERTZ: f64 = 999.0;
+
+/// Microseconds of CPU that programs printed, by number.
+fn printed(text: &str) -> BTreeMap<String, f64> {
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    let numbers = lines.filter(|(name, _)| name.bytes().all(|b| b.is_ascii_digit()));
+    numbers
+        .map(|(name, micros)| (name.to_owned(), micros.parse().expect("microseconds")))
+        .collect()
+}
+
+/// Samples by the number in the name of the function, which begins so, that stands in their stacks.
+fn by_number(stacks: impl Iterator<Item = Stack>, prefix: &str) -> BTreeMap<String, u64> {
+    let mut samples = BTreeMap::new();
+    for stack in stacks {
+        let numbers = stack
+            .interpreted()
+            .filter_map(|f| f.function.strip_prefix(prefix));
+        let numbers: BTreeSet<&str> = numbers.collect();
+        assert!(numbers.len() < 2, "of two at once: {}", stack.text());
+        if let Some(number) = numbers.first() {
+            *samples.entry((*number).to_owned()).or_default() += stack.count;
+        }
+    }
+    samples
+}
+
+/// Each number has as many samples as its CPU time says, but for `start` seconds that it may have spent
+/// elsewhere; what stood there before or after would have them otherwise.
+fn as_the_clocks_say(samples: &BTreeMap<String, u64>, micros: &BTreeMap<String, f64>, start: f64) {
+    let unknown: Vec<_> = samples
+        .keys()
+        .filter(|number| !micros.contains_key(*number))
+        .collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    let mut all = (0, 0.0);
+    for (number, micros) in micros {
+        let n = *samples.get(number).unwrap_or(&0);
+        let expected = micros / 1e6 * HERTZ;
+        let bound = count_bound(expected) + 1.0;
+        assert!(
+            n as f64 <= expected + bound && n as f64 + start * HERTZ >= expected - bound,
+            "{number}: {n} samples, {expected:.1} expected"
+        );
+        all = (all.0 + n, all.1 + expected);
+    }
+    println!(
+        "{} of {}: {} samples, {:.0} expected",
+        samples.len(),
+        micros.len(),
+        all.0,
+        all.1
+    );
+}
+
+fn profile_of(scratch: &Scratch, words: &[String]) -> (Profile, String) {
+    // Twice the usual time: at this rate, deep in the interpreter's start, ticks take more than 1 %.
+    let rprof = Rprof::new(scratch, ["-F", "999", "--"]).args(words);
+    let run = rprof.env("RPROF_FAULT", "slow-machine:10").run().expect(0);
+    (run.profile(), run.text())
+}
+
+#[test]
+fn code_made_where_other_code_was() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let words = python::system().words(&source_file("reborn.py"), &["120"]);
+    let (profile, text) = profile_of(&scratch, &words);
+    let addresses = text
+        .lines()
+        .find_map(|line| line.strip_prefix("addresses "));
+    let addresses: u32 = addresses
+        .and_then(|n| n.parse().ok())
+        .expect("their number");
+    assert!(
+        addresses < 30,
+        "{addresses} addresses: nothing was made in the same place"
+    );
+    let wrong = |frame: &Frame| {
+        let Some(number) = frame.function.strip_prefix("born_") else {
+            return false;
+        };
+        let first = number.parse::<i64>().expect("a number") % 50 + 1;
+        frame.file != format!("/generation/{number}.py")
+            || !(first..first + 4).contains(&frame.line)
+    };
+    for stack in &profile.stacks {
+        let found = stack.frames.iter().find(|frame| wrong(frame));
+        assert_eq!(found, None, "{}", stack.text());
+    }
+    let samples = by_number(profile.stacks.iter().cloned(), "born_");
+    as_the_clocks_say(&samples, &printed(&text), 0.0);
+}
+
+/// Scripts of which each has a function of its own name.
+fn scripts(scratch: &Scratch, count: usize) -> Vec<String> {
+    let text = std::fs::read_to_string(source_file("chain.py")).expect("a target");
+    let write = |n: usize| {
+        scratch
+            .write(&format!("{n:04}.py"), &text)
+            .display()
+            .to_string()
+    };
+    (0..count).map(write).collect()
+}
+
+#[test]
+fn a_process_that_becomes_another() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let scripts = scripts(&scratch, 12);
+    let mut words = python::system().words(scripts[0].as_ref(), &["60"]);
+    words.extend_from_slice(&scripts[1..]);
+    let (profile, text) = profile_of(&scratch, &words);
+    let pids: BTreeSet<u32> = profile.stacks.iter().map(|stack| stack.pid).collect();
+    assert!(pids.len() <= 2, "{pids:?}");
+    let file = |f: &Frame| {
+        f.function
+            .strip_prefix("burn_")
+            .map(|n| f.file.ends_with(&format!("/{n}.py")))
+    };
+    let wrong = |stack: &&Stack| stack.frames.iter().any(|frame| file(frame) == Some(false));
+    assert_eq!(profile.stacks.iter().find(wrong).map(Stack::text), None);
+    let samples = by_number(profile.stacks.iter().cloned(), "burn_");
+    // The interpreter's start is in what it prints, too.
+    as_the_clocks_say(&samples, &printed(&text), 0.06);
+}
+
+#[test]
+fn a_pid_that_is_given_to_another() {
+    const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
+    const PROGRAMS: usize = 20;
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let scripts = scripts(&scratch, PROGRAMS);
+    let mut running = Rprof::new(&scratch, ["--all", "-F", "999"])
+        .env("RPROF_FAULT", "slow-machine:10")
+        .start();
+    running.wait_until_sampling();
+    let interpreter = python::system();
+    let mut text = String::new();
+    let mut wanted = None;
+    let mut same = 0;
+    for script in &scripts {
+        if let Some(pid) = wanted {
+            std::fs::write(LAST_PID, format!("{}", pid - 1)).expect("root may");
+        }
+        let mut command = interpreter.command(script.as_ref());
+        let child = command
+            .arg("60")
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let pid = child.id();
+        same += u32::from(wanted.replace(pid) == Some(pid));
+        let output = child.wait_with_output().expect("it ends");
+        text += std::str::from_utf8(&output.stdout).expect("text");
+    }
+    running.signal(Signal::INT);
+    let profile = running.finish().ok();
+    println!("{same} of {PROGRAMS} had the pid of the one before");
+    // Others fork, too.
+    assert!(same > 5, "{same} of {PROGRAMS}");
+    let samples = by_number(profile.stacks.iter().cloned(), "burn_");
+    as_the_clocks_say(&samples, &printed(&text), 0.06);
+}
+
+/// All samples of a thread's CPU time are in a function, with their whole stacks, under one pid.
+fn all_in(profile: &Profile, function: &str, root: &str, seconds: f64) {
+    let expected = seconds * HERTZ;
+    let fits = |stack: &Stack| stack.is_complete() && stack.has(function) && stack.has(root);
+    let n = profile.count(fits);
+    println!("{function}: {n} samples, {expected:.0} expected");
+    assert!(
+        (n as f64 - expected).abs() <= count_bound(expected) + 0.01 * expected,
+        "{function}: {n} samples, {expected:.0} expected: {:?}",
+        profile.ledger
+    );
+}
+
+#[test]
+fn a_process_whose_first_thread_has_ended() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = scratch.cc("identity.c", "identity", OPTIMIZED);
+    let words = [&program.display().to_string(), "leader", "1"].map(str::to_owned);
+    let (profile, text) = profile_of(&scratch, &words);
+    all_in(
+        &profile,
+        "alone",
+        "leader",
+        text.trim().parse().expect("seconds"),
+    );
+    let pids: BTreeSet<(u32, bool)> = profile
+        .stacks
+        .iter()
+        .map(|s| (s.pid, s.tid == s.pid))
+        .collect();
+    // The first thread has few samples, if any; the other is no process of its own.
+    let processes: BTreeSet<u32> = pids.iter().map(|(pid, _)| *pid).collect();
+    assert!(processes.len() <= 2, "{pids:?}");
+}
+
+#[test]
+fn a_thread_that_becomes_a_program() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = scratch.cc("identity.c", "identity", OPTIMIZED);
+    let words = [&program.display().to_string(), "exec", "1"].map(str::to_owned);
+    let (profile, text) = profile_of(&scratch, &words);
+    let seconds: Vec<f64> = text
+        .lines()
+        .map(|line| line.parse().expect("seconds"))
+        .collect();
+    assert_eq!(seconds.len(), 2, "{text}");
+    all_in(&profile, "before", "exec", seconds[0]);
+    all_in(&profile, "after", "main", seconds[1]);
+    let both = profile.count(|stack| stack.has("before") && stack.has("after"));
+    assert_eq!(both, 0);
+    let after = |stack: &&Stack| stack.has("after");
+    let threads: BTreeSet<(u32, u32)> = profile
+        .stacks
+        .iter()
+        .filter(after)
+        .map(|s| (s.pid, s.tid))
+        .collect();
+    assert!(threads.iter().all(|(pid, tid)| pid == tid), "{threads:?}");
+}
+
+#[test]
+fn forked_children_have_their_own_names() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    // All children make their code after the fork, at addresses that they share.
+    let script = scratch.write(
+        "forks.py",
+        "import os, sys\nfrom time import thread_time_ns\n\
+         for n in range(8):\n    if os.fork() == 0:\n        text = '\\n' * n + f'def child_{n}(end, now):\\n    while now() < end:\\n        sum(range(500))\\n'\n        \
+         scope = {}\n        exec(compile(text, f'/child/{n}.py', 'exec'), scope)\n        \
+         scope[f'child_{n}'](thread_time_ns() + 150_000_000, thread_time_ns)\n        os._exit(0)\n\
+         for n in range(8):\n    os.wait()\n",
+    );
+    let words = python::system().words(&script, &[]);
+    let (profile, _) = profile_of(&scratch, &words);
+    let mut numbers: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
+    for stack in &profile.stacks {
+        for frame in stack
+            .interpreted()
+            .filter(|f| f.function.starts_with("child_"))
+        {
+            let number = frame.function.trim_start_matches("child_");
+            assert_eq!(
+                frame.file,
+                format!("/child/{number}.py"),
+                "{}",
+                stack.text()
+            );
+            numbers
+                .entry(stack.pid)
+                .or_default()
+                .insert(number.to_owned());
+        }
+    }
+    println!("{numbers:?}");
+    assert_eq!(numbers.len(), 8, "{numbers:?}");
+    assert!(
+        numbers.values().all(|names| names.len() == 1),
+        "{numbers:?}"
+    );
+    let all: BTreeSet<&String> = numbers.values().flatten().collect();
+    assert_eq!(all.len(), 8, "{numbers:?}");
+}

@@ -110,6 +110,8 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         chunks,
     } = bpf;
     let modules = Arc::new(Modules::default());
+    let ring_kib = setup::ring_bytes(settings) >> 10;
+    modules.note(format!("ring buffer: {ring_kib} KiB"));
     let budget = faults::asked(Fault::RowBytes).map_or(ROWS_BUDGET, u64::from);
     let space = RowSpace::new(chunks.fd().as_fd(), budget)
         .map_err(|error| failed("make room for unwind rows", &error))?;

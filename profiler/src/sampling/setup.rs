@@ -149,7 +149,7 @@ fn possible_cpus() -> Result<u32, Failure> {
 }
 
 /// Bytes of the ring: half a second of samples, between 1 and 64 MiB.
-fn ring_bytes(settings: &Settings) -> u32 {
+pub(super) fn ring_bytes(settings: &Settings) -> u32 {
     if let Some(bytes) = faults::asked(Fault::RingBytes) {
         return bytes;
     }

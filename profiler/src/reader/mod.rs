@@ -89,6 +89,8 @@ pub const NAMING: Patience = Patience {
 pub enum Failed {
     /// None yet: it is waited for beside.
     Late,
+    /// Nothing was asked: as many answers are waited for as may be.
+    Busy,
     /// None came in time, or none came lately and so nothing was asked.
     Silent,
     /// The reader is at fault, not the file: another time it may answer.
@@ -100,7 +102,9 @@ pub enum Failed {
 impl std::fmt::Display for Failed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Late | Self::Silent => f.write_str("its file did not answer in time"),
+            Self::Late | Self::Busy | Self::Silent => {
+                f.write_str("its file did not answer in time")
+            }
             Self::Broken(why) | Self::Said(why) => f.write_str(why),
         }
     }
@@ -316,10 +320,7 @@ impl Reader {
         take: Take<Result<T, Failed>>,
     ) -> Asked<T> {
         let seat = match talk.patience.soon.map(|_| Seat::take(&self.readers)) {
-            Some(None) => {
-                let why = "too many answers are waited for".into();
-                return Asked::Answered(Err(Failed::Broken(why)));
-            }
+            Some(None) => return Asked::Answered(Err(Failed::Busy)),
             Some(seat) => seat,
             None => None,
         };

@@ -24,12 +24,13 @@ use super::protocol::{
     Ask, FoundFile, Passed, Question, Reply, Rest, Stamp, Start, receive, receive_len, send,
 };
 use super::{MAX_CFI, MAX_MODULE_WORDS, NAME};
-use crate::sampling::memory;
+use crate::sampling::{memory, privileges};
 
 /// Answers until nobody asks any more.
 pub fn serve() {
     memory::prepare();
     memory::be_the_first_to_go();
+    privileges::read_only();
     // Whoever asked may be killed while we wait for a file that never answers: nobody else would end us.
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     // Whoever waits for an end of a pipe that rprof was given shall not wait for us.

@@ -178,7 +178,7 @@ impl Learner {
         }
         match self.asker.find(sampled) {
             Ok(found) => self.found(found),
-            Err(Failed::Broken(_)) => known,
+            Err(Failed::Busy | Failed::Broken(_)) => known,
             // Its number is needed for whatever becomes of that.
             Err(failed @ Failed::Late) => self.without_file(sampled, known, failed),
             Err(failed @ Failed::Silent) => {
@@ -342,7 +342,7 @@ impl Learner {
                 self.silent.insert(id, End::Unanswered);
                 Rows::None
             }
-            Err(Failed::Late) => Rows::Unread(0),
+            Err(Failed::Late | Failed::Busy) => Rows::Unread(0),
             Err(Failed::Broken(_)) if self.tries(&module.key) < TRIES => Rows::Unread(0),
             Err(Failed::Broken(why) | Failed::Said(why)) => {
                 let note = format!("{}: no unwind rows: {why}", module.path);

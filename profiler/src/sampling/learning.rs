@@ -14,7 +14,7 @@ use rprof_symbolize::module_file::Sampled;
 
 use super::faults::{self, Fault};
 use super::learner::{Large, Learner};
-use super::lessons::{Lesson, make_rows};
+use super::lessons::{ANY, Lesson, make_rows};
 use super::losses::Book;
 use super::neighbours::Neighbours;
 use super::ring::{self, Batch, MAX_AT_LEARNER, Unfinished, sample_of};
@@ -130,7 +130,7 @@ impl School {
             self.slices.forget(id);
         }
         if let Some(key) = about {
-            self.again(|waits| waits.contains(&key));
+            self.again(|waits| waits.contains(&key) || waits.contains(&ANY));
         }
     }
 

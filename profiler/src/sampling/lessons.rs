@@ -38,6 +38,9 @@ impl Lesson {
     }
 }
 
+/// Stands for a lesson about anything.
+pub(super) const ANY: ModuleKey = ModuleKey::VDSO;
+
 /// Asks for the learner.
 pub struct Asker {
     reader: Reader,
@@ -51,7 +54,7 @@ pub struct Asker {
 /// A module that gave no answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Unanswered {
-    /// Which.
+    /// Which; [`ANY`] if it can be asked only after the next lesson, whatever that is about.
     pub key: ModuleKey,
     /// None yet: a lesson is to come.
     pub late: bool,
@@ -147,12 +150,16 @@ impl Asker {
 
     /// Notes who gave no answer.
     fn settle<T>(&mut self, key: ModuleKey, answer: Result<T, Failed>) -> Result<T, Failed> {
-        if let Err(failed @ (Failed::Late | Failed::Silent | Failed::Broken(_))) = &answer {
-            self.unanswered.push(Unanswered {
-                key,
-                late: *failed == Failed::Late,
-                silent: *failed == Failed::Silent,
-            });
+        let (late, silent) = match &answer {
+            Ok(_) | Err(Failed::Said(_)) => return answer,
+            Err(Failed::Late | Failed::Busy) => (true, false),
+            Err(Failed::Silent) => (false, true),
+            Err(Failed::Broken(_)) => (false, false),
+        };
+        let mut note = |key| self.unanswered.push(Unanswered { key, late, silent });
+        note(key);
+        if let Err(Failed::Busy) = answer {
+            note(ANY);
         }
         answer
     }

@@ -28,6 +28,7 @@ pub mod losses;
 pub mod memory;
 pub mod modules;
 pub mod neighbours;
+pub mod privileges;
 pub mod programs;
 pub mod reading;
 pub mod ring;

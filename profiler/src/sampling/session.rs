@@ -20,6 +20,7 @@ use super::lessons::Asker;
 use super::live::Live;
 use super::memory;
 use super::modules::Modules;
+use super::privileges;
 use super::reading::ProcessReader;
 use super::row_space::RowSpace;
 use super::setup::{self, Bpf, load};
@@ -202,6 +203,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         _ => None,
     };
     memory::be_the_first_to_go();
+    privileges::sample_only();
 
     let mut progress = ProgressLine::new(settings);
     let deadline = settings.duration.map(|duration| began + duration);

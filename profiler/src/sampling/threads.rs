@@ -21,6 +21,7 @@ use super::learning::{Errands, School};
 use super::lessons::Lesson;
 use super::losses::Book;
 use super::neighbours::Neighbours;
+use super::privileges;
 use super::ring::{self, Batch, Outlets, Reader, Unfinished, sample_of};
 use super::slices::Slices;
 use super::stacks::{Shared, Worker};
@@ -219,6 +220,7 @@ fn ends(ending: &Ending, deadline: Instant) -> bool {
 
 fn spawn(name: &str, running: Running, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let work = move || {
+        privileges::sample_only();
         work();
         drop(running);
     };
@@ -253,6 +255,7 @@ impl Post {
     fn fill(mut self) -> io::Result<()> {
         let thread = std::thread::Builder::new().name(self.name.clone());
         let work = move || {
+            privileges::sample_only();
             let mut worker = Worker::new(self.shared.clone(), self.book.clone(), self.mortal);
             if catch_unwind(AssertUnwindSafe(|| self.serve(&mut worker))).is_err() {
                 worker.abandon();

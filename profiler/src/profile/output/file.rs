@@ -24,6 +24,8 @@ pub fn remove_partial_files() {
         // There is nobody left to tell.
         let _ = fs::remove_file(path);
     }
+    // Whoever would make one more now waits until the end.
+    std::mem::forget(partial);
 }
 
 /// A file under a temporary name; dropped, it is gone.

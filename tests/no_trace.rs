@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use rprof_tests::machine;
@@ -162,4 +163,62 @@ fn nothing_of_a_process_changes() {
         assert!(burnt > 20, "{:?}", profile.ledger);
         assert_eq!((target.ask("after"), status()), before, "{reads}");
     }
+}
+
+/// What a process says of its mapping and unmapping in half a second: microseconds that it slept in that, and
+/// those of the longest round.
+fn stalls(target: &mut Target) -> [i64; 2] {
+    target.ask("begin");
+    std::thread::sleep(Duration::from_millis(500));
+    let said = target.ask("end");
+    let numbers: Vec<i64> = said
+        .split_whitespace()
+        .map(|n| n.parse().expect("a number"))
+        .collect();
+    assert!(numbers[0] > 1000, "{said}");
+    [numbers[1], numbers[2]]
+}
+
+fn median(mut figures: Vec<[i64; 2]>) -> i64 {
+    println!("{figures:?}");
+    figures.sort_unstable();
+    figures[figures.len() / 2][0]
+}
+
+#[test]
+fn its_own_mapping_waits_for_nobody() {
+    const ROUNDS: usize = 5;
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let mapping = scratch.cc("mapping.c", "mapping", OPTIMIZED);
+    let mut target = Target::start(&mut Command::new(mapping));
+    let pid = target.pid();
+    let (mut without, mut with, mut read) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        without.push(stalls(&mut target));
+        let args = ["-p", &pid.to_string(), "-F", "199"];
+        let mut running = Rprof::new(&scratch, args).start();
+        running.wait_until_sampling();
+        with.push(stalls(&mut target));
+        running.signal(rustix::process::Signal::INT);
+        let profile = running.finish().ok();
+        let samples = profile.count(|stack| stack.pid == pid);
+        assert!(samples > 30, "{:?}", profile.ledger);
+        // What a profiler does that looks into procfs: the measure can see it.
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    let _ = std::fs::read(format!("/proc/{pid}/smaps"));
+                }
+            });
+            read.push(stalls(&mut target));
+            stop.store(true, Relaxed);
+        });
+    }
+    // Of 500,000; a kernel's own work makes it sleep now and then.
+    let [without, with, read] = [without, with, read].map(median);
+    println!("it slept {without} µs, with rprof {with}, while its mappings were read {read}");
+    assert!(with <= without + 5_000, "{without}, {with}");
+    assert!(read > without + 25_000, "{without}, {read}");
 }

@@ -55,7 +55,8 @@ fn keep(kept: CapabilitySet) {
     if let Ok(mut sets) = capabilities(None) {
         sets.effective &= kept;
         sets.permitted &= kept;
-        sets.inheritable = CapabilitySet::empty();
+        // Who is not root gives them to readers by those.
+        sets.inheritable &= kept;
         let _ = set_capabilities(None, sets);
     }
 }

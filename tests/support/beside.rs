@@ -139,7 +139,7 @@ fn watch(running: &Running, window: Duration) {
         for task in of_group(running.pid()).iter().filter(|t| t.state == 'D') {
             let stack = waits_in(task);
             // A disk may take its time.
-            if ["fuse", "userfault", "rwsem"]
+            if ["fuse", "userfault", "rwsem", "pagemap", "process_vm"]
                 .iter()
                 .any(|what| stack.contains(what))
             {
@@ -172,6 +172,19 @@ pub fn run(
     if !args.contains(&"-F") {
         rprof = rprof.args(["-F", &HERTZ.to_string()]);
     }
+    println!("{args:?}");
+    run_this(rprof, pids, strike)
+}
+
+/// The same, with a run of any kind.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_this(
+    rprof: Rprof,
+    pids: &[u32],
+    strike: impl FnOnce(&Running),
+) -> (Profile, HashMap<u32, f64>) {
     let mut running = rprof.start();
     running.wait_until_sampling();
     let clocks = || pids.iter().map(|&pid| (pid, cpu_seconds(pid)));
@@ -187,7 +200,7 @@ pub fn run(
     running.signal(Signal::INT);
     let run = running.finish();
     let took = stopped.elapsed();
-    println!("{args:?} ended in {took:?}");
+    println!("ended in {took:?}");
     assert!(took < ON_TIME, "{took:?}: {}", run.stderr);
     let profile = run.ok();
     adds_up(&profile);

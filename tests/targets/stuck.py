@@ -1,5 +1,11 @@
 """A thread runs `hidden`, whose code object's name begins on a page that nobody brings: who reads it waits
-for ever. Another runs `plain`. Says `ready`, and ends when its standard input does."""
+for ever. Another runs `plain`. Says `ready`, and ends when its standard input does.
+
+    stuck.py [FILE]
+
+With a FILE that does not answer, a thread waits for a page of it through /proc/self/mem, with the lock on
+the process's mappings held, and another for that lock, to map something.
+"""
 
 import ctypes
 import fcntl
@@ -7,6 +13,7 @@ import os
 import struct
 import sys
 import threading
+import time
 
 PAGE = 4096
 SYS_USERFAULTFD = 323
@@ -31,6 +38,27 @@ def watch_input():
     os._exit(0)
 
 
+def lock(path):
+    """Returns when the lock is held, and waited for by who wants it alone."""
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + 3 * [ctypes.c_int] + [ctypes.c_long]
+    libc.pread.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long]
+    file, memory = os.open(path, os.O_RDONLY), os.open("/proc/self/mem", os.O_RDONLY)
+    read, private, anonymous = 1, 2, 0x20
+    page, buffer = libc.mmap(None, PAGE, read, private, file, 0), ctypes.create_string_buffer(1)
+    maps = lambda: libc.mmap(None, PAGE, read, private | anonymous, -1, 0)
+    reads = lambda: libc.pread(memory, buffer, 1, page)
+    # Before the lock is held: a thread needs a stack.
+    begin = [threading.Event(), threading.Event()]
+    when = lambda event, act: (event.wait(), act())
+    for waits in zip(begin, [reads, maps]):
+        threading.Thread(target=when, args=waits, daemon=True).start()
+    time.sleep(0.2)
+    for event in begin:
+        event.set()
+        time.sleep(0.2)
+
+
 # Long enough to have a mapping of its own; its first page holds its header, too.
 name = "hidden" * (1 << 20)
 hidden.__code__ = hidden.__code__.replace(co_qualname=name)
@@ -43,5 +71,7 @@ fcntl.ioctl(descriptor, UFFDIO_REGISTER, struct.pack("4Q", first, PAGE, MISSING,
 assert libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(PAGE), MADV_DONTNEED) == 0
 threading.Thread(target=watch_input, daemon=True).start()
 threading.Thread(target=plain, daemon=True).start()
+if len(sys.argv) > 1:
+    lock(sys.argv[1])
 os.write(1, b"ready\n")
 hidden()

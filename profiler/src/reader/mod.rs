@@ -1,40 +1,47 @@
-//! Reader processes: the only ones that open, read, look at or close files of targets.
+//! Reader processes: the only ones that open, read, look at or close files of targets, and that read
+//! targets' memory.
 //!
-//! A file may lie on a file system that never answers (FUSE, NFS), and who asks it may be beyond any
-//! signal until that changes. A thread in that state would keep rprof from ending, and the pipes it
-//! writes to open. So a [`Reader`] is a process of its own: our own binary, with nothing but a socket.
-//! Questions go to it, what a file says comes back, and one that keeps silent is killed, left to the
-//! kernel, and replaced. Of a file rprof itself holds at most an `O_PATH` descriptor, which it only
-//! passes on: neither that nor closing it asks the file system anything.
+//! A file may lie on a file system that never answers (FUSE, NFS), and a process's memory behind a lock
+//! of its own that is never free; who asks may be beyond any signal until that changes. A thread in that
+//! state would keep rprof from ending, and the pipes it writes to open. So a [`Reader`] is a process of
+//! its own: our own binary, with nothing but a socket. Questions go to it, what a file or a process holds
+//! comes back, and one that keeps silent is killed, left to the kernel, and replaced. Of a file rprof
+//! itself holds at most an `O_PATH` descriptor, which it only passes on: neither that nor closing it asks
+//! the file system anything. Of a process it holds a pidfd, which asks the process nothing.
 //!
 //! What kept silent is left alone for a while (`quarantine`), whoever asked.
 
-use std::cell::Cell;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rprof_ebpf::identity::ProcessKey;
 use rprof_ebpf::module::ModuleKey;
 use rprof_symbolize::module_file::Sampled;
 use rprof_symbolize::runtimes::Detected;
 use rprof_unwind::Table;
 use rprof_unwind::slice::FrameInfo;
 
+mod memory;
 mod names;
 mod process;
 mod protocol;
 mod quarantine;
 mod serve;
+mod talk;
 
+pub use memory::{Fields, MAX_OBJECTS, Objects};
 pub use names::{Answer, Places};
 pub use process::Readers;
 use process::{Patient, Running, Seat};
-use protocol::{Ask, Passed, Question, Reply, Rest, Wanted};
+use protocol::{Ask, MAX_BYTES, Passed, Reply, Rest, Wanted};
 pub use protocol::{Stamp, Start};
 pub use quarantine::Place;
 pub use serve::serve;
+use talk::{Along, Take, Talk};
+pub use talk::{Asked, Late};
 
 /// A reader's name: as `argv[0]` it makes rprof one.
 pub const NAME: &str = "rprof-reader";
@@ -56,12 +63,14 @@ const ROUNDS: usize = 6;
 pub struct Patience {
     /// Until whoever asked goes on with something else, if they can: see [`Late`].
     pub soon: Option<Duration>,
-    /// Without an answer, and without having used a CPU.
+    /// Without an answer, and without having used a CPU or waited for one.
     pub silence: Duration,
     /// At work on one answer.
     pub answer: Duration,
     /// There is no later time to ask: what is in quarantine is asked once more, not for long.
     pub last: bool,
+    /// Bytes of an answer's message at most.
+    pub bytes: u64,
 }
 
 /// Samples wait for what is learned.
@@ -70,6 +79,7 @@ pub const LEARNING: Patience = Patience {
     silence: Duration::from_secs(1),
     answer: Duration::from_secs(10),
     last: false,
+    bytes: MAX_BYTES,
 };
 /// What takes long is learned beside.
 pub const ERRANDS: Patience = Patience {
@@ -82,6 +92,15 @@ pub const NAMING: Patience = Patience {
     silence: Duration::from_secs(5),
     answer: Duration::from_secs(30),
     last: true,
+    bytes: MAX_BYTES,
+};
+/// Memory of processes: it takes microseconds, or something is wrong with the process.
+pub const MEMORY: Patience = Patience {
+    soon: Some(Duration::from_millis(20)),
+    silence: Duration::from_millis(200),
+    answer: Duration::from_secs(1),
+    last: false,
+    bytes: memory::MAX_ANSWER,
 };
 
 /// Why there is no answer.
@@ -136,50 +155,6 @@ pub struct Found {
 /// The rows of a module, if it has any.
 pub type Made = Result<Option<Table>, Failed>;
 
-/// What became of a question.
-pub enum Asked<T> {
-    /// There is an answer.
-    Answered(Result<T, Failed>),
-    /// There is none yet.
-    Late(Late<T>),
-}
-
-impl<T> Asked<T> {
-    /// The answer, however long it takes.
-    ///
-    /// # Errors
-    /// [`Failed`].
-    pub fn wait(self) -> Result<T, Failed> {
-        match self {
-            Self::Answered(answer) => answer,
-            Self::Late(late) => late.wait(),
-        }
-    }
-}
-
-/// A question that was not answered soon. The [`Reader`] that asked it goes on with another process;
-/// somebody else waits.
-pub struct Late<T> {
-    talk: Talk,
-    running: Running,
-    take: Take<Result<T, Failed>>,
-    _seat: Option<Seat>,
-}
-
-impl<T> Late<T> {
-    /// Waits for the answer.
-    ///
-    /// # Errors
-    /// [`Failed`].
-    pub fn wait(self) -> Result<T, Failed> {
-        self.talk.hear(self.running, self.take).0
-    }
-}
-
-/// Makes an answer of a reply and what follows it; is asked again until it says that that was all.
-type Take<T> =
-    Box<dyn FnMut(&mut Patient<'_>, Reply, Option<OwnedFd>) -> io::Result<ControlFlow<T>> + Send>;
-
 /// Asks one reader process after the other, and one question after the other.
 pub struct Reader {
     readers: Arc<Readers>,
@@ -211,7 +186,8 @@ impl Reader {
             let found = reply.found(file, Some(key))?;
             Ok(ControlFlow::Break(found.map_err(Failed::Said)))
         };
-        self.ask(talk, None, Ask::Find(Wanted::new(sampled)), Box::new(take))
+        let wanted = Ask::Find(Wanted::new(sampled));
+        self.ask(talk, Along::default(), wanted, Box::new(take))
     }
 
     /// Makes the rows of a module's file. Fails if they are too many.
@@ -220,7 +196,7 @@ impl Reader {
             Ok(ControlFlow::Break(reply.rows(patient)?))
         };
         let talk = self.talk(key, path);
-        self.ask(talk, Some(file), Ask::Rows(()), Box::new(take))
+        self.ask(talk, file.into(), Ask::Rows(()), Box::new(take))
     }
 
     /// Reads the CFI of a module's file. Fails if there is none, or too much. That of a large file is
@@ -236,7 +212,7 @@ impl Reader {
         if key.size >= LARGE {
             talk.patience.soon = talk.patience.soon.map(|_| Duration::ZERO);
         }
-        self.ask(talk, Some(file), Ask::Frames(()), Box::new(take))
+        self.ask(talk, file.into(), Ask::Frames(()), Box::new(take))
     }
 
     /// Names places of a module's file. Fails if it is no ELF file.
@@ -246,7 +222,28 @@ impl Reader {
             Ok(ControlFlow::Break(answer))
         };
         let talk = self.talk(key, &places.path);
-        self.ask(talk, Some(file), Ask::Names(places), Box::new(take))
+        self.ask(talk, file.into(), Ask::Names(places), Box::new(take))
+    }
+
+    /// Reads code objects of a process, whose pidfd this is.
+    pub fn memory(
+        &mut self,
+        process: &ProcessKey,
+        pidfd: BorrowedFd<'_>,
+        objects: Objects,
+    ) -> Asked<Fields> {
+        let take = |_: &mut Patient<'_>, reply: Reply, _| {
+            let fields = reply
+                .checked()
+                .map(|reply| reply.memory.unwrap_or_default());
+            Ok(ControlFlow::Break(fields))
+        };
+        let talk = Talk::new(self, Place::of_process(process), "");
+        let along = Along {
+            fd: Some(pidfd),
+            stamp: None,
+        };
+        self.ask(talk, along, Ask::Memory(objects), Box::new(take))
     }
 
     /// The files of the program that is to be started, or the interpreters among those of all that
@@ -261,12 +258,7 @@ impl Reader {
             if let Ask::Running(rest) = &mut ask {
                 rest.executables = EXECUTABLES;
             }
-            let talk = Talk {
-                readers: self.readers.clone(),
-                patience: self.patience,
-                about: Cell::default(),
-                path: String::new(),
-            };
+            let talk = Talk::new(self, Place::Unknown, "");
             let mut gone = false;
             let take = |patient: &mut Patient<'_>, mut reply: Reply, file| {
                 if let Some(begun) = reply.begun.take() {
@@ -282,17 +274,19 @@ impl Reader {
                 }
                 Ok(ControlFlow::Continue(()))
             };
-            let asked = talk.begin(self.running.take(), None, ask.clone());
+            let asked = talk.begin(self.running.take(), Along::default(), ask.clone());
             let asked = asked.and_then(|running| {
                 let (answer, running) = talk.hear(running, take);
                 self.running = running;
                 answer
             });
-            let Place { dev, ino } = talk.about.get();
             let Ask::Running(rest) = &mut ask else { return };
-            if asked.is_ok() || gone || (dev, ino) == (0, 0) {
+            if asked.is_ok() || gone {
                 return;
             }
+            let Place::File { dev, ino } = talk.about.get() else {
+                return;
+            };
             // A file system that kept silent is asked for nothing more now; a file over which a
             // reader ended is only that.
             let silent = asked == Err(Failed::Silent);
@@ -304,18 +298,13 @@ impl Reader {
     }
 
     fn talk(&self, key: &ModuleKey, path: &str) -> Talk {
-        Talk {
-            readers: self.readers.clone(),
-            patience: self.patience,
-            about: Cell::new(Place::of(key)),
-            path: path.to_owned(),
-        }
+        Talk::new(self, Place::of(key), path)
     }
 
     fn ask<T>(
         &mut self,
         talk: Talk,
-        file: Option<&Pointed>,
+        along: Along<'_>,
         ask: Ask,
         take: Take<Result<T, Failed>>,
     ) -> Asked<T> {
@@ -324,7 +313,7 @@ impl Reader {
             Some(seat) => seat,
             None => None,
         };
-        let running = match talk.begin(self.running.take(), file, ask) {
+        let running = match talk.begin(self.running.take(), along, ask) {
             Ok(running) => running,
             Err(failed) => return Asked::Answered(Err(failed)),
         };
@@ -341,96 +330,6 @@ impl Reader {
         let (answer, running) = talk.hear(running, take);
         self.running = running;
         Asked::Answered(answer)
-    }
-}
-
-/// A question, and how long its answer may take.
-struct Talk {
-    readers: Arc<Readers>,
-    patience: Patience,
-    about: Cell<Place>,
-    path: String,
-}
-
-impl Talk {
-    /// Asks the process that runs, or another.
-    fn begin(
-        &self,
-        running: Option<Running>,
-        file: Option<&Pointed>,
-        ask: Ask,
-    ) -> Result<Running, Failed> {
-        if self.readers.is_hurried() {
-            return Err(Failed::Silent);
-        }
-        let running = running.and_then(Running::still);
-        let refused = self.readers.refuses(self.about.get(), &self.path);
-        if refused && !(self.patience.last && self.readers.last_chance(self.about.get())) {
-            return Err(Failed::Silent);
-        }
-        let cannot = |error| Failed::Broken(format!("cannot ask {NAME}: {error}"));
-        let mut running = match running {
-            Some(running) => running,
-            None => Running::start(&self.readers).map_err(cannot)?,
-        };
-        let question = Question {
-            ask: Some(ask),
-            stamp: file.map(|file| file.stamp),
-        };
-        match running.send(&question, file.map(|file| file.fd.as_fd())) {
-            Ok(()) => Ok(running),
-            Err(error) => {
-                running.kill(self.about.get());
-                Err(cannot(error))
-            }
-        }
-    }
-
-    /// Hears the answer. The process is given back if it can be asked again.
-    fn hear<T>(
-        &self,
-        running: Running,
-        mut take: impl FnMut(
-            &mut Patient<'_>,
-            Reply,
-            Option<OwnedFd>,
-        ) -> io::Result<ControlFlow<Result<T, Failed>>>,
-    ) -> (Result<T, Failed>, Option<Running>) {
-        let mut patience = self.patience;
-        if self.readers.leaves_alone(self.about.get()) {
-            patience.silence = patience.silence.min(LEARNING.silence);
-        }
-        let mut patient = running.patient(patience);
-        let wait = self.readers.wait_for(&self.path);
-        let answer = loop {
-            let reply = patient.receive();
-            match reply.and_then(|(reply, file)| take(&mut patient, reply, file)) {
-                Ok(ControlFlow::Continue(())) => {}
-                Ok(ControlFlow::Break(answer)) => break Ok(answer),
-                Err(error) => break Err(error),
-            }
-        };
-        drop(wait);
-        match answer {
-            Ok(answer) => {
-                self.readers.answered(self.about.get());
-                (answer, Some(running.used()))
-            }
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                (Err(self.silent(running)), None)
-            }
-            Err(error) => {
-                running.kill(self.about.get());
-                let why = format!("{NAME} ended over it: {error}");
-                (Err(Failed::Broken(why)), None)
-            }
-        }
-    }
-
-    fn silent(&self, running: Running) -> Failed {
-        running.kill(self.about.get());
-        self.readers.keeps_silent(self.about.get(), &self.path);
-        Failed::Silent
     }
 }
 

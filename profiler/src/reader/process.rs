@@ -26,10 +26,10 @@ pub(super) const IDLE: Duration = Duration::from_secs(4);
 const FRESH: Duration = Duration::from_secs(3);
 /// How long it has to end when nothing is left to ask.
 const FAREWELL: Duration = Duration::from_millis(100);
-/// How often it is looked at while it is silent.
+/// How long it has to take a question.
 const LOOK: Duration = Duration::from_millis(200);
-/// Readers that do not even die when they are killed: as many in one device, and nothing of it is read
-/// any more; as many in all, and nothing but of devices that answer.
+/// Readers that do not even die when they are killed: as many over one device or process, and nothing of
+/// it is read any more; as many in all, and nothing but of devices that answer.
 const MAX_STUCK: usize = 2;
 const MAX_ALL_STUCK: usize = 16;
 /// Questions that somebody waits for beside, at most.
@@ -56,8 +56,8 @@ struct State {
     late: usize,
     /// Those that run.
     pids: BTreeSet<u32>,
-    /// Those that were killed, and have not ended yet, and over which device.
-    killed: Vec<(Process, u32)>,
+    /// Those that were killed, and have not ended yet, and over which device or process.
+    killed: Vec<(Process, Place)>,
     /// What had its last chance: a file, or a device (inode 0).
     last: HashSet<Place>,
     /// Nothing more was read of some devices, or of all.
@@ -96,7 +96,7 @@ impl Readers {
         let waits = state
             .waits
             .iter()
-            .filter(|(_, since)| since.elapsed() >= this_long);
+            .filter(|(path, since)| !path.is_empty() && since.elapsed() >= this_long);
         waits.map(|(path, _)| path.to_string()).collect()
     }
 
@@ -142,10 +142,9 @@ impl Readers {
             0 => 0,
             _ => self.bury(&mut state),
         };
-        let here = state.killed.iter().filter(|(_, dev)| *dev == place.dev);
-        let given_up = here.count() >= MAX_STUCK
-            || stuck >= MAX_ALL_STUCK && !state.quarantine.trusts(place.dev);
-        state.gave_up |= given_up;
+        let given_up = state.stuck_over(place) >= MAX_STUCK
+            || stuck >= MAX_ALL_STUCK && !state.quarantine.trusts(place);
+        state.gave_up |= given_up && !path.is_empty();
         if held || given_up {
             state.say(path);
         }
@@ -156,9 +155,8 @@ impl Readers {
     /// of a device.
     pub(super) fn last_chance(&self, place: Place) -> bool {
         let mut state = self.state();
-        let here = state.killed.iter().filter(|(_, dev)| *dev == place.dev);
-        let stuck = here.count() >= MAX_STUCK || state.killed.len() >= MAX_ALL_STUCK;
-        let all = Place { ino: 0, ..place };
+        let stuck = state.stuck_over(place) >= MAX_STUCK || state.killed.len() >= MAX_ALL_STUCK;
+        let all = place.whole();
         let about = match state.quarantine.holds(all, Instant::now()) {
             true => all,
             false => place,
@@ -208,6 +206,12 @@ impl Drop for Wait<'_> {
 }
 
 impl State {
+    /// Readers that were killed over this device or process, and have not ended.
+    fn stuck_over(&self, place: Place) -> usize {
+        let over = self.killed.iter().map(|(_, over)| *over);
+        over.filter(|over| *over == place.whole()).count()
+    }
+
     fn say(&mut self, path: &str) {
         if self.silent.len() < MAX_SAID && !path.is_empty() && path != "/" {
             self.silent.insert(path.to_owned());
@@ -246,6 +250,14 @@ impl Process {
         };
         (!failed).then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
     }
+
+    /// Whether it runs, or would if it had a CPU: on a busy machine it may wait for one for long.
+    fn is_runnable(&self) -> bool {
+        let pid = self.pid.as_raw_nonzero();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        let state = stat.as_ref().ok().and_then(|stat| stat.rsplit_once(") "));
+        state.is_some_and(|(_, state)| state.starts_with('R'))
+    }
 }
 
 fn is_readable(fd: &impl AsFd, within: Duration) -> bool {
@@ -283,9 +295,10 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn start(readers: &Arc<Readers>) -> io::Result<Self> {
+    /// `look`: how often it is looked at while it is silent.
+    pub(super) fn start(readers: &Arc<Readers>, look: Duration) -> io::Result<Self> {
         let (ours, its) = UnixStream::pair()?;
-        ours.set_read_timeout(Some(LOOK))?;
+        ours.set_read_timeout(Some(look))?;
         ours.set_write_timeout(Some(LOOK))?;
         // What was installed under our name meanwhile may be another version: the file that we are.
         let mut state = readers.state();
@@ -362,7 +375,7 @@ impl Running {
     pub(super) fn kill(mut self, about: Place) {
         if let Some(process) = self.process.take() {
             process.kill();
-            self.readers.state().killed.push((process, about.dev));
+            self.readers.state().killed.push((process, about.whole()));
         }
     }
 }
@@ -378,7 +391,7 @@ impl Drop for Running {
             process.kill();
         }
         let mut state = self.readers.state();
-        state.killed.push((process, 0));
+        state.killed.push((process, Place::Unknown));
         self.readers.bury(&mut state);
     }
 }
@@ -399,7 +412,7 @@ impl Patient<'_> {
     pub(super) fn receive(&mut self) -> io::Result<(Reply, Option<OwnedFd>)> {
         let (len, file) = self.wait(receive_len)?;
         self.asked = Instant::now();
-        Ok((receive(self, len)?, file))
+        Ok((receive(self, len, self.patience.bytes)?, file))
     }
 
     fn wait<T>(&mut self, mut attempt: impl FnMut(&UnixStream) -> io::Result<T>) -> io::Result<T> {
@@ -414,8 +427,9 @@ impl Patient<'_> {
                 }
                 _ => return Err(io::ErrorKind::TimedOut.into()),
             }
-            let used = self.running.process.as_ref().and_then(Process::used);
-            if used != self.used {
+            let process = self.running.process.as_ref();
+            let used = process.and_then(Process::used);
+            if used != self.used || process.is_some_and(Process::is_runnable) {
                 (self.used, self.alive) = (used, Instant::now());
             }
             if self.running.readers.is_hurried()

@@ -23,6 +23,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
+use super::memory::{Fields, Objects};
 use super::names::{Answer, Places};
 use super::quarantine::Place;
 use super::{Failed, Found, MAX_MODULE_WORDS, Made, Pointed};
@@ -33,7 +34,7 @@ pub(super) const MAX_BYTES: u64 = 32 << 20;
 /// A question.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Question {
-    #[prost(oneof = "Ask", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Ask", tags = "1, 2, 3, 4, 5, 6, 8")]
     pub(super) ask: Option<Ask>,
     /// What the file's content was, that comes along.
     #[prost(message, optional, tag = "7")]
@@ -88,6 +89,9 @@ pub(super) enum Ask {
     /// The interpreters among what runs, and their rows.
     #[prost(message, tag = "6")]
     Running(Rest),
+    /// Code objects of a process; its pidfd comes along.
+    #[prost(message, tag = "8")]
+    Memory(Objects),
 }
 
 /// A sampled module: see [`Sampled`].
@@ -197,7 +201,7 @@ pub(super) struct Passed {
 
 impl Passed {
     pub(super) fn place(&self) -> Place {
-        Place {
+        Place::File {
             dev: self.dev,
             ino: self.ino,
         }
@@ -224,6 +228,9 @@ pub(super) struct Reply {
     /// Of several replies, the last.
     #[prost(bool, tag = "6")]
     pub(super) last: bool,
+    /// What was read of a process.
+    #[prost(message, optional, tag = "7")]
+    pub(super) memory: Option<Fields>,
 }
 
 /// See [`Found`].
@@ -337,7 +344,7 @@ impl Reply {
 }
 
 /// The words of a struct.
-fn words<T: Shared>(value: &T) -> Vec<u64> {
+pub(super) fn words<T: Shared>(value: &T) -> Vec<u64> {
     let mut words = vec![0; size_of::<T>().div_ceil(8)];
     put(value, &mut words);
     words
@@ -390,9 +397,13 @@ pub(super) fn receive_len(socket: &UnixStream) -> io::Result<(u64, Option<OwnedF
     Ok((u64::from_le_bytes(len), file))
 }
 
-/// A message of a length.
-pub(super) fn receive<M: Message + Default>(from: &mut impl Read, len: u64) -> io::Result<M> {
-    if len > MAX_BYTES {
+/// A message of a length, which may be `most` bytes.
+pub(super) fn receive<M: Message + Default>(
+    from: &mut impl Read,
+    len: u64,
+    most: u64,
+) -> io::Result<M> {
+    if len > most {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     let mut bytes = Vec::new();
@@ -410,7 +421,7 @@ mod tests {
     #[test]
     fn messages_that_are_none() {
         let receive = |mut bytes: &[u8], len| {
-            let received: io::Result<Reply> = receive(&mut bytes, len);
+            let received: io::Result<Reply> = receive(&mut bytes, len, MAX_BYTES);
             received.map_err(|error| error.kind())
         };
         assert_eq!(receive(&[1], 9), Err(io::ErrorKind::UnexpectedEof));
@@ -432,7 +443,7 @@ mod tests {
         .expect("sent");
         let (len, none) = receive_len(&its).expect("a length");
         assert!(none.is_none());
-        let reply: Reply = receive(&mut its, len).expect("a reply");
+        let reply: Reply = receive(&mut its, len, MAX_BYTES).expect("a reply");
         assert_eq!(reply, Reply::error("none"));
         let (len, file) = receive_len(&its).expect("a length");
         assert_eq!((len, file.is_some()), (0, true));

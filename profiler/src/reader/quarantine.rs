@@ -1,33 +1,63 @@
-//! What kept silent is left alone: a file for a while that doubles each time, and, if a second file
-//! of its device kept silent and none has answered since, all of that device. Nothing here asks anybody;
-//! time is given.
+//! What kept silent is left alone: a file or a process for a while that doubles each time, and, if a
+//! second file of its device kept silent and none has answered since, all of that device. Nothing here
+//! asks anybody; time is given.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use rprof_ebpf::identity::ProcessKey;
 use rprof_ebpf::module::ModuleKey;
 
-/// How long a file is left alone at first, and at last.
+/// How long a file or a process is left alone at first, and at last.
 const FIRST: Duration = Duration::from_secs(8);
 const LONGEST: Duration = Duration::from_secs(600);
-/// Files that are remembered at most.
-const MAX_FILES: usize = 4096;
+/// Files and processes that are remembered at most, and devices.
+const MAX_PLACES: usize = 4096;
 
-/// A file as far as quarantine goes. All zero: not known, and never in quarantine.
+/// Whom a question is about, as far as quarantine goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Place {
-    /// Its device.
-    pub dev: u32,
-    /// Its inode.
-    pub ino: u64,
+pub enum Place {
+    /// Not known, and never in quarantine.
+    #[default]
+    Unknown,
+    /// A file; inode 0: all of its device.
+    File {
+        /// Its device.
+        dev: u32,
+        /// Its inode.
+        ino: u64,
+    },
+    /// The memory of a process. An `exec` may be what unblocks it, and yet is no reason to ask earlier.
+    Process {
+        /// Process id in the initial pid namespace.
+        pid: u32,
+        /// Start time in nanoseconds since boot.
+        start: u64,
+    },
 }
 
 impl Place {
     /// That of a module.
     pub fn of(key: &ModuleKey) -> Self {
-        Self {
+        Self::File {
             dev: key.dev,
             ino: key.ino,
+        }
+    }
+
+    /// That of a process's memory.
+    pub fn of_process(process: &ProcessKey) -> Self {
+        Self::Process {
+            pid: process.tgid,
+            start: process.start,
+        }
+    }
+
+    /// What may keep silent as one: a file's device, a process.
+    pub(super) fn whole(self) -> Self {
+        match self {
+            Self::File { dev, .. } => Self::File { dev, ino: 0 },
+            other => other,
         }
     }
 }
@@ -35,8 +65,9 @@ impl Place {
 /// What kept silent.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
-    files: HashMap<Place, Term>,
-    devices: HashMap<u32, Device>,
+    places: HashMap<Place, Term>,
+    /// By their [`Place::whole`].
+    devices: HashMap<Place, Device>,
 }
 
 /// What is known of a device.
@@ -71,47 +102,50 @@ impl Term {
 }
 
 impl Quarantine {
-    /// A file kept silent.
+    /// A file or a process kept silent.
     pub(super) fn silent(&mut self, place: Place, now: Instant) {
-        if place == Place::default() {
+        if place == Place::Unknown {
             return;
         }
-        if self.files.len() >= MAX_FILES {
-            self.files.clear();
+        if self.places.len() >= MAX_PLACES {
+            self.places.clear();
         }
-        let term = Term::after(self.files.get(&place), now);
-        let known = self.files.insert(place, term).is_some();
-        let device = self.devices.entry(place.dev).or_default();
-        device.silent += u32::from(!known || device.silent == 0);
-        if device.silent > 1 {
-            device.term = Some(Term::after(device.term.as_ref(), now));
+        let term = Term::after(self.places.get(&place), now);
+        let known = self.places.insert(place, term).is_some();
+        if let Place::File { .. } = place {
+            let device = self.devices.entry(place.whole()).or_default();
+            device.silent += u32::from(!known || device.silent == 0);
+            if device.silent > 1 {
+                device.term = Some(Term::after(device.term.as_ref(), now));
+            }
         }
     }
 
-    /// A file answered, and so does its device.
+    /// A file answered, and so does its device; or a process.
     pub(super) fn answered(&mut self, place: Place) {
-        self.files.remove(&place);
-        if self.devices.len() >= MAX_FILES {
-            self.devices.clear();
+        self.places.remove(&place);
+        if let Place::File { .. } = place {
+            if self.devices.len() >= MAX_PLACES {
+                self.devices.clear();
+            }
+            self.devices.insert(place.whole(), Device::default());
         }
-        self.devices.insert(place.dev, Device::default());
     }
 
-    /// Whether a file is to be left alone.
+    /// Whether a file or a process is to be left alone.
     pub(super) fn holds(&self, place: Place, now: Instant) -> bool {
-        let device = self.devices.get(&place.dev);
+        let device = self.devices.get(&place.whole());
         let terms = [
-            self.files.get(&place),
+            self.places.get(&place),
             device.and_then(|device| device.term.as_ref()),
         ];
         terms.iter().flatten().any(|term| now < term.until)
     }
 
-    /// Whether a file of a device answered, and none has kept silent since.
-    pub(super) fn trusts(&self, dev: u32) -> bool {
-        self.devices
-            .get(&dev)
-            .is_some_and(|device| device.silent == 0)
+    /// Whether a file of the device answered, and none has kept silent since.
+    pub(super) fn trusts(&self, place: Place) -> bool {
+        let device = self.devices.get(&place.whole());
+        device.is_some_and(|device| device.silent == 0)
     }
 }
 
@@ -119,10 +153,10 @@ impl Quarantine {
 mod tests {
     use super::*;
 
-    const A: Place = Place { dev: 7, ino: 1 };
-    const B: Place = Place { dev: 7, ino: 2 };
-    const C: Place = Place { dev: 7, ino: 3 };
-    const OTHER: Place = Place { dev: 8, ino: 1 };
+    const A: Place = Place::File { dev: 7, ino: 1 };
+    const B: Place = Place::File { dev: 7, ino: 2 };
+    const C: Place = Place::File { dev: 7, ino: 3 };
+    const OTHER: Place = Place::File { dev: 8, ino: 1 };
 
     #[test]
     fn a_file_alone_and_for_longer_each_time() {
@@ -130,7 +164,7 @@ mod tests {
         let mut quarantine = Quarantine::default();
         quarantine.silent(A, now);
         assert!(quarantine.holds(A, now) && !quarantine.holds(B, now));
-        assert!(!quarantine.trusts(7));
+        assert!(!quarantine.trusts(A));
         // Asked before that, and answered by nobody after it.
         quarantine.silent(A, now);
         let later = now + FIRST;
@@ -139,7 +173,7 @@ mod tests {
         assert!(quarantine.holds(A, later + FIRST));
         assert!(!quarantine.holds(A, later + 2 * FIRST));
         quarantine.answered(A);
-        assert!(!quarantine.holds(A, later) && quarantine.trusts(7));
+        assert!(!quarantine.holds(A, later) && quarantine.trusts(A));
     }
 
     #[test]
@@ -159,8 +193,27 @@ mod tests {
     fn what_is_not_known_is_never_held() {
         let now = Instant::now();
         let mut quarantine = Quarantine::default();
-        quarantine.silent(Place::default(), now);
-        quarantine.silent(Place::default(), now);
-        assert!(!quarantine.holds(Place::default(), now));
+        quarantine.silent(Place::Unknown, now);
+        quarantine.silent(Place::Unknown, now);
+        assert!(!quarantine.holds(Place::Unknown, now));
+    }
+
+    #[test]
+    fn a_process_says_nothing_of_others() {
+        let process = |pid| Place::Process { pid, start: 5 };
+        let now = Instant::now();
+        let mut quarantine = Quarantine::default();
+        quarantine.silent(process(1), now);
+        quarantine.silent(process(2), now);
+        assert!(quarantine.holds(process(1), now) && !quarantine.holds(process(3), now));
+        let reused = Place::Process { pid: 1, start: 6 };
+        assert!(!quarantine.holds(reused, now));
+        // For longer the second time, unless it answered.
+        let later = now + FIRST;
+        quarantine.silent(process(1), later);
+        assert!(quarantine.holds(process(1), later + FIRST));
+        quarantine.answered(process(1));
+        quarantine.silent(process(1), later);
+        assert!(!quarantine.holds(process(1), later + FIRST));
     }
 }

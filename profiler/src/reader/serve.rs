@@ -21,7 +21,8 @@ use rustix::fs::{Mode, OFlags};
 use super::names::{Answer, Places};
 use super::process::IDLE;
 use super::protocol::{
-    Ask, FoundFile, Passed, Question, Reply, Rest, Stamp, Start, receive, receive_len, send,
+    Ask, FoundFile, MAX_BYTES, Passed, Question, Reply, Rest, Stamp, Start, receive, receive_len,
+    send,
 };
 use super::{MAX_CFI, MAX_MODULE_WORDS, NAME};
 use crate::sampling::{memory, privileges};
@@ -50,7 +51,7 @@ pub fn serve() {
         let Ok(Question {
             ask: Some(ask),
             stamp,
-        }) = receive(&mut socket, len)
+        }) = receive(&mut socket, len, MAX_BYTES)
         else {
             return;
         };
@@ -66,14 +67,6 @@ fn answer(
     file: Option<OwnedFd>,
     stamp: Option<Stamp>,
 ) -> io::Result<()> {
-    let opened = || {
-        let file = file.ok_or_else(|| "no file came along".to_owned())?;
-        let file = beneath::reopen(file).map_err(|error| error.to_string())?;
-        match Stamp::of(&file).map_err(|error| error.to_string())? {
-            now if stamp == Some(now) => Ok(file),
-            _ => Err("it was overwritten since it was sampled".to_owned()),
-        }
-    };
     match ask {
         Ask::Find(wanted) => match wanted.with(find).unwrap_or_else(|| Err("what?".into())) {
             Ok((found, file)) => {
@@ -86,16 +79,16 @@ fn answer(
             }
             Err(error) => send(socket, &Reply::error(error), None),
         },
-        Ask::Rows(()) => match opened().and_then(rows) {
+        Ask::Rows(()) => match opened(file, stamp).and_then(rows) {
             Ok(table) => send_table(socket, Reply::default(), table.as_ref(), None),
             Err(error) => send(socket, &Reply::error(error), None),
         },
-        Ask::Frames(()) => match opened().and_then(frames) {
+        Ask::Frames(()) => match opened(file, stamp).and_then(frames) {
             Ok(frames) => send_frames(socket, &frames),
             Err(error) => send(socket, &Reply::error(error), None),
         },
         Ask::Names(places) => {
-            let reply = match opened().and_then(|file| names(file, &places)) {
+            let reply = match opened(file, stamp).and_then(|file| names(file, &places)) {
                 Ok(names) => Reply {
                     names: Some(names),
                     ..Reply::default()
@@ -109,8 +102,33 @@ fn answer(
                 _ => Err(error),
             })
         }
+        Ask::Memory(objects) => {
+            let read = |pidfd| objects.read(pidfd).map_err(|refused| refused.to_string());
+            let reply = match came(file).and_then(read) {
+                Ok(fields) => Reply {
+                    memory: Some(fields),
+                    ..Reply::default()
+                },
+                Err(error) => Reply::error(error),
+            };
+            send(socket, &reply, None)
+        }
         Ask::Start(start) => send_prepared(socket, started(start), None),
         Ask::Running(rest) => send_prepared(socket, running(socket, &rest), Some(&rest)),
+    }
+}
+
+/// The descriptor that belongs to a question.
+fn came(file: Option<OwnedFd>) -> Result<OwnedFd, String> {
+    file.ok_or_else(|| "no descriptor came along".to_owned())
+}
+
+/// The file that belongs to a question, if it still is what it was.
+fn opened(file: Option<OwnedFd>, stamp: Option<Stamp>) -> Result<File, String> {
+    let file = beneath::reopen(came(file)?).map_err(|error| error.to_string())?;
+    match Stamp::of(&file).map_err(|error| error.to_string())? {
+        now if stamp == Some(now) => Ok(file),
+        _ => Err("it was overwritten since it was sampled".to_owned()),
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use rprof_ebpf::identity::ProcessKey;
 use rprof_ebpf::ledger::Column;
-use rprof_symbolize::reads::ReadError;
 use rprof_symbolize::runtimes::Code;
 
+use super::reading::Object;
 use crate::profile::Function;
 
 /// Processes whose names are kept whatever their age, and how long others' are.
@@ -20,9 +20,6 @@ const MAX_BYTES: usize = 16 << 20;
 const CODE_BYTES: usize = 256;
 /// Failed reads kept for one process at most.
 const MAX_FAILED: usize = 4096;
-
-/// A code object: its address, and its key.
-pub(super) type Object = (u64, u64);
 
 /// A named code object.
 pub(super) struct NamedCode {
@@ -36,8 +33,8 @@ pub(super) struct Process {
     pub(super) codes: HashMap<Object, NamedCode>,
     /// Bytes of them.
     bytes: usize,
-    /// Code objects of which a read failed: why.
-    failed: HashMap<Object, ReadError>,
+    /// Code objects of which a read failed, and the column of samples that need them.
+    failed: HashMap<Object, Column>,
     /// When something was last learned of it, or missed.
     used: Option<Instant>,
 }
@@ -89,7 +86,7 @@ impl Codes {
     }
 
     /// A code object could not be read.
-    pub(super) fn failed(&mut self, process: ProcessKey, object: Object, why: ReadError) {
+    pub(super) fn failed(&mut self, process: ProcessKey, object: Object, why: Column) {
         let known = self.processes.entry(process).or_default();
         if known.failed.len() >= MAX_FAILED {
             known.failed.clear();
@@ -124,12 +121,6 @@ impl Codes {
         let failed = missing
             .iter()
             .find_map(|object| process?.failed.get(object));
-        match failed {
-            Some(ReadError::WouldFault) => Column::WouldFault,
-            Some(ReadError::SharedPage) => Column::SharedPage,
-            Some(ReadError::Changed) => Column::Changed,
-            Some(ReadError::Gone) => Column::TargetGone,
-            _ => Column::Unnamed,
-        }
+        failed.copied().unwrap_or(Column::Unnamed)
     }
 }

@@ -34,10 +34,13 @@ pub enum Fault {
     LearnerPanic,
     /// The learner never comes back from its Nth sample.
     LearnerStuck,
+    /// On kernels that lack what it takes to read memory without waiting, readers are asked nevertheless:
+    /// they look at the pagemap, which takes the same lock, and read nothing. N is any number.
+    PagemapOnly,
 }
 
 /// What they are called.
-pub const NAMES: [(&str, Fault); 10] = [
+pub const NAMES: [(&str, Fault); 11] = [
     ("ring-bytes", Fault::RingBytes),
     ("row-bytes", Fault::RowBytes),
     ("modules", Fault::Modules),
@@ -48,6 +51,7 @@ pub const NAMES: [(&str, Fault); 10] = [
     ("reader-panic", Fault::ReaderPanic),
     ("learner-panic", Fault::LearnerPanic),
     ("learner-stuck", Fault::LearnerStuck),
+    ("pagemap-only", Fault::PagemapOnly),
 ];
 
 /// The number of a fault of this run.

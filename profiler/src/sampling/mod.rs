@@ -5,8 +5,9 @@
 //! records out: to the [`stacks`] workers, each of which has some of the processes and merges their
 //! stacks into the profile, and to the [`learner`], which turns a [`modules`] file met for the
 //! first time into rows in [`row_space`] and finishes by [`slices`] what the programs could not
-//! walk. It opens no file of a target: [`crate::reader`] does, and
-//! at the end looks up names for [`crate::naming`]. [`session`] holds it all
+//! walk. Names of interpreted functions that the programs could not copy are asked for by [`reading`]. None of
+//! them opens a file of a target or reads its memory: [`crate::reader`] does, and at the end looks up names
+//! for [`crate::naming`]. [`session`] holds it all
 //! together: `setup` loads the programs, `targets` says what is wanted, `threads` run reader, learner
 //! and workers, `ending` takes signals when sampling is over, `account` closes their books.
 

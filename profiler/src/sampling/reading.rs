@@ -1,94 +1,388 @@
-//! Names that the sample could not copy, read by ourselves: by pidfd, without waiting, and only on
-//! kernels that can do that.
+//! Names that the sample could not copy, read in user space: on kernels that can do that without waiting
+//! for pages, and by a reader process, because such a read may still wait for locks of the target.
+//!
+//! Workers ask by their [`Inquiry`]; one thread, [`Reading`], hands their questions to the reader and
+//! decodes what comes back; workers take the answers when they look at what waits. Neither a worker nor
+//! this thread waits for a target: what is not answered soon is waited for beside, and a target that
+//! keeps silent costs its own names only.
 
-use std::collections::HashMap;
-use std::os::fd::OwnedFd;
-use std::sync::Mutex;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use crossbeam_channel::{Receiver, Sender};
 use rprof_ebpf::identity::ProcessKey;
+use rprof_ebpf::ledger::Column;
 use rprof_ebpf::record::Sample;
-use rprof_symbolize::reads::{self, Flags, ProcessVm, ReadError, Reads};
-use rprof_symbolize::runtimes::Code;
-use rustix::fs::{Mode, OFlags};
+use rprof_symbolize::reads::{Flags, ReadError};
+use rprof_symbolize::runtimes::{Code, Detected};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::faults::{self, Fault};
 use super::modules::Modules;
+use crate::reader::{Asked, Failed, Fields, MAX_OBJECTS, Objects, Reader};
 
+/// Questions that wait to be asked, at most.
+pub const QUESTIONS: usize = 256;
+/// Objects of one worker that are asked for at a time.
+const MAX_PENDING: usize = 4096;
 /// Processes whose descriptors are kept open.
 const MAX_OPEN: usize = 256;
+/// Silent processes that are waited for beside. Of more, each is waited for before the next is asked.
+const BESIDE: usize = 4;
 
-/// Reads processes' memory.
-pub struct ProcessReader {
-    flags: Flags,
-    open: Mutex<HashMap<ProcessKey, Option<ProcessVm>>>,
+/// A code object: its address, and its key.
+pub type Object = (u64, u64);
+
+/// Whether names can be read in user space at all.
+pub fn is_possible() -> bool {
+    let flags = Flags::probe();
+    flags.pidfd && flags.nowait || faults::asked(Fault::PagemapOnly).is_some()
 }
 
-impl ProcessReader {
-    /// A reader, if the kernel has both flags.
-    pub fn new() -> Option<Self> {
-        let flags = Flags::probe();
-        (flags.pidfd && flags.nowait).then(|| Self {
-            flags,
-            open: Mutex::default(),
-        })
-    }
+/// Code objects of one process that are to be named. Each of them gets an answer, whatever becomes of the
+/// question.
+#[derive(Debug)]
+pub struct Question {
+    process: ProcessKey,
+    /// The process as rprof sees it.
+    pid: u32,
+    interpreter: u32,
+    objects: Vec<Object>,
+    answers: Sender<Answer>,
+}
 
-    /// Reads code objects (address and key) of the process that a sample interrupted.
-    pub fn read(
-        &self,
-        sample: &Sample,
-        objects: &[(u64, u64)],
-        modules: &Modules,
-    ) -> Vec<Result<Code, ReadError>> {
-        let gone = || objects.iter().map(|_| Err(ReadError::Gone)).collect();
-        let Ok(mut open) = self.open.lock() else {
-            return gone();
-        };
-        if open.len() >= MAX_OPEN {
-            open.clear();
+/// What became of one code object.
+#[derive(Debug)]
+pub struct Answer {
+    /// Whose it is.
+    pub process: ProcessKey,
+    /// Which.
+    pub object: Object,
+    /// Its name, or the column that samples are lost in which need it.
+    pub code: Result<Code, Column>,
+}
+
+impl Question {
+    /// Answers for each object.
+    pub(super) fn answer(mut self, mut code: impl FnMut(Object) -> Result<Code, Column>) {
+        for object in std::mem::take(&mut self.objects) {
+            self.say(object, code(object));
         }
-        let process = open
-            .entry(sample.task.process)
-            .or_insert_with(|| self.open(sample.task.own.tgid, &sample.task.process));
-        let Some(process) = process else {
-            return gone();
-        };
-        let Some(detected) = modules.interpreter(sample.interpreter) else {
-            return gone();
-        };
-        objects
-            .iter()
-            .map(|&(address, _)| {
-                let fields = reads::execute(&detected.plan, process as &mut dyn Reads, address)?;
-                detected.decode(&fields).map_err(|_| ReadError::BadAddress)
-            })
-            .collect()
     }
 
-    /// Opens a process; `None` if it is gone, or another one has its pid.
-    fn open(&self, pid: u32, process: &ProcessKey) -> Option<ProcessVm> {
-        let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        let number = pid.as_raw_nonzero();
-        let pagemap: OwnedFd = rustix::fs::open(
-            format!("/proc/{number}/pagemap"),
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .ok()?;
-        // The pid may have been given to another process before the pidfd was opened; from then on
-        // it cannot.
-        (start_time(number.get())? == process.start / CLOCK_TICK).then_some(())?;
-        ProcessVm::open(self.flags, pidfd, pagemap).ok()
+    fn say(&self, object: Object, code: Result<Code, Column>) {
+        // Whoever asked may have ended.
+        let _ = self.answers.send(Answer {
+            process: self.process,
+            object,
+            code,
+        });
+    }
+
+    /// Answers with what a reader said.
+    fn take(self, answer: Result<Fields, Failed>, detected: &Detected) {
+        let fields = match answer {
+            Ok(fields) => fields,
+            Err(Failed::Late | Failed::Silent) => return self.answer(|_| Err(Column::Quarantined)),
+            Err(Failed::Busy | Failed::Broken(_) | Failed::Said(_)) => return,
+        };
+        let mut fields = fields.of(self.objects.len());
+        self.answer(|(_, key)| {
+            let read = fields.next().unwrap_or(Err(ReadError::NotRead));
+            let code = detected.decode(read.map_err(column)?);
+            let code = code.map_err(|_| Column::Unnamed)?;
+            (code.key == key).then_some(code).ok_or(Column::Changed)
+        });
     }
 }
 
-/// Nanoseconds of the clock that `/proc/PID/stat` counts in (`USER_HZ` is 100 on x86).
-const CLOCK_TICK: u64 = 10_000_000;
+impl Drop for Question {
+    /// It found no room, or whoever had it died of it.
+    fn drop(&mut self) {
+        for object in std::mem::take(&mut self.objects) {
+            self.say(object, Err(Column::Unnamed));
+        }
+    }
+}
 
-/// Start time of a process in clock ticks since boot: field 22 of its stat file.
-fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_whitespace().nth(19)?.parse().ok()
+fn column(why: ReadError) -> Column {
+    match why {
+        ReadError::WouldFault => Column::WouldFault,
+        ReadError::SharedPage => Column::SharedPage,
+        ReadError::Changed => Column::Changed,
+        ReadError::Gone => Column::TargetGone,
+        _ => Column::Unnamed,
+    }
+}
+
+/// What a worker asks, and has been answered.
+#[derive(Debug)]
+pub struct Inquiry {
+    questions: Sender<Question>,
+    to_us: Sender<Answer>,
+    answers: Receiver<Answer>,
+    /// Not asked yet: by process and interpreter.
+    wanted: HashMap<(ProcessKey, u32), Question>,
+    /// Not answered yet, asked or not.
+    pending: HashSet<(ProcessKey, Object)>,
+}
+
+impl Inquiry {
+    /// Asks through `questions`.
+    pub fn new(questions: Sender<Question>) -> Self {
+        let (to_us, answers) = crossbeam_channel::unbounded();
+        Self {
+            questions,
+            to_us,
+            answers,
+            wanted: HashMap::new(),
+            pending: HashSet::new(),
+        }
+    }
+
+    /// Wants code objects of the process that a sample interrupted.
+    pub fn want(&mut self, sample: &Sample, objects: &[Object]) {
+        let process = sample.task.process;
+        for &object in objects {
+            if self.pending.len() >= MAX_PENDING || !self.pending.insert((process, object)) {
+                continue;
+            }
+            let place = (process, sample.interpreter);
+            let question = self.wanted.entry(place).or_insert_with(|| Question {
+                process,
+                pid: sample.task.own.tgid,
+                interpreter: sample.interpreter,
+                objects: Vec::new(),
+                answers: self.to_us.clone(),
+            });
+            question.objects.push(object);
+            if question.objects.len() >= MAX_OBJECTS
+                && let Some(question) = self.wanted.remove(&place)
+            {
+                self.ask(question);
+            }
+        }
+    }
+
+    /// Asks for all that is wanted.
+    pub fn ask_all(&mut self) {
+        for question in std::mem::take(&mut self.wanted).into_values() {
+            self.ask(question);
+        }
+    }
+
+    fn ask(&self, question: Question) {
+        // One that finds no room says so itself.
+        let _ = self.questions.try_send(question);
+    }
+
+    /// The next answer; waited for `until` then, if there is something to wait for.
+    pub fn next(&mut self, until: Option<Instant>) -> Option<Answer> {
+        let answer = match until {
+            Some(until) if !self.pending.is_empty() => self.answers.recv_deadline(until).ok(),
+            _ => self.answers.try_recv().ok(),
+        }?;
+        self.pending.remove(&(answer.process, answer.object));
+        Some(answer)
+    }
+}
+
+/// Hands questions to a reader.
+pub struct Reading {
+    questions: Receiver<Question>,
+    reader: Reader,
+    modules: Arc<Modules>,
+    open: HashMap<ProcessKey, OwnedFd>,
+    beside: Arc<Beside>,
+    again: Receiver<Question>,
+}
+
+/// What is waited for beside: processes, and what else is to be asked of them when they have answered, or
+/// are taken to be silent.
+#[derive(Debug)]
+struct Beside {
+    processes: Mutex<HashMap<ProcessKey, Vec<Question>>>,
+    again: Sender<Question>,
+}
+
+impl Beside {
+    fn processes(&self) -> MutexGuard<'_, HashMap<ProcessKey, Vec<Question>>> {
+        self.processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A process that is waited for, until this is dropped.
+struct Waited(Arc<Beside>, ProcessKey);
+
+impl Waited {
+    fn new(beside: &Arc<Beside>, process: ProcessKey) -> Self {
+        beside.processes().insert(process, Vec::new());
+        Self(beside.clone(), process)
+    }
+}
+
+impl Drop for Waited {
+    fn drop(&mut self) {
+        let rest = self.0.processes().remove(&self.1);
+        for question in rest.unwrap_or_default() {
+            let _ = self.0.again.send(question);
+        }
+    }
+}
+
+impl Reading {
+    /// Asks this reader.
+    pub fn new(questions: Receiver<Question>, reader: Reader, modules: Arc<Modules>) -> Self {
+        let (to_us, again) = crossbeam_channel::unbounded();
+        Self {
+            questions,
+            reader,
+            modules,
+            open: HashMap::new(),
+            beside: Arc::new(Beside {
+                processes: Mutex::default(),
+                again: to_us,
+            }),
+            again,
+        }
+    }
+
+    /// Until nobody asks any more.
+    pub fn run(mut self) {
+        loop {
+            let question = crossbeam_channel::select! {
+                recv(self.questions) -> question => question,
+                recv(self.again) -> question => question,
+            };
+            let Ok(question) = question else { return };
+            // A panic costs that question only.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.ask(question)));
+        }
+    }
+
+    fn ask(&mut self, question: Question) {
+        let Some(detected) = self.modules.interpreter(question.interpreter) else {
+            return;
+        };
+        if let Some(rest) = self.beside.processes().get_mut(&question.process) {
+            // One of us that waits for it is enough.
+            return rest.push(question);
+        }
+        if self.open.len() >= MAX_OPEN {
+            self.open.clear();
+        }
+        let pidfd = match self.open.entry(question.process) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(place) => match open(question.pid) {
+                Ok(pidfd) => place.insert(pidfd),
+                Err(Errno::SRCH) => return question.answer(|_| Err(Column::TargetGone)),
+                Err(_) => return,
+            },
+        };
+        let addresses = question.objects.iter().map(|(address, _)| *address);
+        let objects = Objects::new(
+            &question.process,
+            question.pid,
+            &detected.plan,
+            addresses.collect(),
+        );
+        match self
+            .reader
+            .memory(&question.process, pidfd.as_fd(), objects)
+        {
+            Asked::Late(late) if self.beside.processes().len() < BESIDE => {
+                let waited = Waited::new(&self.beside, question.process);
+                let wait = move || {
+                    question.take(late.wait(), &detected);
+                    drop(waited);
+                };
+                // Without a thread the question says so itself.
+                let thread = std::thread::Builder::new().name("rprof-late".into());
+                let _ = thread.spawn(wait);
+            }
+            asked => question.take(asked.wait(), &detected),
+        }
+    }
+}
+
+/// Points at a process, which is not asked anything. One that we do not see has the pid 0.
+fn open(pid: u32) -> Result<OwnedFd, Errno> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pidfd_open(pid.ok_or(Errno::INVAL)?, PidfdFlags::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reader::MEMORY;
+    use rprof_ebpf::plan::Plan;
+    use rprof_ebpf::runtimes::Interpreter;
+    use rprof_ebpf::runtimes::python::PythonInterpreter;
+
+    /// Nobody is asked: each question ends before that.
+    fn reading() -> (Reading, Sender<Question>) {
+        let modules = Arc::new(Modules::default());
+        modules.add_interpreter(Arc::new(Detected {
+            version: String::new(),
+            interpreter: Interpreter::new(0, &PythonInterpreter::default()),
+            plan: Plan::default(),
+        }));
+        let (questions, asked) = crossbeam_channel::bounded(QUESTIONS);
+        let reader = Reader::new(Arc::default(), MEMORY);
+        (Reading::new(asked, reader, modules), questions)
+    }
+
+    fn sample(pid: u32, interpreter: u32) -> Sample {
+        let mut sample = Sample {
+            interpreter,
+            ..Sample::default()
+        };
+        sample.task.own.tgid = pid;
+        sample
+    }
+
+    #[test]
+    fn each_object_has_an_answer() {
+        const GONE: u32 = i32::MAX as u32;
+        let (mut reading, questions) = reading();
+        let mut inquiry = Inquiry::new(questions);
+        for (pid, interpreter, column) in [
+            (0, 0, Column::Unnamed),
+            (1, 1, Column::Unnamed),
+            (GONE, 0, Column::TargetGone),
+        ] {
+            inquiry.want(&sample(pid, interpreter), &[(1, 1), (2, 1), (2, 1)]);
+            inquiry.ask_all();
+            assert!(inquiry.next(None).is_none());
+            reading.ask(reading.questions.recv().expect("a question"));
+            for address in [1, 2] {
+                let answer = inquiry.next(None).expect("an answer");
+                assert_eq!(answer.object, (address, 1));
+                assert_eq!(answer.code.err(), Some(column));
+            }
+            assert!(inquiry.next(None).is_none() && inquiry.pending.is_empty());
+        }
+    }
+
+    #[test]
+    fn one_question_at_a_time_is_asked_about_a_process() {
+        let (mut reading, questions) = reading();
+        let mut inquiry = Inquiry::new(questions);
+        let sample = sample(0, 0);
+        let waited = Waited::new(&reading.beside, sample.task.process);
+        inquiry.want(&sample, &[(1, 1)]);
+        inquiry.ask_all();
+        reading.ask(reading.questions.recv().expect("a question"));
+        assert!(reading.again.is_empty() && inquiry.next(None).is_none());
+        drop(waited);
+        reading.ask(reading.again.try_recv().expect("the same again"));
+        assert!(inquiry.next(None).is_some());
+    }
 }

@@ -21,7 +21,7 @@ use super::live::Live;
 use super::memory;
 use super::modules::Modules;
 use super::privileges;
-use super::reading::ProcessReader;
+use super::reading;
 use super::row_space::RowSpace;
 use super::setup::{self, Bpf, load};
 use super::signals::{Signal, Signals};
@@ -33,7 +33,7 @@ use crate::cli::settings::{Event, OnFault, Reads, Settings, Target, Verbosity};
 use crate::ledger::Ledger;
 use crate::naming::Lookup;
 use crate::profile::{Limits, Profile};
-use crate::reader::{ERRANDS, LEARNING, Reader, Readers};
+use crate::reader::{ERRANDS, LEARNING, MEMORY, Reader, Readers};
 use crate::report::check::Machine;
 use crate::report::progress::ProgressLine;
 
@@ -133,11 +133,9 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         lessons,
     };
 
-    let reader = match settings.reads {
-        Reads::Context => None,
-        Reads::Auto | Reads::ProcessVm => ProcessReader::new(),
-    };
-    let reads = match (settings.reads, reader.is_some()) {
+    let memory = (settings.reads != Reads::Context && reading::is_possible())
+        .then(|| Reader::new(readers.clone(), MEMORY));
+    let reads = match (settings.reads, memory.is_some()) {
         (Reads::ProcessVm, _) => "process-vm",
         (Reads::Auto, true) => "context, then process-vm",
         _ => "context",
@@ -154,13 +152,13 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         live: Live::default(),
         forget,
         selection: selection(settings),
-        reader,
     });
     let threads = Threads::start(
         ring,
         named,
         forgotten,
         (learner, errands, taught),
+        memory,
         &shared,
         settings,
     )

@@ -2,7 +2,7 @@
 //!
 //! A sample whose code objects are all named goes straight into the profile. One with an unnamed
 //! code object waits for its name: from another CPU's record, from the process's next sample, or by
-//! a read of our own; but not longer than [`PATIENCE`].
+//! a read in user space; but not longer than [`PATIENCE`].
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,6 @@ use rprof_ebpf::identity::{ProcessKey, task_flags};
 use rprof_ebpf::ledger::Column;
 use rprof_ebpf::record::{CodeObject, End, RecordKind, Sample, sample_flags, take};
 use rprof_ebpf::runtimes::named_key;
-use rprof_symbolize::reads::ReadError;
 
 use super::cgroup::Cgroups;
 use super::codes::Codes;
@@ -24,13 +23,15 @@ use super::labels::{self, Comms};
 use super::live::Live;
 use super::losses::Book;
 use super::modules::Modules;
-use super::reading::ProcessReader;
+use super::reading::{Answer, Inquiry, Object};
 use super::ring::{Batch, kind_of, records, sample_of};
 use super::select::Selection;
 use crate::profile::{Added, Frame, Labels, Profile};
 
 /// How long a sample waits for its names.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the last answers are waited for.
+const LAST: Duration = Duration::from_secs(1);
 /// Samples that wait in one worker at most, and words of frames in them (8 MiB).
 const MAX_WAITING: usize = 4096;
 const MAX_WAITING_WORDS: usize = 1 << 20;
@@ -51,8 +52,6 @@ pub struct Shared {
     pub forget: Sender<u64>,
     /// `--comm`.
     pub selection: Selection,
-    /// Who reads names in user space, if anybody may.
-    pub reader: Option<ProcessReader>,
 }
 
 struct Waiting {
@@ -70,6 +69,8 @@ pub struct Worker {
     names: Comms,
     cgroups: Cgroups,
     book: Book,
+    /// Asks for names to be read in user space, if anybody may.
+    inquiry: Option<Inquiry>,
     frames: Vec<Frame>,
     /// The runtime in `frames` that is not walked.
     unwalked: Option<End>,
@@ -85,7 +86,7 @@ struct Malformed;
 
 impl Worker {
     /// A worker without work, that writes into `book`. `mortal`: faults that were asked for strike it.
-    pub fn new(shared: Arc<Shared>, book: Book, mortal: bool) -> Self {
+    pub fn new(shared: Arc<Shared>, book: Book, inquiry: Option<Inquiry>, mortal: bool) -> Self {
         Self {
             shared,
             processes: Codes::default(),
@@ -94,6 +95,7 @@ impl Worker {
             names: Comms::default(),
             cgroups: Cgroups::default(),
             book,
+            inquiry,
             frames: Vec::new(),
             unwalked: None,
             batch: Arc::default(),
@@ -120,6 +122,9 @@ impl Worker {
             self.done += 1;
         }
         self.batch = Arc::default();
+        if let Some(inquiry) = &mut self.inquiry {
+            inquiry.ask_all();
+        }
     }
 
     /// Books what it holds as lost with it.
@@ -155,6 +160,10 @@ impl Worker {
     /// costs that sample only.
     pub fn settle(&mut self, last: bool) {
         self.processes.prune();
+        let until = last.then(|| Instant::now() + LAST);
+        while let Some(answer) = self.inquiry.as_mut().and_then(|asks| asks.next(until)) {
+            self.answered(answer);
+        }
         let now = Instant::now();
         self.waiting_words = 0;
         for waiting in std::mem::take(&mut self.waiting) {
@@ -195,10 +204,10 @@ impl Worker {
     fn name(&mut self, object: &CodeObject, fields: &[u64]) {
         if object.len == 0 {
             // Who reads in user space knows more.
-            if self.shared.reader.is_none() {
+            if self.inquiry.is_none() {
                 let object_key = (object.address, object.key);
                 self.processes
-                    .failed(object.process, object_key, ReadError::WouldFault);
+                    .failed(object.process, object_key, Column::WouldFault);
             }
             return;
         }
@@ -231,18 +240,16 @@ impl Worker {
         if sample.end == End::WouldFault as u32 && !self.shared.mark_faults {
             return self.account(sample, Column::WouldFault);
         }
-        let Ok(mut missing) = self.build(sample, kernel, user) else {
+        let Ok(missing) = self.build(sample, kernel, user) else {
             return self.account(sample, Column::Malformed);
         };
-        if !missing.is_empty() && since.is_none() {
-            self.read(sample, &missing);
-            let Ok(again) = self.build(sample, kernel, user) else {
-                return self.account(sample, Column::Malformed);
-            };
-            missing = again;
-            for &(address, key) in &missing {
+        if since.is_none() {
+            match &mut self.inquiry {
+                Some(inquiry) => inquiry.want(sample, &missing),
                 // Sent before, and lost on the way or given up since: to be sent again.
-                self.forget(&sample.task.process, address, key);
+                None => missing
+                    .iter()
+                    .for_each(|&object| self.forget(&sample.task.process, object)),
             }
         }
         if !missing.is_empty() {
@@ -257,7 +264,7 @@ impl Worker {
         sample: &Sample,
         kernel: &[u64],
         user: &[u64],
-    ) -> Result<Vec<(u64, u64)>, Malformed> {
+    ) -> Result<Vec<Object>, Malformed> {
         let mut missing = HashSet::new();
         let process = self.processes.get(&sample.task.process);
         self.frames.clear();
@@ -302,26 +309,25 @@ impl Worker {
         Ok(missing.into_iter().collect())
     }
 
-    /// Reads names in user space, where that is possible.
-    fn read(&mut self, sample: &Sample, missing: &[(u64, u64)]) {
-        let shared = self.shared.clone();
-        let Some(reader) = &shared.reader else { return };
-        let read = reader.read(sample, missing, &shared.modules);
-        let process = sample.task.process;
-        for ((address, key), result) in missing.iter().zip(read) {
-            match result {
-                Ok(code) if code.key == *key => self.processes.keep(process, *address, code),
-                Ok(_) => {
-                    let object = (*address, *key);
-                    self.processes.failed(process, object, ReadError::Changed);
-                }
-                Err(why) => self.processes.failed(process, (*address, *key), why),
+    /// A code object was read in user space, or not.
+    fn answered(&mut self, answer: Answer) {
+        let Answer {
+            process,
+            object,
+            code,
+        } = answer;
+        match code {
+            Ok(code) => self.processes.keep(process, object.0, code),
+            Err(why) => {
+                self.processes.failed(process, object, why);
+                // The sample's own context may do better.
+                self.forget(&process, object);
             }
         }
     }
 
     /// Has the programs send a code object's names again.
-    fn forget(&self, process: &ProcessKey, address: u64, key: u64) {
+    fn forget(&self, process: &ProcessKey, (address, key): Object) {
         // A full queue: its next sample asks again.
         let _ = self
             .shared

@@ -1,4 +1,5 @@
-//! Reader, learner and workers: started together, stopped in the order of the flow.
+//! Reader, learner, workers, and who has memory read for them: started together, stopped in the order of
+//! the flow.
 //!
 //! None of them takes the run with it. A panic costs the record that it was over; a worker that dies
 //! costs what it held, and another takes its place; one that is stuck costs what it holds, and is not
@@ -22,6 +23,7 @@ use super::lessons::Lesson;
 use super::losses::Book;
 use super::neighbours::Neighbours;
 use super::privileges;
+use super::reading::{self, Inquiry, Question, Reading};
 use super::ring::{self, Batch, Outlets, Reader, Unfinished, sample_of};
 use super::slices::Slices;
 use super::stacks::{Shared, Worker};
@@ -33,17 +35,21 @@ use crate::profile::Profile;
 const LESSONS: usize = 1024;
 /// How long each kind of thread may take for what is left when sampling has ended.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a reader of memory has to end.
+const FAREWELL: Duration = Duration::from_millis(300);
 /// How long the first tick waits for what is learned before it.
 const PREPARATION: Duration = Duration::from_millis(300);
 /// How often a worker looks at what waits.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Reader, learner and workers.
+/// All of them.
 pub(super) struct Threads {
     stop: OwnedFd,
     reader: Ending,
     learner: Ending,
     workers: Vec<Ending>,
+    /// Has memory read.
+    memory: Option<Ending>,
     /// Samples that wait for the learner.
     unfinished: Receiver<Unfinished>,
     /// Where what it finished goes.
@@ -66,6 +72,7 @@ impl Threads {
         named: BpfHashMap<MapData, u64, u32>,
         forgotten: Receiver<u64>,
         (learner, errands, lessons): (Learner, Errands, Receiver<Lesson>),
+        memory: Option<crate::reader::Reader>,
         shared: &Arc<Shared>,
         settings: &Settings,
     ) -> io::Result<Self> {
@@ -74,6 +81,16 @@ impl Threads {
         let mut workers = Vec::new();
         let mut books = Vec::new();
         let give_up = Arc::new(AtomicBool::new(false));
+        let (questions, memory) = match memory {
+            Some(memory) => {
+                let (questions, asked) = crossbeam_channel::bounded(reading::QUESTIONS);
+                let reading = Reading::new(asked, memory, shared.modules.clone());
+                let (running, ended) = crossbeam_channel::bounded(0);
+                spawn("rprof-memory", running, move || reading.run())?;
+                (Some(questions), Some(ended))
+            }
+            None => (None, None),
+        };
         for number in 0..workers_for(samples_a_second(settings)) {
             let (sender, batches) = crossbeam_channel::bounded(ring::QUEUE);
             senders.push(sender);
@@ -92,6 +109,7 @@ impl Threads {
                 finished,
                 give_up: give_up.clone(),
                 book,
+                questions: questions.clone(),
                 mortal: number == 0,
                 _running: running,
             };
@@ -141,6 +159,7 @@ impl Threads {
             reader: read,
             learner: learned,
             workers,
+            memory,
             unfinished,
             to_workers,
             give_up,
@@ -167,6 +186,10 @@ impl Threads {
         let deadline = Instant::now() + PATIENCE;
         for worker in &self.workers {
             stuck |= !ends(worker, deadline);
+        }
+        // Nobody asks any more. What it holds is nobody's loss.
+        if let Some(memory) = &self.memory {
+            ends(memory, Instant::now() + FAREWELL);
         }
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -244,6 +267,8 @@ struct Post {
     finished: Receiver<Batch>,
     give_up: Arc<AtomicBool>,
     book: Book,
+    /// Who has names read in user space.
+    questions: Option<Sender<Question>>,
     /// Faults that were asked for strike the next worker.
     mortal: bool,
     _running: Running,
@@ -256,7 +281,9 @@ impl Post {
         let thread = std::thread::Builder::new().name(self.name.clone());
         let work = move || {
             privileges::sample_only();
-            let mut worker = Worker::new(self.shared.clone(), self.book.clone(), self.mortal);
+            let inquiry = self.questions.clone().map(Inquiry::new);
+            let (shared, book) = (self.shared.clone(), self.book.clone());
+            let mut worker = Worker::new(shared, book, inquiry, self.mortal);
             if catch_unwind(AssertUnwindSafe(|| self.serve(&mut worker))).is_err() {
                 worker.abandon();
                 drop(worker);

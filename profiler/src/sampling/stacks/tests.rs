@@ -1,10 +1,17 @@
 use super::*;
 use crate::profile::Limits;
+use crate::sampling::reading::Question;
 use rprof_ebpf::frame::{Tag, address};
 use rprof_ebpf::record::{RecordHeader, put};
+use rprof_symbolize::runtimes::Code;
 
 /// A worker that gives kernel stacks up to 3 frames, and its book.
 fn worker() -> (Worker, Book) {
+    worker_with(None)
+}
+
+/// The same, with somebody who reads names for it.
+fn worker_with(inquiry: Option<Inquiry>) -> (Worker, Book) {
     let (forget, _) = crossbeam_channel::bounded(1);
     let shared = Shared {
         profile: Mutex::new(Some(Profile::new(Limits {
@@ -17,10 +24,12 @@ fn worker() -> (Worker, Book) {
         live: Live::default(),
         forget,
         selection: Selection::default(),
-        reader: None,
     };
     let book = Book::default();
-    (Worker::new(Arc::new(shared), book.clone(), false), book)
+    (
+        Worker::new(Arc::new(shared), book.clone(), inquiry, false),
+        book,
+    )
 }
 
 /// A batch of one sample, as the programs write it.
@@ -103,4 +112,66 @@ fn what_a_dead_worker_held_is_lost_with_it() {
     worker.abandon();
     assert_eq!(book.open().ledger.machine.get(Column::WorkerLost), 3);
     assert_eq!(book.open().ledger.machine.total(), 3);
+}
+
+#[test]
+fn what_is_asked_is_not_waited_for() {
+    let (questions, asked) = crossbeam_channel::bounded(2);
+    let (mut worker, book) = worker_with(Some(Inquiry::new(questions)));
+    let of = |tgid| {
+        move |sample: &mut Sample| {
+            sample.task.process.tgid = tgid;
+            sample.task.flags = 0;
+        }
+    };
+    let frame = |code| [5 << 56, code, 1];
+    let code = |name: &str| Code {
+        key: 1,
+        name: name.into(),
+        file: String::new(),
+        first_line: 1,
+        lines: None,
+    };
+    worker.batch(batch(&[], &frame(0x1000), of(1)));
+    worker.batch(batch(&[], &frame(0x1000), of(1)));
+    worker.batch(batch(&[], &frame(0x1000), of(2)));
+    // No room for this one.
+    worker.batch(batch(&[], &frame(0x1000), of(3)));
+    worker.settle(false);
+    assert_eq!(worker.waiting.len(), 4);
+    // What is asked for already is not asked for again.
+    let asked: Vec<Question> = asked.try_iter().collect();
+    let [named, silent] = <[Question; 2]>::try_from(asked).expect("two questions");
+    named.answer(|_| Ok(code("f")));
+    worker.settle(false);
+    assert_eq!(worker.waiting.len(), 2);
+    silent.answer(|_| Err(Column::Quarantined));
+    worker.settle(true);
+    let book = book.open();
+    for (column, n) in [
+        (Column::Resolved, 2),
+        (Column::Quarantined, 1),
+        (Column::Unnamed, 1),
+    ] {
+        assert_eq!(book.ledger.machine.get(column), n, "{column:?}");
+    }
+}
+
+#[test]
+fn the_end_waits_for_answers_that_are_under_way() {
+    let (questions, asked) = crossbeam_channel::bounded(2);
+    let (mut worker, book) = worker_with(Some(Inquiry::new(questions)));
+    let process = |sample: &mut Sample| sample.task.process.tgid = 1;
+    worker.batch(batch(&[], &[5 << 56, 0x1000, 1], process));
+    // Whoever has the question dies of it.
+    let dies = std::thread::spawn(move || {
+        let question = asked.recv();
+        std::thread::sleep(Duration::from_millis(50));
+        drop(question);
+    });
+    let began = Instant::now();
+    worker.settle(true);
+    assert!((Duration::from_millis(40)..LAST).contains(&began.elapsed()));
+    assert_eq!(book.open().ledger.machine.get(Column::Unnamed), 1);
+    dies.join().expect("it ends");
 }

@@ -70,6 +70,36 @@ fn edges(path: &Path) -> Vec<(u64, u64)> {
         .collect()
 }
 
+/// Functions of crtbegin.o in a file with symbols: file offsets, in order.
+fn crt(path: &Path) -> Vec<(u64, u64)> {
+    use object::{Object, ObjectSegment, ObjectSymbol};
+    const NAMES: [&str; 4] = [
+        "deregister_tm_clones",
+        "register_tm_clones",
+        "__do_global_dtors_aux",
+        "frame_dummy",
+    ];
+    let bytes = std::fs::read(path).expect("the program");
+    let file = object::File::parse(&*bytes).expect("an ELF file");
+    let offset = |address: u64| {
+        let of = |s: object::Segment<'_, '_>| {
+            let skipped = address.checked_sub(s.address()).filter(|n| *n < s.size())?;
+            Some(s.file_range().0 + skipped)
+        };
+        file.segments().find_map(of).expect("in a segment")
+    };
+    let symbols = || file.symbols().filter(|s| s.is_definition());
+    let next = |start: u64| symbols().map(|s| s.address()).filter(|a| *a > start).min();
+    let named = symbols().filter(|s| s.name().is_ok_and(|name| NAMES.contains(&name)));
+    let ranges = named.map(|s| {
+        (
+            offset(s.address()),
+            offset(next(s.address()).expect("main")),
+        )
+    });
+    ranges.collect()
+}
+
 #[test]
 fn return_addresses_are_those_returned_to() {
     let directory = std::env::temp_dir().join(format!("rprof-unlisted-{}", std::process::id()));
@@ -93,6 +123,11 @@ fn return_addresses_are_those_returned_to() {
     let first = command.spawn().expect("started").id() as i32;
 
     let mut tables = Tables::default();
+    let crt = crt(&program);
+    assert_eq!(crt.len(), 4);
+    // In which of those the program is, and where that returns to.
+    let mut entered: HashMap<u64, (u64, u64, Option<u64>)> = HashMap::new();
+    let mut in_crt = 0;
     let mut known_edges: HashMap<PathBuf, Vec<(u64, u64)>> = HashMap::new();
     // By thread: what the rules said since it entered the code it is in.
     let mut said: HashMap<i32, Vec<(u64, Caller)>> = HashMap::new();
@@ -148,6 +183,26 @@ fn return_addresses_are_those_returned_to() {
             let edge = edges.iter().any(|(from, to)| (*from..*to).contains(&place));
             let read = |address| Some(ptrace(libc::PTRACE_PEEKDATA, pid, address, 0) as u64);
             let rule = tables.rule(&path, place);
+            if path == program
+                && let Some((start, _)) =
+                    crt.iter().find(|(from, to)| (*from..*to).contains(&place))
+            {
+                // frame_dummy goes on in another of them.
+                if place == *start {
+                    let pc = read(registers[7]).expect("its stack");
+                    entered.insert(*start, (pc, registers[7] + 8, Some(registers[6])));
+                }
+                let rule = rule.expect("its file");
+                let Step::Caller(caller) = apply(rule, &registers, &read) else {
+                    panic!("{place:#x}: {rule:?}");
+                };
+                assert_eq!(
+                    (caller.pc, caller.sp, caller.rbp),
+                    entered[start],
+                    "at {place:#x}: {rule:?}"
+                );
+                in_crt += 1;
+            }
             let clone = rule.is_some_and(|rule| rule.kind == RuleKind::Clone as u8);
             if let Some(rule) = rule.filter(|_| edge || clone) {
                 match apply(rule, &registers, &read) {
@@ -165,10 +220,12 @@ fn return_addresses_are_those_returned_to() {
     }
     std::fs::remove_dir_all(&directory).expect("removed");
     println!(
-        "{steps} instructions, {at_edges} at edges, {parents} of parents, {children} of children"
+        "{steps} instructions, {at_edges} at edges, {in_crt} of crtbegin.o, {parents} of parents, \
+         {children} of children"
     );
     // .init and .fini of the program and of libc's companions have ten instructions each.
     assert!(at_edges >= 8, "{at_edges} instructions of .init and .fini");
+    assert!(in_crt >= 30, "{in_crt} instructions of crtbegin.o");
     assert!(parents >= 4, "{parents} instructions of clone3's parent");
     assert!(children >= 3, "{children} instructions of clone3's child");
 }

@@ -18,6 +18,9 @@ use crate::module::{Module, Segment, Segments};
 use crate::x86_64::rule::{plain, rule};
 use crate::x86_64::unlisted;
 
+/// Gaps between functions that are looked into for code that is known by its bytes.
+const MAX_LOOKS: u32 = 64;
+
 /// The rules and rows of a module; more than `max` rows before they are merged are an error.
 pub(super) fn rows<'data, R: ReadRef<'data>>(
     module: &Module<'data, R>,
@@ -49,6 +52,7 @@ fn known<'data, R: ReadRef<'data>>(
             known.push((start, place.end - place.start, rule));
         }
     }
+    let mut looks = MAX_LOOKS;
     // Threads begin in gaps just before code without a caller.
     let end = rules.number(plain(RuleKind::End));
     for pair in rows.windows(2) {
@@ -60,6 +64,15 @@ fn known<'data, R: ReadRef<'data>>(
             && let Some(rule) = unlisted::clone(module.code(gap.offset(), len))
         {
             known.push((gap.offset(), len, rule));
+        }
+        if gap.rule() == NONE && unlisted::CRT_BYTES.contains(&len) && looks > 0 {
+            looks -= 1;
+            // Padding before it belongs to the gap, too.
+            let start = gap.offset().next_multiple_of(16);
+            let code = module.code(start, after.offset() - start);
+            for (from, len, rule) in unlisted::crt(code) {
+                known.push((start + from as u64, len as u64, rule));
+            }
         }
     }
     known.retain(|(_, len, _)| *len > 0);

@@ -1,6 +1,7 @@
-//! Code that C libraries write by hand without CFI, known by its bytes: what begins and ends a
-//! module (`.init` and `.fini`, put together from crti.o and crtn.o), and the few instructions after
-//! the system call that makes a thread. A process that lives for milliseconds is met there.
+//! Code that C libraries and compilers bring along without CFI, known by its bytes: what begins and ends
+//! a module (`.init` and `.fini`, put together from crti.o and crtn.o, and the functions of
+//! crtbegin.o), and the few instructions after the system call that makes a thread. A process that
+//! lives for milliseconds is met there.
 
 use rprof_ebpf::rows::{Rule, RuleKind};
 
@@ -86,6 +87,89 @@ pub(crate) fn edge(code: &[u8]) -> Option<[(usize, Rule); 3]> {
         (landing + 4, on_stack(16)),
         (code.len() - 1, on_stack(8)),
     ])
+}
+
+/// Bytes that may differ stand as `*` for four of them.
+type Pattern = &'static str;
+
+/// crtbegin.o of Debian's GCC 12 (libgcc/crtstuff.c): its functions, and from which byte on each rule of
+/// theirs holds. They take nothing on the stack, but for one that saves rbp.
+const CRT: [(Pattern, &[(usize, bool)]); 4] = [
+    // deregister_tm_clones
+    (
+        "488d3d* 488d05* 4839f8 7415 488b05* 4885c0 7409 ffe0 0f1f8000000000 c3",
+        &[(0, false)],
+    ),
+    // register_tm_clones
+    (
+        "488d3d* 488d35* 4829fe 4889f0 48c1ee3f 48c1f803 4801c6 48d1fe 7414 488b05* 4885c0 7408 ffe0 \
+         660f1f440000 c3",
+        &[(0, false)],
+    ),
+    // __do_global_dtors_aux: push %rbp … pop %rbp; ret
+    (
+        "f30f1efa 803d*00 752b 55 48833d*00 4889e5 740c 488b3d* e8* e8* c605*01 5d c3 0f1f00 c3",
+        &[(0, false), (14, true), (52, false)],
+    ),
+    // frame_dummy: jmp register_tm_clones
+    ("f30f1efa e9*", &[(0, false)]),
+];
+
+/// Where they may begin: multiples of so many bytes.
+const CRT_ALIGNMENT: usize = 16;
+/// Code without CFI of at least, and at most, so many bytes may hold them.
+pub(crate) const CRT_BYTES: std::ops::RangeInclusive<u64> = 64..=1024;
+
+/// The length of code that begins as a pattern says.
+fn matches(pattern: Pattern, code: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    let mut digits = pattern.bytes().filter(|b| !b.is_ascii_whitespace());
+    while let Some(first) = digits.next() {
+        if first == b'*' {
+            at += 4;
+            continue;
+        }
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        let byte = digit(first)? << 4 | digits.next().and_then(digit)?;
+        if u32::from(*code.get(at)?) != byte {
+            return None;
+        }
+        at += 1;
+    }
+    (at <= code.len()).then_some(at)
+}
+
+/// The functions of crtbegin.o in code without CFI that stands at a multiple of [`CRT_ALIGNMENT`]: where each
+/// rule begins, and how many bytes it covers.
+pub(crate) fn crt(code: &[u8]) -> Vec<(usize, usize, Rule)> {
+    let mut found = Vec::new();
+    for (start, rest) in (0..code.len())
+        .step_by(CRT_ALIGNMENT)
+        .filter_map(|start| Some((start, code.get(start..)?)))
+    {
+        let function = CRT
+            .iter()
+            .find_map(|(pattern, rules)| Some((matches(pattern, rest)?, rules)));
+        let Some((len, rules)) = function else {
+            continue;
+        };
+        for (n, &(from, saves_rbp)) in rules.iter().enumerate() {
+            let to = rules.get(n + 1).map_or(len, |(next, _)| *next);
+            let rule = match saves_rbp {
+                true => Rule {
+                    rbp: -2,
+                    ..on_stack(16)
+                },
+                false => on_stack(8),
+            };
+            found.push((start + from, to - from, rule));
+        }
+    }
+    // A jump alone may be anything's.
+    match found.len() {
+        0..3 => Vec::new(),
+        _ => found,
+    }
 }
 
 /// The rule of [`CLONE`] bytes of code between functions that the thread's outermost one follows.

@@ -120,7 +120,12 @@ impl Table {
             segments: wire::take_segments(from)?,
         };
         let sorted = |pair: &[Row]| matches!(pair, [a, b] if a.offset() < b.offset());
-        if !table.rows.windows(2).all(sorted) {
+        // The programs look up rules by number, in row space that other modules' tables share.
+        let known = |row: &Row| {
+            usize::from(row.rule()) < table.rules.len() && row.offset() >> OFFSET_BITS == 0
+        };
+        let has_first = table.rules.len() > usize::from(UNSUPPORTED);
+        if !has_first || !table.rows.iter().all(known) || !table.rows.windows(2).all(sorted) {
             return Err(io::ErrorKind::InvalidData.into());
         }
         if table.words() > max_words.into() {

@@ -1,10 +1,8 @@
-//! Files that were changed or cut: any answer will do, if it comes soon, in bounds, and without a
-//! panic.
+//! Files made to cost more than they say: any answer will do, if it comes soon and in bounds. (What
+//! changed bytes do, `tests/fuzz` tries.)
 
 mod common;
 
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,22 +17,8 @@ const MAX_WORDS: u32 = 1 << 20;
 /// For one file, in a debug build on a busy machine. Without bounds, what costs takes hours here.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A small program with all there is: CFI in both sections.
-fn small(name: &str) -> Vec<u8> {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/stack.c");
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let status = Command::new("cc")
-        .args(["-O2", "-shared", "-fPIC", "-g", source, "-o"])
-        .arg(&program)
-        .status();
-    assert!(status.expect("cc").success());
-    let data = std::fs::read(program).expect("the program");
-    assert!(Table::from_elf(data.as_slice(), MAX_WORDS).is_ok_and(|t| t.iter().len() > 50));
-    data
-}
-
 /// Everything that reads a file, on one.
-fn read(data: &[u8], walks: usize, what: &dyn Fn() -> String) {
+fn read(data: &[u8]) {
     let start = Instant::now();
     for table in [
         Table::from_elf(data, MAX_WORDS),
@@ -42,10 +26,10 @@ fn read(data: &[u8], walks: usize, what: &dyn Fn() -> String) {
     ] {
         let Ok(table) = table else { continue };
         let offsets: Vec<_> = table.iter().map(|(offset, _)| offset).collect();
-        assert!(offsets.is_sorted_by(|a, b| a < b), "{}", what());
+        assert!(offsets.is_sorted_by(|a, b| a < b));
         let image = table.encode(65_000);
         let announced = table.words().min(MAX_WORDS.into());
-        assert!(image.words.len() as u64 <= announced, "{}", what());
+        assert!(image.words.len() as u64 <= announced);
         let word = |address: u32| {
             image
                 .words
@@ -53,7 +37,7 @@ fn read(data: &[u8], walks: usize, what: &dyn Fn() -> String) {
                 .copied()
         };
         for (offset, rule) in table.iter() {
-            assert_eq!(lookup(word, &image.info, offset), Some(rule), "{}", what());
+            assert_eq!(lookup(word, &image.info, offset), Some(rule));
         }
     }
     if let Ok(info) = FrameInfo::from_elf(data) {
@@ -76,7 +60,7 @@ fn read(data: &[u8], walks: usize, what: &dyn Fn() -> String) {
         let stack: Vec<u8> = words.collect();
         let pieces = [(0x7000_0000, stack.as_slice())];
         let mut unwinder = Unwinder::new(Cache::new(1 << 20));
-        for pc in (0..data.len() as u64).step_by(data.len() / walks + 1) {
+        for pc in (0..data.len() as u64).step_by(data.len() / 8 + 1) {
             let registers = Registers {
                 pc: 0x40_0000 + pc,
                 sp: 0x7000_0100,
@@ -89,54 +73,7 @@ fn read(data: &[u8], walks: usize, what: &dyn Fn() -> String) {
             assert!(walk.frames.len() <= 100);
         }
     }
-    assert!(start.elapsed() < SOON, "{}: {:?}", what(), start.elapsed());
-}
-
-#[test]
-fn changed_bytes() {
-    let data = small("hostile-changed");
-    let elf =
-        object::read::elf::ElfFile64::<object::LittleEndian>::parse(data.as_slice()).expect("ELF");
-    // Where changes matter: headers, CFI, section headers.
-    let headers = 0..0x40 + 56 * 12;
-    let mut places = Vec::from([headers]);
-    for name in [".eh_frame", ".eh_frame_hdr", ".debug_frame"] {
-        use object::{Object, ObjectSection};
-        if let Some((start, size)) = elf.section_by_name(name).and_then(|s| s.file_range()) {
-            places.push(start as usize..(start + size) as usize);
-        }
-    }
-    places.push(data.len() - 64 * 30..data.len());
-    let mut random = Random(1);
-    for variant in 0..600u64 {
-        let mut changed = data.clone();
-        let place = &places[variant as usize % places.len()];
-        let mut changes = Vec::new();
-        for _ in 0..1 + random.below(6) {
-            let at = place.start + random.below(place.len() as u64) as usize;
-            let value = match random.below(4) {
-                0 => 0xff,
-                1 => 0,
-                2 => changed[at] ^ 1 << random.below(8),
-                _ => random.next() as u8,
-            };
-            changed[at] = value;
-            changes.push((at, value));
-        }
-        read(&changed, 100, &|| {
-            format!("variant {variant}: {changes:x?}")
-        });
-    }
-}
-
-#[test]
-fn cut_files() {
-    let data = small("hostile-cut");
-    let mut random = Random(2);
-    for _ in 0..150 {
-        let keep = random.below(data.len() as u64) as usize;
-        read(&data[..keep], 100, &|| format!("{keep} bytes kept"));
-    }
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
 }
 
 /// One huge common entry that each of many functions would have to run, and functions that are
@@ -176,7 +113,7 @@ fn cfi_that_costs_more_than_it_says() {
     let data = elf(&eh_frame, 0x1000, 0x20_0000);
     let table = Table::from_elf(data.as_slice(), MAX_WORDS).expect("rows");
     assert!(table.iter().len() >= 300_000);
-    read(&data, 8, &|| "expensive CFI".to_owned());
+    read(&data);
     // Far apart: pages in between would fill all memory.
     let mut apart = Vec::new();
     let mut put = |bytes: &[u8]| apart.extend(bytes);

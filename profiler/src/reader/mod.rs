@@ -24,6 +24,7 @@ use rprof_symbolize::runtimes::Detected;
 use rprof_unwind::Table;
 use rprof_unwind::slice::FrameInfo;
 
+mod any;
 mod memory;
 mod names;
 mod process;
@@ -32,6 +33,7 @@ mod quarantine;
 mod serve;
 mod talk;
 
+pub use any::take_any;
 pub use memory::{Fields, MAX_OBJECTS, Objects};
 pub use names::{Answer, Places};
 pub use process::Readers;

@@ -6,6 +6,8 @@
 
 mod bench;
 mod ebpf;
+mod full;
+mod fuzz;
 mod kernels;
 mod licences;
 mod workspace;
@@ -38,6 +40,18 @@ const CHORES: &[Chore] = &[
         options: "[--check]",
         about: "build ebpf/object/rprof.bpf.o from its sources, or prove that it is what they give",
         run: ebpf::run,
+    },
+    Chore {
+        name: "full",
+        options: "[--quick]",
+        about: "all that takes long, for hours; its last table is tests/RESULTS.md",
+        run: full::run,
+    },
+    Chore {
+        name: "fuzz",
+        options: "[--seconds N] [TARGET…]",
+        about: "hand hostile bytes to all that takes any, 10 minutes or as long as is said",
+        run: fuzz::run,
     },
     Chore {
         name: "kernels",

@@ -159,7 +159,19 @@ fn rust_is_demangled_without_hashes() {
     let scratch = Scratch::new();
     let _alone = machine::alone();
     let program = scratch.rustc("names.rs", "names-rust", &["-Cforce-frame-pointers=no"]);
-    let profile = record(&scratch, &program, &[SECONDS]);
+    let run = Rprof::new(&scratch, ["--"])
+        .arg(&program)
+        .arg(SECONDS)
+        .run()
+        .expect(0);
+    let profile = run.profile();
+    // The viewer that is named first drops nothing of them.
+    let mut viewer = Command::new("go");
+    viewer
+        .args(["tool", "pprof", "-symbolize=none", "-top"])
+        .arg(&run.output);
+    let shown = finish(&mut viewer);
+    assert!(shown.contains("Fill>::fill"), "{shown}");
     nearly_all(&profile, |stack| {
         let names = functions(stack.user());
         let fill =

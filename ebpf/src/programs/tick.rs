@@ -149,6 +149,10 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
         (*state).sample.flags = 0;
         (*state).unnamed_count = 0;
         if (*state).mm == 0 {
+            // A task that ends gives its memory back first: its user side is not there any more.
+            if (*state).sample.task.flags & task_flags::KERNEL_ONLY == 0 {
+                (*state).sample.end = End::NoUser as u32;
+            }
             return;
         }
         // An `exec` has replaced the memory, but the registers are still those of the old program:

@@ -203,7 +203,9 @@ impl Encoder<'_> {
             .map(|(id, f)| protos::Function {
                 id,
                 name: f.name.into(),
-                system_name: f.name.into(),
+                // Equal to the name, it would say that this is still to be demangled: `go tool pprof`
+                // then takes what stands in angle brackets for template arguments, and drops it.
+                system_name: 0,
                 filename: f.file.into(),
                 start_line: f.first_line.into(),
             });

@@ -68,7 +68,7 @@ fn as_the_clocks_say(samples: &BTreeMap<String, u64>, micros: &BTreeMap<String, 
 }
 
 fn profile_of(scratch: &Scratch, words: &[String]) -> (Profile, String) {
-    // Twice the usual time: at this rate, deep in the interpreter's start, ticks take more than 1 %.
+    // Ten times the usual time: at this rate, deep in the interpreter's start, ticks take more than 1 %.
     let rprof = Rprof::new(scratch, ["-F", "999", "--"]).args(words);
     let run = rprof.env("RPROF_FAULT", "slow-machine:10").run().expect(0);
     (run.profile(), run.text())

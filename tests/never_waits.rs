@@ -282,6 +282,9 @@ fn a_process_that_frees_much() {
     let frees = |stack: &Stack| stack.has("exit_mmap");
     let itself = profile.count(|stack| stack.pid == pid && frees(stack));
     let rprof = profile.count(|stack| stack.comm.starts_with("rprof") && frees(stack));
+    // Its own is given back before it is freed: there is no user side any more, and that is said.
+    let whole = profile.count(|stack| stack.pid == pid && frees(stack) && stack.is_complete());
+    assert_eq!(whole, 0, "{:?}", profile.ledger);
     println!("freeing {GIB} GiB: {itself} samples in itself, {rprof} in rprof");
     assert!(
         itself > 0 && rprof == 0,

@@ -229,6 +229,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         let signal = signals
             .next(Some(wait), &mut processes)
             .map_err(|error| failed("watch for signals", &error))?;
+        let of_child = matches!(signal, Some(Signal::Child));
         match (signal, &mut command) {
             (Some(Signal::Stop(number)), Some((child, _))) => {
                 // Ctrl-C reached the command through the terminal; other signals are passed on.
@@ -246,8 +247,11 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
             }
             _ => {}
         }
-        // Without a signal, too: who is a reader may be known a moment after another child has ended.
-        if let Some((child, wait_all)) = &command {
+        // Once it has ended also without a signal: the last child that is left may be a reader, which is
+        // no reason to wait.
+        if let Some((child, wait_all)) = &command
+            && (of_child || ended.is_some())
+        {
             let (before, is_ours) = (|pid| readers.ended(pid), |pid| readers.contains(pid));
             let none_left = child::reap(child.id(), &mut ended, before, is_ours)
                 .map_err(|error| failed("wait for the command", &error))?;

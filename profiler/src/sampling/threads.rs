@@ -213,7 +213,7 @@ impl Threads {
 }
 
 /// Gives the workers what waits for a learner that is stuck: stacks that end where the programs cut
-/// them, and say so. Only the one that it has in hand is lost.
+/// them, and say so. What it has in hand is lost, and what it has put aside until a file answers.
 fn pass_on(unfinished: &Receiver<Unfinished>, workers: &[Sender<Batch>]) {
     for Unfinished { sample: record, .. } in unfinished.try_iter() {
         let Some(sample) = sample_of(&record) else {

@@ -15,6 +15,16 @@ pub struct ProcessKey {
     pub mm: u64,
 }
 
+/// What the look at who a pidfd stands for comes to.
+pub mod found {
+    /// No process, or none that lives.
+    pub const NOBODY: i32 = 0;
+    /// A process that is not rprof.
+    pub const ANOTHER: i32 = 1;
+    /// rprof itself.
+    pub const OURSELVES: i32 = 2;
+}
+
 /// Process and thread id as one pid namespace shows them (0: not visible there).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

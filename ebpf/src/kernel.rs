@@ -53,12 +53,22 @@ kernel_layout! {
     task_thread_pid: "task_struct"."thread_pid";
     /// `task_struct.thread.fsbase`: the TLS base
     task_fsbase: "task_struct"."thread.fsbase";
+    /// `task_struct.pid_links`
+    task_pid_links: "task_struct"."pid_links";
+    /// `task_struct.files`
+    task_files: "task_struct"."files";
+    /// `files_struct.fdt`
+    files_fdt: "files_struct"."fdt";
+    /// `fdtable.fd`
+    fdtable_fd: "fdtable"."fd";
     /// `task_struct.nsproxy`; null in a task that is ending
     task_nsproxy: "task_struct"."nsproxy";
     /// `nsproxy.mnt_ns`
     nsproxy_mnt: "nsproxy"."mnt_ns";
     /// `mnt_namespace.ns.inum`
     mntns_inum: "mnt_namespace"."ns.inum";
+    /// `pid.tasks`
+    pid_tasks: "pid"."tasks";
     /// `pid.level`
     pid_level: "pid"."level";
     /// `pid.numbers`
@@ -91,10 +101,14 @@ kernel_layout! {
     vma_file: "vm_area_struct"."vm_file";
     /// `file.f_inode`
     file_inode: "file"."f_inode";
+    /// `file.private_data`
+    file_private: "file"."private_data";
     /// `file.f_path.mnt`
     file_mnt: "file"."f_path.mnt";
     /// `file.f_path.dentry`
     file_dentry: "file"."f_path.dentry";
+    /// `inode.i_private`
+    inode_private: "inode"."i_private";
     /// `inode.i_sb`
     inode_sb: "inode"."i_sb";
     /// `inode.i_ino`

@@ -42,6 +42,7 @@ mod programs;
 /// What `main.rs` makes programs of.
 #[cfg(target_arch = "bpf")]
 pub mod entry {
+    pub use crate::programs::process::process_of;
     pub use crate::programs::self_check::look_up;
     pub use crate::programs::tick::tick;
 }
@@ -72,6 +73,8 @@ mod pod {
     unsafe impl aya::Pod for plan::Plan {}
     // SAFETY: as above.
     unsafe impl aya::Pod for runtimes::Interpreter {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for identity::ProcessKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for identity::LostKey {}
     // SAFETY: as above.

@@ -6,7 +6,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::macros::perf_event;
 use aya_ebpf::programs::{PerfEventContext, RawTracePointContext};
-use rprof_ebpf::entry::{look_up, tick};
+use rprof_ebpf::entry::{look_up, process_of, tick};
 
 /// Runs for each tick of the sampling clock, on the CPU that ticked.
 #[perf_event]
@@ -21,6 +21,14 @@ fn sample(context: PerfEventContext) -> u32 {
 #[unsafe(link_section = "raw_tracepoint")]
 extern "C" fn self_check(context: *mut c_void) -> i32 {
     look_up(RawTracePointContext::new(context).arg(0))
+}
+
+/// Runs when user space asks for it, after it has read a process's memory: who does a pidfd of rprof's
+/// stand for?
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tracepoint")]
+extern "C" fn process(context: *mut c_void) -> i32 {
+    process_of(RawTracePointContext::new(context).arg(0))
 }
 
 #[panic_handler]

@@ -15,6 +15,7 @@ pub(crate) mod module;
 pub(crate) mod naming;
 pub(crate) mod native;
 pub(crate) mod output;
+pub(crate) mod process;
 pub(crate) mod rows;
 pub(crate) mod self_check;
 pub(crate) mod slice;

@@ -5,8 +5,8 @@
 //! records out: to the [`stacks`] workers, each of which has some of the processes and merges their
 //! stacks into the profile, and to the [`learner`], which turns a [`modules`] file met for the
 //! first time into rows in [`row_space`] and finishes by [`slices`] what the programs could not
-//! walk. Names of interpreted functions that the programs could not copy are asked for by [`reading`]. None of
-//! them opens a file of a target or reads its memory: [`crate::reader`] does, and at the end looks up names
+//! walk. Names of interpreted functions that the programs could not copy are asked for by [`reading`], and
+//! count if [`identity`] finds the process to be still the one that was sampled. None of them opens a file of a target or reads its memory: [`crate::reader`] does, and at the end looks up names
 //! for [`crate::naming`]. [`session`] holds it all
 //! together: `setup` loads the programs, `targets` says what is wanted, `threads` run reader, learner
 //! and workers, `ending` takes signals when sampling is over, `account` closes their books.
@@ -19,6 +19,7 @@ mod codes;
 mod ending;
 pub mod events;
 pub mod faults;
+pub mod identity;
 pub mod kernel_layout;
 pub mod labels;
 pub mod learner;
@@ -42,6 +43,7 @@ pub mod signals;
 pub mod slices;
 pub mod stacks;
 mod targets;
+mod test_run;
 mod threads;
 pub mod vdso;
 

@@ -97,6 +97,11 @@ impl Programs {
         super::self_check::check(&mut self.ebpf)
     }
 
+    /// See [`super::identity::Identity::load`].
+    pub fn identity(&mut self) -> Result<super::identity::Identity, super::identity::Error> {
+        super::identity::Identity::load(&mut self.ebpf)
+    }
+
     /// Takes a map out of the object.
     pub fn map(&mut self, name: &'static str) -> Result<Map, Error> {
         self.ebpf.take_map(name).ok_or(Error::Missing(name))

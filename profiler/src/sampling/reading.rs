@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::faults::{self, Fault};
+use super::identity::Identity;
 use super::modules::Modules;
 use crate::reader::{Asked, Failed, Fields, MAX_OBJECTS, Objects, Reader};
 
@@ -84,17 +85,28 @@ impl Question {
         });
     }
 
-    /// Answers with what a reader said.
-    fn take(self, answer: Result<Fields, Failed>, detected: &Detected) {
+    /// Answers with what a reader said. `is_same` looks whether the process is still the one that was
+    /// sampled: what was read of another does not count.
+    fn take(
+        self,
+        answer: Result<Fields, Failed>,
+        detected: &Detected,
+        is_same: impl FnOnce(&ProcessKey) -> bool,
+    ) {
         let fields = match answer {
             Ok(fields) => fields,
             Err(Failed::Late | Failed::Silent) => return self.answer(|_| Err(Column::Quarantined)),
             Err(Failed::Busy | Failed::Broken(_) | Failed::Said(_)) => return,
         };
-        let mut fields = fields.of(self.objects.len());
+        let fields: Vec<_> = fields.of(self.objects.len()).collect();
+        let same = !fields.iter().any(Result::is_ok) || is_same(&self.process);
+        let mut fields = fields.into_iter();
         self.answer(|(_, key)| {
             let read = fields.next().unwrap_or(Err(ReadError::NotRead));
             let code = detected.decode(read.map_err(column)?);
+            if !same {
+                return Err(Column::Changed);
+            }
             let code = code.map_err(|_| Column::Unnamed)?;
             (code.key == key).then_some(code).ok_or(Column::Changed)
         });
@@ -197,7 +209,8 @@ pub struct Reading {
     questions: Receiver<Question>,
     reader: Reader,
     modules: Arc<Modules>,
-    open: HashMap<ProcessKey, OwnedFd>,
+    identity: Arc<Identity>,
+    open: HashMap<ProcessKey, Arc<OwnedFd>>,
     beside: Arc<Beside>,
     again: Receiver<Question>,
 }
@@ -238,13 +251,18 @@ impl Drop for Waited {
 }
 
 impl Reading {
-    /// Asks this reader.
-    pub fn new(questions: Receiver<Question>, reader: Reader, modules: Arc<Modules>) -> Self {
+    /// Asks this reader, and believes what it read of a process if that is still the same.
+    pub fn new(
+        questions: Receiver<Question>,
+        (reader, identity): (Reader, Identity),
+        modules: Arc<Modules>,
+    ) -> Self {
         let (to_us, again) = crossbeam_channel::unbounded();
         Self {
             questions,
             reader,
             modules,
+            identity: Arc::new(identity),
             open: HashMap::new(),
             beside: Arc::new(Beside {
                 processes: Mutex::default(),
@@ -281,7 +299,7 @@ impl Reading {
         let pidfd = match self.open.entry(question.process) {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(place) => match open(question.pid) {
-                Ok(pidfd) => place.insert(pidfd),
+                Ok(pidfd) => place.insert(Arc::new(pidfd)),
                 Err(Errno::SRCH) => return question.answer(|_| Err(Column::TargetGone)),
                 Err(_) => return,
             },
@@ -293,21 +311,23 @@ impl Reading {
             &detected.plan,
             addresses.collect(),
         );
-        match self
+        let (pidfd, identity) = (pidfd.clone(), self.identity.clone());
+        let asked = self
             .reader
-            .memory(&question.process, pidfd.as_fd(), objects)
-        {
+            .memory(&question.process, pidfd.as_fd(), objects);
+        let is_same = move |process: &ProcessKey| identity.is(pidfd.as_fd(), process);
+        match asked {
             Asked::Late(late) if self.beside.processes().len() < BESIDE => {
                 let waited = Waited::new(&self.beside, question.process);
                 let wait = move || {
-                    question.take(late.wait(), &detected);
+                    question.take(late.wait(), &detected, is_same);
                     drop(waited);
                 };
                 // Without a thread the question says so itself.
                 let thread = std::thread::Builder::new().name("rprof-late".into());
                 let _ = thread.spawn(wait);
             }
-            asked => question.take(asked.wait(), &detected),
+            asked => question.take(asked.wait(), &detected, is_same),
         }
     }
 }
@@ -322,6 +342,7 @@ fn open(pid: u32) -> Result<OwnedFd, Errno> {
 mod tests {
     use super::*;
     use crate::reader::MEMORY;
+    use crate::sampling::identity;
     use rprof_ebpf::plan::Plan;
     use rprof_ebpf::runtimes::Interpreter;
     use rprof_ebpf::runtimes::python::PythonInterpreter;
@@ -336,7 +357,8 @@ mod tests {
         }));
         let (questions, asked) = crossbeam_channel::bounded(QUESTIONS);
         let reader = Reader::new(Arc::default(), MEMORY);
-        (Reading::new(asked, reader, modules), questions)
+        let identity = identity::tests::identity();
+        (Reading::new(asked, (reader, identity), modules), questions)
     }
 
     fn sample(pid: u32, interpreter: u32) -> Sample {

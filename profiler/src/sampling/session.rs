@@ -133,8 +133,21 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         lessons,
     };
 
-    let memory = (settings.reads != Reads::Context && reading::is_possible())
-        .then(|| Reader::new(readers.clone(), MEMORY));
+    let wanted = settings.reads != Reads::Context && reading::is_possible();
+    let memory = match wanted.then(|| programs.identity()) {
+        Some(Ok(identity)) => Some((Reader::new(readers.clone(), MEMORY), identity)),
+        Some(Err(error)) if settings.reads == Reads::ProcessVm => {
+            return Err(failed("tell whether a process is still the same", &error));
+        }
+        Some(Err(error)) => {
+            notes.push(format!(
+                "No names are read in user space, because it cannot be told whether a process is \
+                 still the same: {error}."
+            ));
+            None
+        }
+        None => None,
+    };
     let reads = match (settings.reads, memory.is_some()) {
         (Reads::ProcessVm, _) => "process-vm",
         (Reads::Auto, true) => "context, then process-vm",

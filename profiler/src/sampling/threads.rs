@@ -17,6 +17,7 @@ use aya::maps::{HashMap as BpfHashMap, MapData, RingBuf};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::account::Booked;
+use super::identity::Identity;
 use super::learner::Learner;
 use super::learning::{Errands, School};
 use super::lessons::Lesson;
@@ -72,7 +73,7 @@ impl Threads {
         named: BpfHashMap<MapData, u64, u32>,
         forgotten: Receiver<u64>,
         (learner, errands, lessons): (Learner, Errands, Receiver<Lesson>),
-        memory: Option<crate::reader::Reader>,
+        memory: Option<(crate::reader::Reader, Identity)>,
         shared: &Arc<Shared>,
         settings: &Settings,
     ) -> io::Result<Self> {

@@ -2,6 +2,7 @@
 //! there, the fields that the plan read come back, or why not. Only here is another process's memory
 //! read, and what procfs says of it, because both may wait for locks of that process, beyond signals.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::OwnedFd;
 
@@ -9,7 +10,7 @@ use rprof_ebpf::identity::ProcessKey;
 use rprof_ebpf::plan::Plan;
 use rprof_ebpf::record::take;
 use rprof_symbolize::reads::{
-    Flags, Pagemap, Piece, ProcessVm, ReadError, Reads, Unsupported, execute,
+    Flags, MappedFiles, Pagemap, Piece, ProcessVm, ReadError, Reads, Unsupported, execute,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
@@ -17,8 +18,9 @@ use rustix::io::Errno;
 
 use super::protocol::words;
 use crate::sampling::faults::{self, Fault};
-use crate::sampling::privileges;
 
+/// What a reader is called that was asked for memory.
+const NAME: &CStr = c"rprof-memory";
 /// Code objects of one question at most.
 pub const MAX_OBJECTS: usize = 64;
 /// Bytes of fields in one answer at most. Names and line tables of a code object are a few hundred
@@ -107,7 +109,8 @@ impl Objects {
 
     /// Reads them, in the reader: `pidfd` is the process's.
     pub(super) fn read(&self, pidfd: OwnedFd) -> Result<Fields, Refused> {
-        privileges::read_memory_only();
+        // It is asked about nothing else: who looks at what runs can tell it from those.
+        let _ = rustix::thread::set_name(NAME);
         let (plan, _) = take(&self.plan).ok_or(Refused::Question)?;
         if self.addresses.len() > MAX_OBJECTS {
             return Err(Refused::Question);
@@ -129,6 +132,11 @@ impl Objects {
             Errno::NOENT | Errno::SRCH => GONE,
             _ => Refused::Unread(ReadError::NotPermitted),
         })?;
+        let maps = rustix::fs::open(
+            format!("/proc/{}/maps", self.pid),
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
         // The pid may have been given to another process before its descriptors were opened; if it is
         // the process's now, it was all the time.
         let start = start_time(self.pid).ok_or(GONE)?;
@@ -140,7 +148,10 @@ impl Objects {
             return Ok(Box::new(PagemapOnly(Pagemap::new(pagemap))));
         }
         match ProcessVm::open(flags, pidfd, pagemap) {
-            Ok(process) => Ok(Box::new(process)),
+            Ok(process) => {
+                let files = maps.ok().map(|maps| MappedFiles::new(self.pid, maps));
+                Ok(Box::new(process.or_from(files)))
+            }
             Err(flag) => Err(Refused::Unsupported(flag)),
         }
     }

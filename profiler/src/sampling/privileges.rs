@@ -21,15 +21,12 @@ const SAMPLING: CapabilitySet = READING
     .union(CapabilitySet::FOWNER);
 
 /// What a reader needs: files by handle, and of folders that are not ours (`DAC_READ_SEARCH`), those of
-/// other users' processes and their memory (`SYS_PTRACE`), `map_files` (`CHECKPOINT_RESTORE`), and pages
-/// that stay.
+/// other users' processes, their memory and `pagemap` (`SYS_PTRACE`), `map_files` (`CHECKPOINT_RESTORE`),
+/// and pages that stay.
 const READING: CapabilitySet = CapabilitySet::DAC_READ_SEARCH
     .union(CapabilitySet::SYS_PTRACE)
     .union(CapabilitySet::CHECKPOINT_RESTORE)
     .union(CapabilitySet::IPC_LOCK);
-
-/// What a reader of memory needs: other users' processes, their `pagemap`, and pages that stay.
-const READING_MEMORY: CapabilitySet = READING.difference(CapabilitySet::CHECKPOINT_RESTORE);
 
 /// What a thread of ours needs from the first tick on. `SYS_ADMIN` stays where it stands for what was split
 /// off from it.
@@ -51,11 +48,6 @@ pub fn read_only() {
     };
     let _ = setrlimit(Resource::Fsize, none);
     keep(READING);
-}
-
-/// What a reader needs that was asked about memory: it is asked about nothing else.
-pub fn read_memory_only() {
-    keep(READING_MEMORY);
 }
 
 /// Gives up all but these. It may be refused; then nothing has changed, and all works as before.

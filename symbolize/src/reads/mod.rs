@@ -7,12 +7,14 @@
 //! and is not among them.
 
 mod execute;
+mod mapped_file;
 mod pagemap;
 mod process_vm;
 
 use std::fmt;
 
 pub use execute::execute;
+pub use mapped_file::MappedFiles;
 pub use pagemap::Pagemap;
 pub use process_vm::{Flags, ProcessVm, Unsupported};
 

@@ -11,8 +11,12 @@ use std::os::fd::OwnedFd;
 use super::ReadError;
 
 const PRESENT: u64 = 1 << 63;
+/// In swap, or on its way to another place.
+const SWAPPED: u64 = 1 << 62;
 /// A page of a file, or shared anonymous memory: reading does not un-share it.
 const FILE: u64 = 1 << 61;
+/// A guard region: not to be touched (6.15).
+const GUARD: u64 = 1 << 58;
 /// Mapped by this process alone.
 const EXCLUSIVE: u64 = 1 << 56;
 
@@ -41,6 +45,39 @@ impl Pagemap {
     /// [`ReadError::WouldFault`], [`ReadError::SharedPage`], [`ReadError::BadAddress`] (no user
     /// address, or longer than 32 pages), [`ReadError::Gone`].
     pub fn readable(&self, address: u64, len: usize) -> Result<(), ReadError> {
+        self.all(address, len, |entry| {
+            if entry & PRESENT == 0 {
+                Err(ReadError::WouldFault)
+            } else if entry & (FILE | EXCLUSIVE) == 0 {
+                Err(ReadError::SharedPage)
+            } else {
+                Ok(())
+            }
+        })
+    }
+
+    /// `Ok` if no page of the range was written to, if it is a file's: each is the file's own, or none is
+    /// there yet.
+    ///
+    /// # Errors
+    /// As [`Pagemap::readable`]; [`ReadError::WouldFault`] for any other page.
+    pub fn unwritten(&self, address: u64, len: usize) -> Result<(), ReadError> {
+        self.all(address, len, |entry| {
+            let is_files = entry & PRESENT != 0 && entry & FILE != 0;
+            let is_none = entry & (PRESENT | SWAPPED | GUARD) == 0;
+            (is_files || is_none)
+                .then_some(())
+                .ok_or(ReadError::WouldFault)
+        })
+    }
+
+    /// What `each` says of the entries of all pages of a range, up to the first error.
+    fn all(
+        &self,
+        address: u64,
+        len: usize,
+        each: impl Fn(u64) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
         let end = u64::try_from(len)
             .ok()
             .and_then(|len| address.checked_add(len))
@@ -58,15 +95,7 @@ impl Pagemap {
             Ok(_) | Err(rustix::io::Errno::SRCH) => return Err(ReadError::Gone),
             Err(_) => return Err(ReadError::NotPermitted),
         }
-        for &entry in entries.iter() {
-            let entry = u64::from_le_bytes(entry);
-            if entry & PRESENT == 0 {
-                return Err(ReadError::WouldFault);
-            }
-            if entry & (FILE | EXCLUSIVE) == 0 {
-                return Err(ReadError::SharedPage);
-            }
-        }
-        Ok(())
+        let mut entries = entries.iter().map(|&entry| u64::from_le_bytes(entry));
+        entries.try_for_each(each)
     }
 }

@@ -3,7 +3,8 @@
 //! Pieces enter; each leaves filled, or with the reason. A read is addressed by pidfd
 //! (`PROCESS_VM_PIDFD`), so that no reused pid is read, and does not wait for pages
 //! (`PROCESS_VM_NOWAIT`). A kernel that lacks either flag is refused: there is no fallback to a plain
-//! read. Even so a read can un-share and map pages, so the pagemap is asked first.
+//! read. Even so a read can un-share and map pages, so the pagemap is asked first; what is not in the
+//! process's page tables may still be in a file that it maps.
 //!
 //! Source of the flags: the patch series "process_vm_readv: add PIDFD and NOWAIT flags" on
 //! linux-mm, v5 of 2026-06-02; in no release up to Linux 7.3-rc7.
@@ -13,7 +14,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use libc::{c_int, c_ulong, iovec};
 
-use super::{Pagemap, Piece, ReadError, Reads};
+use super::{MappedFiles, Pagemap, Piece, ReadError, Reads};
 
 /// The first argument is a pidfd.
 const PIDFD: c_ulong = 1 << 0;
@@ -66,6 +67,7 @@ impl std::error::Error for Unsupported {}
 pub struct ProcessVm {
     pidfd: OwnedFd,
     pagemap: Pagemap,
+    files: Option<MappedFiles>,
 }
 
 impl ProcessVm {
@@ -84,7 +86,14 @@ impl ProcessVm {
         Ok(Self {
             pidfd,
             pagemap: Pagemap::new(pagemap),
+            files: None,
         })
+    }
+
+    /// What is not in the process's page tables is read from these files, if it is theirs.
+    pub fn or_from(mut self, files: Option<MappedFiles>) -> Self {
+        self.files = files;
+        self
     }
 }
 
@@ -132,8 +141,13 @@ impl Reads for ProcessVm {
             let mut readable = Vec::with_capacity(pieces.len());
             for piece in pieces {
                 piece.result = self.pagemap.readable(piece.address, piece.buffer.len());
-                if piece.result.is_ok() {
-                    readable.push(piece);
+                match (piece.result, &mut self.files) {
+                    (Ok(()), _) => readable.push(piece),
+                    (Err(ReadError::WouldFault), Some(files)) => {
+                        let read = files.read(&self.pagemap, piece.address, piece.buffer);
+                        piece.result = read.ok_or(ReadError::WouldFault);
+                    }
+                    _ => {}
                 }
             }
             let pidfd = self.pidfd.as_raw_fd();

@@ -140,6 +140,51 @@ fn a_process_that_becomes_another() {
     as_the_clocks_say(&samples, &printed(&text), 0.06);
 }
 
+/// Nothing but the kernel's count of its `exec`s tells what a process is from what it was.
+#[test]
+fn a_process_that_becomes_its_twin() {
+    const ROUNDS: &str = "0020";
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let text = std::fs::read_to_string(source_file("twin.py")).expect("a target");
+    let [a, b] = ["twin_a.py", "twin_b.py"].map(|name| scratch.write(name, &text));
+    let words = python::system().words(&b, &["0", &a.display().to_string(), ROUNDS]);
+    for reads in ["context", "auto", "process-vm"] {
+        if reads == "process-vm" && !machine::reads_without_waiting() {
+            continue;
+        }
+        let run = Rprof::new(&scratch, ["-F", "999", "--reads", reads, "--"]).args(&words);
+        let run = run.env("RPROF_FAULT", "slow-machine:10").run().expect(0);
+        let text = run.text();
+        let twins: Vec<(&str, &str)> = text.lines().filter_map(|l| l.split_once(' ')).collect();
+        let alike = twins.windows(2).filter(|two| two[0].1 == two[1].1).count();
+        assert!(alike > twins.len() / 2 && alike > 9, "{text}");
+
+        let profile = run.profile();
+        let mut named = 0;
+        for stack in &profile.stacks {
+            let Some(letter) = stack.comm.strip_prefix("twin-") else {
+                continue;
+            };
+            let own = format!("/twin_{letter}.py");
+            for frame in stack.interpreted().filter(|f| f.file.contains("/twin_")) {
+                assert!(
+                    letter == "0" || frame.file.ends_with(&own),
+                    "{}",
+                    stack.text()
+                );
+                named += stack.count;
+            }
+        }
+        println!(
+            "{reads}: {alike} alike, {named} frames named: {:?}",
+            profile.ledger
+        );
+        // What was read too late is nobody's; what the sample itself brought is all there.
+        assert!(reads == "process-vm" || named > 1000, "{named}");
+    }
+}
+
 #[test]
 fn a_pid_that_is_given_to_another() {
     const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";

@@ -2,7 +2,6 @@
 //! waiting is refused, not done some other way.
 
 use std::collections::BTreeSet;
-use std::io::Error;
 
 use rprof_tests::machine;
 use rprof_tests::profile::Profile;
@@ -11,19 +10,7 @@ use rprof_tests::rprof::{Rprof, Run};
 use rprof_tests::scratch::{Scratch, source_file};
 use rprof_tests::statistics::count_bound;
 
-/// `PROCESS_VM_PIDFD` and `PROCESS_VM_NOWAIT`; a kernel that has neither answers EINVAL to any flag.
-const FLAGS: [libc::c_ulong; 2] = [1, 2];
 const HERTZ: f64 = 199.0;
-
-/// Whether this kernel reads other processes by pidfd and without waiting, as it says itself.
-fn kernel_has_flags() -> bool {
-    FLAGS.iter().all(|&flag| {
-        // SAFETY: no vector is read or written.
-        let n =
-            unsafe { libc::process_vm_readv(0, std::ptr::null(), 0, std::ptr::null(), 0, flag) };
-        n == 0 || Error::last_os_error().raw_os_error() != Some(libc::EINVAL)
-    })
-}
 
 /// A second of Python under `--reads HOW`.
 fn record(scratch: &Scratch, how: &str) -> Run {
@@ -70,7 +57,7 @@ fn whoever_reads_the_names_are_the_same() {
     let scratch = Scratch::new();
     let _alone = machine::alone();
     let mut ways = vec!["auto", "context"];
-    if kernel_has_flags() {
+    if machine::reads_without_waiting() {
         ways.push("process-vm");
     }
     let read = ways.iter().map(|how| names(&record(&scratch, how).ok()));
@@ -84,7 +71,7 @@ fn whoever_reads_the_names_are_the_same() {
 
 #[test]
 fn what_the_kernel_cannot_do_is_refused() {
-    if kernel_has_flags() {
+    if machine::reads_without_waiting() {
         println!("SKIPPED: what_the_kernel_cannot_do_is_refused: this kernel can do all of it");
         return;
     }

@@ -126,3 +126,14 @@ impl Drop for Cgroup {
         let _ = std::fs::remove_dir(&self.0);
     }
 }
+
+/// Whether this kernel reads other processes by pidfd and without waiting, as it says itself.
+pub fn reads_without_waiting() -> bool {
+    // `PROCESS_VM_PIDFD` and `PROCESS_VM_NOWAIT`; a kernel that has neither answers EINVAL to any flag.
+    [1, 2].iter().all(|&flag| {
+        // SAFETY: no vector is read or written.
+        let n =
+            unsafe { libc::process_vm_readv(0, std::ptr::null(), 0, std::ptr::null(), 0, flag) };
+        n == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL)
+    })
+}

@@ -132,10 +132,11 @@ pub enum Way {
     Handle,
     /// Through `map_files` of a process that maps it.
     MapFiles,
-    /// By its path, below the root of a process that maps it.
-    ProcessPath,
     /// By its path in our own root.
     HostPath,
+    /// By its path, below the root of a process that maps it: what lies along it is that process's to
+    /// choose, file systems that never answer included.
+    ProcessPath,
 }
 
 /// The path that a sample's components name.
@@ -147,25 +148,29 @@ pub fn path(components: &[u8]) -> PathBuf {
     path
 }
 
-/// Opens the file of a sampled module.
+/// Opens the file of a sampled module, by the ways that `may` agrees to, just before each is tried.
 ///
 /// # Errors
 /// [`ErrorKind::OtherFile`] if only other files were found, [`ErrorKind::PermissionDenied`] or
 /// [`ErrorKind::NotFound`] if none was; the message lists each way that was tried.
-pub fn find(sampled: &Sampled<'_>) -> Result<(File, Way)> {
+pub fn find(sampled: &Sampled<'_>, mut may: impl FnMut(Way) -> bool) -> Result<(File, Way)> {
     let ways = [
         (Way::Handle, "by handle", by_handle as fn(&_) -> _),
         (Way::MapFiles, "map_files", by_map_files),
+        (Way::HostPath, "path", by_host_path),
         (
             Way::ProcessPath,
             "path below the process's root",
             by_process_path,
         ),
-        (Way::HostPath, "path", by_host_path),
     ];
     let mut tried = Vec::new();
     let mut kind = ErrorKind::NotFound;
     for (way, name, open) in ways {
+        if !may(way) {
+            tried.push(format!("{name}: not now"));
+            continue;
+        }
         match open(sampled) {
             Ok(file) => return Ok((file, way)),
             Err(error) => {

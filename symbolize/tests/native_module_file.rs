@@ -11,8 +11,13 @@ use std::time::{Duration, Instant};
 
 use rprof_ebpf::module::ModuleKey;
 use rprof_symbolize::build_id::BuildId;
-use rprof_symbolize::module_file::{Identity, Sampled, Way, find, path};
-use rprof_symbolize::{ErrorKind, beneath};
+use rprof_symbolize::module_file::{self, Identity, Sampled, Way, path};
+use rprof_symbolize::{Error, ErrorKind, beneath};
+
+/// By any way.
+fn find(sampled: &Sampled<'_>) -> Result<(File, Way), Error> {
+    module_file::find(sampled, |_| true)
+}
 
 /// `/a/b/c` as a sample carries it.
 fn components(path: &Path) -> Vec<u8> {
@@ -165,6 +170,31 @@ fn found_through_map_files() {
     key.ino |= 1 << 40;
     let error = find(&sampled(key)).unwrap_err().to_string();
     assert!(error.contains("map_files: is another file"), "{error}");
+}
+
+#[test]
+fn ways_that_are_not_agreed_to_are_not_tried() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("module");
+    let key = write(&path, "text");
+    let names = components(&path);
+    for only in [Way::HostPath, Way::ProcessPath] {
+        let sampled = Sampled {
+            pid: std::process::id(),
+            ..sampled(key, &names)
+        };
+        let mut asked = Vec::new();
+        let found = module_file::find(&sampled, |way| {
+            asked.push(way);
+            way == only
+        });
+        assert_eq!(found.expect("it is there").1, only);
+        // Other processes' roots come last: what lies there may not answer.
+        let order = [Way::Handle, Way::MapFiles, Way::HostPath, Way::ProcessPath];
+        assert!(order.starts_with(&asked), "{asked:?}");
+    }
+    let error = module_file::find(&sampled(key, &names), |_| false).unwrap_err();
+    assert!(error.to_string().contains("by handle: not now"), "{error}");
 }
 
 #[test]

@@ -188,7 +188,8 @@ impl Reader {
             let found = reply.found(file, Some(key))?;
             Ok(ControlFlow::Break(found.map_err(Failed::Said)))
         };
-        let wanted = Ask::Find(Wanted::new(sampled));
+        let elsewhere = !self.readers.leaves_alone(Place::of(&key).elsewhere());
+        let wanted = Ask::Find(Wanted::new(sampled, elsewhere));
         self.ask(talk, Along::default(), wanted, Box::new(take))
     }
 

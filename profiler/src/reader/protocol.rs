@@ -111,10 +111,13 @@ pub(super) struct Wanted {
     build_id: Vec<u8>,
     #[prost(uint32, repeated, tag = "7")]
     neighbours: Vec<u32>,
+    /// Also along paths below other processes' roots.
+    #[prost(bool, tag = "8")]
+    pub(super) elsewhere: bool,
 }
 
 impl Wanted {
-    pub(super) fn new(sampled: &Sampled<'_>) -> Self {
+    pub(super) fn new(sampled: &Sampled<'_>, elsewhere: bool) -> Self {
         let build_id = sampled.build_id.map(BuildId::as_bytes);
         Self {
             key: words(&sampled.key),
@@ -124,6 +127,7 @@ impl Wanted {
             components: sampled.components.into(),
             build_id: build_id.unwrap_or_default().into(),
             neighbours: sampled.neighbours.into(),
+            elsewhere,
         }
     }
 
@@ -231,6 +235,9 @@ pub(super) struct Reply {
     /// What was read of a process.
     #[prost(message, optional, tag = "7")]
     pub(super) memory: Option<Fields>,
+    /// Nothing yet: the file is looked for along paths below other processes' roots now.
+    #[prost(bool, tag = "8")]
+    pub(super) elsewhere: bool,
 }
 
 /// See [`Found`].

@@ -27,6 +27,13 @@ pub enum Place {
         /// Its inode.
         ino: u64,
     },
+    /// The same file, looked for along paths that others made: its device is not to blame.
+    Elsewhere {
+        /// Its device.
+        dev: u32,
+        /// Its inode.
+        ino: u64,
+    },
     /// The memory of a process. An `exec` may be what unblocks it, and yet is no reason to ask earlier.
     Process {
         /// Process id in the initial pid namespace.
@@ -50,6 +57,14 @@ impl Place {
         Self::Process {
             pid: process.tgid,
             start: process.start,
+        }
+    }
+
+    /// Where else it may be looked for.
+    pub(super) fn elsewhere(self) -> Self {
+        match self {
+            Self::File { dev, ino } => Self::Elsewhere { dev, ino },
+            other => other,
         }
     }
 
@@ -196,6 +211,17 @@ mod tests {
         quarantine.silent(Place::Unknown, now);
         quarantine.silent(Place::Unknown, now);
         assert!(!quarantine.holds(Place::Unknown, now));
+    }
+
+    #[test]
+    fn paths_of_others_say_nothing_of_a_device() {
+        let now = Instant::now();
+        let mut quarantine = Quarantine::default();
+        for place in [A, B, C] {
+            quarantine.silent(place.elsewhere(), now);
+            assert!(quarantine.holds(place.elsewhere(), now));
+        }
+        assert!(![A, B, C].iter().any(|&place| quarantine.holds(place, now)));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use object::read::ReadCache;
 use rprof_ebpf::module::ModuleKey;
 use rprof_symbolize::libraries::{self, CodeFile};
-use rprof_symbolize::module_file::{self, Identity, Sampled};
+use rprof_symbolize::module_file::{self, Identity, Sampled, Way};
 use rprof_symbolize::{ModuleNames, beneath, runtimes};
 use rprof_unwind::Table;
 use rprof_unwind::slice::FrameSections;
@@ -68,7 +68,10 @@ fn answer(
     stamp: Option<Stamp>,
 ) -> io::Result<()> {
     match ask {
-        Ask::Find(wanted) => match wanted.with(find).unwrap_or_else(|| Err("what?".into())) {
+        Ask::Find(wanted) => match wanted
+            .with(|sampled| find(socket, sampled, wanted.elsewhere))
+            .unwrap_or_else(|| Err("what?".into()))
+        {
             Ok((found, file)) => {
                 let found = Some(found);
                 let reply = Reply {
@@ -132,9 +135,24 @@ fn opened(file: Option<OwnedFd>, stamp: Option<Stamp>) -> Result<File, String> {
     }
 }
 
-/// A sampled module's file: what it is, and a descriptor that only points at it.
-fn find(sampled: &Sampled<'_>) -> Result<(FoundFile, OwnedFd), String> {
-    let (file, _) = module_file::find(sampled).map_err(|error| error.to_string())?;
+/// A sampled module's file: what it is, and a descriptor that only points at it. `elsewhere`: also along
+/// paths below other processes' roots, which is said before.
+fn find(
+    socket: &UnixStream,
+    sampled: &Sampled<'_>,
+    elsewhere: bool,
+) -> Result<(FoundFile, OwnedFd), String> {
+    let may = |way| {
+        way != Way::ProcessPath
+            || elsewhere && {
+                let reply = Reply {
+                    elsewhere,
+                    ..Reply::default()
+                };
+                send(socket, &reply, None).is_ok()
+            }
+    };
+    let (file, _) = module_file::find(sampled, may).map_err(|error| error.to_string())?;
     let path = match sampled.components {
         [] => path_of(&file),
         components => module_file::path(components),

@@ -149,6 +149,13 @@ impl Talk {
         let wait = self.readers.wait_for(&self.path);
         let answer = loop {
             let reply = patient.receive();
+            if let Ok((reply, _)) = &reply
+                && reply.elsewhere
+            {
+                // Said once, before what may not end.
+                self.about.set(self.about.get().elsewhere());
+                continue;
+            }
             match reply.and_then(|(reply, file)| take(&mut patient, reply, file)) {
                 Ok(ControlFlow::Continue(())) => {}
                 Ok(ControlFlow::Break(answer)) => break Ok(answer),

@@ -311,7 +311,8 @@ impl Reader {
         ask: Ask,
         take: Take<Result<T, Failed>>,
     ) -> Asked<T> {
-        let seat = match talk.patience.soon.map(|_| Seat::take(&self.readers)) {
+        let large = talk.patience.soon == Some(Duration::ZERO);
+        let seat = match talk.patience.soon.map(|_| Seat::take(&self.readers, large)) {
             Some(None) => return Asked::Answered(Err(Failed::Busy)),
             Some(seat) => seat,
             None => None,

@@ -54,6 +54,8 @@ struct State {
     quarantine: Quarantine,
     /// Questions that somebody waits for beside.
     late: usize,
+    /// One of them waits for the CFI of a large file: not two at a time are in our memory.
+    large: bool,
     /// Those that run.
     pids: BTreeSet<u32>,
     /// Those that were killed, and have not ended yet, and over which device or process.
@@ -267,22 +269,30 @@ fn is_readable(fd: &impl AsFd, within: Duration) -> bool {
 }
 
 /// One of the few places for those who wait beside.
-pub(super) struct Seat(Arc<Readers>);
+pub(super) struct Seat {
+    readers: Arc<Readers>,
+    large: bool,
+}
 
 impl Seat {
-    pub(super) fn take(readers: &Arc<Readers>) -> Option<Self> {
+    /// `large`: for the CFI of a large file, which one may wait for at a time.
+    pub(super) fn take(readers: &Arc<Readers>, large: bool) -> Option<Self> {
         let mut state = readers.state();
-        if state.late >= MAX_LATE {
+        if state.late >= MAX_LATE || large && state.large {
             return None;
         }
         state.late += 1;
-        Some(Self(readers.clone()))
+        state.large |= large;
+        let readers = readers.clone();
+        Some(Self { readers, large })
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.state().late -= 1;
+        let mut state = self.readers.state();
+        state.late -= 1;
+        state.large &= !self.large;
     }
 }
 
@@ -445,5 +455,24 @@ impl Patient<'_> {
 impl Read for Patient<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.wait(|mut socket| socket.read(into))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_large_file_at_a_time() {
+        let readers = Arc::new(Readers::default());
+        let large = Seat::take(&readers, true);
+        assert!(large.is_some() && Seat::take(&readers, true).is_none());
+        let others: Vec<_> = (1..MAX_LATE).map(|_| Seat::take(&readers, false)).collect();
+        assert!(others.iter().all(Option::is_some));
+        assert!(Seat::take(&readers, false).is_none());
+        drop(others);
+        assert!(Seat::take(&readers, true).is_none());
+        drop(large);
+        assert!(Seat::take(&readers, true).is_some());
     }
 }

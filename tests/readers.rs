@@ -1,20 +1,21 @@
 //! Promise: a file that never answers costs the frames in it, and nothing else. rprof itself never
 //! asks it anything; whatever else runs is complete and named, and the end comes as soon as ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rprof_tests::profile::{Profile, Stack};
-use rprof_tests::rprof::{Rprof, Run};
+use rprof_tests::rprof::{Rprof, Run, binary};
 use rprof_tests::scratch::{OPTIMIZED, Scratch};
 use rprof_tests::silent::{Silent, Towards};
 use rprof_tests::statistics::count_bound;
 use rprof_tests::target::Target;
+use rprof_tests::tasks::{Task, lives, of_children, waits_in};
 use rprof_tests::usage::{Usage, cpu_seconds, cpu_seconds_of_children, start};
 use rprof_tests::{machine, skipped};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 const HERTZ: f64 = 199.0;
 /// Programs that nobody has seen, beside the one on the silent file system.
@@ -200,4 +201,81 @@ fn a_large_file_that_is_no_program() {
     );
     // It is read once, and not for each sample.
     assert!(used < 0.5, "{used} s of CPU: {:?}", profile.ledger);
+}
+
+/// Ids of the eBPF programs that a process has open.
+fn programs_of(pid: u32) -> BTreeSet<u32> {
+    let folder = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("it runs");
+    let texts = folder
+        .flatten()
+        .filter_map(|info| std::fs::read_to_string(info.path()).ok());
+    let ids = texts.filter_map(|text| {
+        let id = text
+            .lines()
+            .find_map(|line| line.strip_prefix("prog_id:"))?;
+        id.trim().parse().ok()
+    });
+    ids.collect()
+}
+
+/// Readers that not even SIGKILL ends outlive rprof; what they have of it is nothing that anybody waits for.
+#[test]
+fn a_reader_that_cannot_be_ended() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = scratch.cc("burn.c", "burn", OPTIMIZED);
+    // Dropped last: it may wait for the file system, too.
+    let _target;
+    let silent = match Silent::mount_towards(&scratch, &program, Towards::Reads) {
+        Ok(silent) => silent,
+        Err(why) => return skipped("a_reader_that_cannot_be_ended", &why),
+    };
+    let mut command = Command::new(silent.program());
+    _target = Target::start(command.args(["threads", "60", "1"]));
+    let [said, copy] = ["said", "copy.pb.gz"].map(|name| scratch.file(name));
+    let file = |path| std::fs::File::create(path).expect("a file in the folder");
+    let mut rprof = Command::new(binary());
+    rprof
+        .args(["--all", "-F", "199", "-o", "-"])
+        .stdout(Stdio::piped())
+        .stderr(file(&said));
+    let mut rprof = rprof.spawn().expect("rprof");
+    silent.is_rprof(rprof.id());
+    let mut cat = Command::new("cat");
+    cat.stdin(rprof.stdout.take().expect("piped"))
+        .stdout(file(&copy));
+    let mut cat = cat.spawn().expect("cat");
+
+    let stuck = machine::wait_for("a reader waits", Duration::from_secs(9), || {
+        let waits = |task: &Task| task.state == 'D' && waits_in(task).contains("fuse");
+        of_children(rprof.id()).into_iter().find(waits)
+    });
+    let programs = programs_of(rprof.id());
+    assert!(!programs.is_empty());
+    // Long enough to be given up, so that more are lost.
+    std::thread::sleep(Duration::from_secs(2));
+
+    let asked = Instant::now();
+    kill_process(Pid::from_child(&rprof), Signal::INT).expect("it runs");
+    let ends = |child: &mut Child| {
+        machine::wait_for("the end", Duration::from_secs(20), || {
+            child.try_wait().expect("our own child")
+        });
+        asked.elapsed()
+    };
+    let took = [ends(&mut rprof), ends(&mut cat)];
+    println!("rprof, and cat behind it, ended after {took:?}");
+    let said = std::fs::read_to_string(said).expect("what it said");
+    assert!(lives(&stuck), "it can be ended: {said}");
+    assert!(took[1] < Duration::from_secs(4), "{took:?}: {said}");
+    let loaded = aya::programs::loaded_programs().filter_map(Result::ok);
+    let left: Vec<u32> = loaded.map(|program| program.id()).collect();
+    assert!(!programs.iter().any(|id| left.contains(id)), "{programs:?}");
+    assert!(Profile::read(&copy).samples() > 100, "{said}");
+    drop(silent);
+    machine::wait_for(
+        "it ends with what it waits for",
+        Duration::from_secs(2),
+        || (!lives(&stuck)).then_some(()),
+    );
 }

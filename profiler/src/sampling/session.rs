@@ -82,9 +82,16 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let failed = |doing: &str, error: &dyn std::fmt::Display| {
         Failure::new(format!("cannot {doing}: {error}")).next("rprof check")
     };
-    memory::prepare();
+    let stays = memory::prepare();
     let cgroup = wanted_cgroup(settings)?;
     let mut notes = Vec::new();
+    if !stays {
+        notes.push(
+            "rprof's memory is not locked: while the machine swaps, ticks may be lost (ulimit -l \
+             unlimited)."
+                .into(),
+        );
+    }
     let descriptors = raise_limits();
     if let Some(few) = descriptors.maximum.filter(|&files| files < FEW_FILES) {
         notes.push(format!(

@@ -111,3 +111,20 @@ fn memory_of_no_file_is_not_read() {
     assert_eq!(read(8, 1), None);
     assert_eq!(read(u64::MAX, 1), None);
 }
+
+#[test]
+fn what_is_away_is_told_from_what_never_was() {
+    let map = |rights| {
+        // SAFETY: a new mapping at an address that the kernel chooses.
+        let mapped = unsafe { mmap_anonymous(null_mut(), PAGE, rights, MapFlags::PRIVATE) };
+        mapped.unwrap() as u64
+    };
+    let known = |address: u64, is_mapped| {
+        let said = files().is_mapped(address);
+        assert_eq!(said, is_possible().then_some(is_mapped), "{address:x}");
+    };
+    known(map(ProtFlags::READ), true);
+    known(map(ProtFlags::empty()), false);
+    known(8, false);
+    known(u64::MAX, false);
+}

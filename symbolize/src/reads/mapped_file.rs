@@ -13,13 +13,14 @@ use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, open};
-use rustix::io::{ReadWriteFlags, preadv2};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::Pagemap;
 
 /// `_IOWR('f', 17, struct procmap_query)`
 const PROCMAP_QUERY: libc::c_ulong = 0xc068_6611;
-/// `PROCMAP_QUERY_FILE_BACKED_VMA`: no other mapping is looked for.
+/// `PROCMAP_QUERY_VMA_READABLE`, `PROCMAP_QUERY_FILE_BACKED_VMA`: no other mapping is looked for.
+const READABLE: u64 = 0x01;
 const FILE_BACKED: u64 = 0x20;
 /// `TMPFS_MAGIC`, `HUGETLBFS_MAGIC` (include/uapi/linux/magic.h)
 const BROUGHT_BY_PROGRAMS: [u64; 2] = [0x0102_1994, 0x9584_58f6];
@@ -95,18 +96,38 @@ impl MappedFiles {
         Some(mapping)
     }
 
+    /// Whether there is a mapping at an address that the process itself can read; `None`: the kernel
+    /// does not say.
+    pub fn is_mapped(&self, address: u64) -> Option<bool> {
+        match self.ask(address, READABLE) {
+            Ok(_) => Some(true),
+            Err(Errno::NOENT) => Some(false),
+            Err(_) => None,
+        }
+    }
+
     fn query(&self, address: u64) -> Option<Query> {
+        self.ask(address, FILE_BACKED).ok()
+    }
+
+    /// The mapping of an address, if it is as `flags` say.
+    fn ask(&self, address: u64, flags: u64) -> Result<Query, Errno> {
         let mut query = Query {
             size: size_of::<Query>() as u64,
-            flags: FILE_BACKED,
+            flags,
             address,
             ..Query::default()
         };
         // SAFETY: the kernel reads and writes the struct, whose size it is told; it asks for no name.
         let result = unsafe { libc::ioctl(self.maps.as_raw_fd(), PROCMAP_QUERY, &raw mut query) };
+        if result != 0 {
+            let error = std::io::Error::last_os_error();
+            return Err(Errno::from_io_error(&error).unwrap_or(Errno::INVAL));
+        }
         // What was asked is no part of the mapping.
         query.address = 0;
-        (result == 0 && (query.start..query.end).contains(&address)).then_some(query)
+        let is_there = (query.start..query.end).contains(&address);
+        is_there.then_some(query).ok_or(Errno::NOENT)
     }
 
     /// The file of a mapping. Its end of `map_files` leads to no other, whatever is called like it.

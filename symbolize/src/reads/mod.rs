@@ -54,7 +54,7 @@ pub trait Reads {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReadError {
     /// A page is not in the process's page tables: reading it would wait, or change the process.
-    /// Addresses that are not mapped at all look the same from outside.
+    /// Addresses that are not mapped at all look the same before Linux 6.11.
     WouldFault,
     /// A page that is shared copy-on-write: reading it would un-share it.
     SharedPage,

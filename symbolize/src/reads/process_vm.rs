@@ -145,7 +145,12 @@ impl Reads for ProcessVm {
                     (Ok(()), _) => readable.push(piece),
                     (Err(ReadError::WouldFault), Some(files)) => {
                         let read = files.read(&self.pagemap, piece.address, piece.buffer);
-                        piece.result = read.ok_or(ReadError::WouldFault);
+                        // The page tables do not tell what is away from what never was.
+                        let why = match files.is_mapped(piece.address) {
+                            Some(false) => ReadError::BadAddress,
+                            _ => ReadError::WouldFault,
+                        };
+                        piece.result = read.ok_or(why);
                     }
                     _ => {}
                 }

@@ -70,6 +70,8 @@ columns! {
     Unnamed = 17, "names not read", true;
     /// rprof itself could not make sense of the record: a defect.
     Malformed = 18, "malformed", true;
+    /// The kernel does not let rprof read the process (Yama, another security module).
+    NotPermitted = 19, "not permitted", true;
 }
 
 /// How many columns there are.

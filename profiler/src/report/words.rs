@@ -26,6 +26,7 @@ pub const fn of_column(column: Column) -> &'static str {
         Column::MemoryFull => "--max-memory was used up, and so was the disk",
         Column::Quarantined => "a file or process did not answer, and is left alone for a while",
         Column::Unnamed => "the name of an interpreted function was never in memory",
+        Column::NotPermitted => "a security module does not let rprof read the process's memory",
         Column::Malformed => "rprof did not understand its own record: a defect, please report it",
     }
 }

@@ -128,6 +128,7 @@ fn column(why: ReadError) -> Column {
         ReadError::SharedPage => Column::SharedPage,
         ReadError::Changed => Column::Changed,
         ReadError::Gone => Column::TargetGone,
+        ReadError::NotPermitted => Column::NotPermitted,
         _ => Column::Unnamed,
     }
 }

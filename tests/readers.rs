@@ -141,7 +141,7 @@ impl Recorded {
         // Until it is taken to be silent, and whenever it is asked again.
         let early = of("module being learned") + of("module being read");
         // Asked by way of one of the others that was gone by then, it was just not found.
-        let lost = of("no unwind row");
+        let lost = of("file not found");
         assert_eq!(silent + early + lost, all, "{ends:?}");
         assert!(*silent > all / 4 && lost * 20 < all, "{ends:?}");
     }

@@ -157,11 +157,13 @@ pub enum End {
     Unanswered = 19,
     /// A module that is being learned, and many samples wait for that already.
     Held = 20,
+    /// The file of a module could not be found.
+    NoFile = 21,
 }
 
 impl End {
     /// All ends, by number.
-    pub const ALL: [End; 21] = [
+    pub const ALL: [End; 22] = [
         End::Complete,
         End::Depth,
         End::Time,
@@ -183,6 +185,7 @@ impl End {
         End::Mappings,
         End::Unanswered,
         End::Held,
+        End::NoFile,
     ];
 
     /// What stands in `[truncated: …]`.
@@ -209,6 +212,7 @@ impl End {
             End::Mappings => "too many mappings",
             End::Unanswered => "file does not answer",
             End::Held => "module being read",
+            End::NoFile => "file not found",
         }
     }
 }

@@ -54,6 +54,7 @@ pub const fn of_end(end: End) -> &'static str {
         End::Mappings => "the process maps more files than rprof lists while it learns them",
         End::Unanswered => "reading the file takes too long, or never ends",
         End::Held => "the file was just met; enough other stacks wait for it already",
+        End::NoFile => "the process ended before its file was found",
         End::RuntimesFull => "more files of interpreters are in use than can be known",
     }
 }

@@ -140,6 +140,11 @@ impl Modules {
         }
     }
 
+    /// Whether the file of a module was not found.
+    pub fn is_fileless(&self, id: ModuleId) -> bool {
+        self.get(id).is_some_and(|module| module.content.is_err())
+    }
+
     /// Keeps something to be said at the end, with `-v`.
     pub(super) fn note(&self, note: String) {
         if let Ok(mut table) = self.table.write()

@@ -73,6 +73,8 @@ impl Slices {
         );
         let mut out: Vec<u64> = Vec::with_capacity(user.len() + walk.frames.len());
         let mut interpreter = false;
+        // The file that the outermost frame is in was not found.
+        let mut lost = false;
         // Native frames come first, then the runtime's by marker.
         let mut rest = Frames(user);
         let mut groups: Vec<(u64, Vec<u64>)> = Vec::new();
@@ -85,6 +87,7 @@ impl Slices {
                     let found = mappings.iter().find(|m| m.start <= pc && pc < m.end);
                     let id = found.and_then(|mapping| find(learner, pid, mapping));
                     met.extend(id);
+                    lost = found.is_some_and(is_file) && id.is_none();
                     match (found, id) {
                         (Some(mapping), Some(id)) => {
                             interpreter |= self.modules.is_interpreter(id);
@@ -120,7 +123,9 @@ impl Slices {
             }
             sp = frame.sp;
             let mapping = mappings.get(frame.mapping)?;
-            last = Some(match find(learner, pid, mapping) {
+            let id = find(learner, pid, mapping);
+            lost = is_file(mapping) && id.is_none();
+            last = Some(match id {
                 Some(id) => {
                     met.insert(id);
                     interpreter |= self.modules.is_interpreter(id);
@@ -158,6 +163,7 @@ impl Slices {
                 End::Slice => listed.slice_end,
                 End::NoRow if unanswered.iter().any(|module| module.silent) => End::Unanswered,
                 End::NoRow if !unanswered.is_empty() => End::Unlearned,
+                End::NoRow if lost => End::NoFile,
                 end => end,
             } as u32;
         }
@@ -212,9 +218,14 @@ impl Sources for Learned<'_> {
     }
 }
 
+/// Whether a mapping is that of a file, or the vDSO.
+fn is_file(mapping: &Mapping) -> bool {
+    mapping.key != ModuleKey::VDSO || mapping.vdso != 0
+}
+
 /// The module of a mapping.
 fn find(learner: &mut Learner, pid: u32, mapping: &Mapping) -> Option<ModuleId> {
-    if mapping.key == ModuleKey::VDSO && mapping.vdso == 0 {
+    if !is_file(mapping) {
         return None;
     }
     learner.find(&Sampled {

@@ -430,7 +430,15 @@ impl Worker {
         let end = End::ALL.get(sample.end as usize).copied();
         let end = end.unwrap_or(End::Complete);
         if end != End::Complete {
-            return end;
+            let outermost = self.frames.iter().rev().find_map(|frame| match frame {
+                Frame::Native { module, .. } => Some(*module),
+                _ => None,
+            });
+            let fileless = |id| self.shared.modules.is_fileless(id);
+            return match end {
+                End::NoRow if outermost.is_some_and(fileless) => End::NoFile,
+                end => end,
+            };
         }
         let in_kernel = sample.task.flags & task_flags::IN_KERNEL != 0;
         let cut = self.shared.kernel_frames.is_some_and(|most| {

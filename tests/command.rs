@@ -284,29 +284,3 @@ fn as_another_user() {
     assert_ne!(lines[2], "/root");
     run.profile();
 }
-
-#[test]
-fn signals_reach_it() {
-    let scratch = Scratch::new();
-    let mut running = Rprof::new(
-        &scratch,
-        [
-            "--",
-            "sh",
-            "-c",
-            "trap 'echo got it; exit 9' TERM; echo set; while :; do :; done",
-        ],
-    )
-    .start();
-    running.wait_until_sampling();
-    let output = running.folder().join("stdout");
-    machine::wait_for("the trap is set", Duration::from_secs(10), || {
-        std::fs::read_to_string(&output)
-            .is_ok_and(|text| text == "set\n")
-            .then_some(())
-    });
-    running.signal(Signal::TERM);
-    let run = running.finish().expect(9);
-    assert_eq!(run.text(), "set\ngot it\n");
-    run.profile();
-}

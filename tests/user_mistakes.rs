@@ -235,6 +235,38 @@ fn more_descriptors_than_there_may_be() {
 }
 
 #[test]
+fn a_stack_that_may_hardly_grow() {
+    let scratch = Scratch::new();
+    let run = within(&scratch, &["prlimit", "--stack=65536:"], SHORT);
+    run.expect(0).profile();
+    // The command has what it would have without rprof.
+    let args = ["--", "sh", "-c", "ulimit -s; ulimit -Hs"];
+    let limits = within(&scratch, &["prlimit", "--stack=65536:"], &args)
+        .expect(0)
+        .text();
+    let hard = limits.lines().nth(1).expect("two lines");
+    assert_eq!(limits, format!("64\n{hard}\n"));
+    assert_ne!(hard, "64");
+}
+
+#[test]
+fn files_that_may_not_grow() {
+    let scratch = Scratch::new();
+    // Its standard error is a file, too.
+    let quiet: Vec<&str> = SHORT.iter().copied().chain(["-q"]).collect();
+    let run = within(&scratch, &["prlimit", "--fsize=1024"], &quiet).expect(1);
+    let said: Vec<&str> = run.stderr.lines().collect();
+    let [what, next] = said[..] else {
+        panic!("{said:?}");
+    };
+    assert!(
+        what.contains("cannot write") && what.contains("File too large"),
+        "{what}"
+    );
+    assert!(next.starts_with("  try: ulimit -f unlimited; "), "{next}");
+}
+
+#[test]
 fn standard_output_that_is_closed() {
     let scratch = Scratch::new();
     let script = "exec \"$@\" -o - >&-";

@@ -21,6 +21,7 @@ use rprof_profiler::report::check::{self, Machine};
 use rprof_profiler::report::comments::comments;
 use rprof_profiler::report::paint::Paint;
 use rprof_profiler::report::summary::{Rankings, SummaryData, summary};
+use rprof_profiler::sampling::limits::Limits;
 use rprof_profiler::sampling::{self, Recording, child};
 
 fn main() -> ExitCode {
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         reader::serve();
         return ExitCode::SUCCESS;
     }
+    Limits::raise();
     match run(&words, started) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

@@ -63,6 +63,10 @@ impl Failure {
     /// An output that cannot be used; `again` is the command at hand.
     pub fn output(error: &output::Error, again: &Retype) -> Self {
         let failure = Failure::new(error.what());
+        // What the C library calls EFBIG.
+        if failure.what.contains("File too large") {
+            return failure.next(format!("ulimit -f unlimited; {}", again.line()));
+        }
         // The step is the option that would do.
         match error.next_step().and_then(|step| step.strip_prefix("-o ")) {
             Some(file) => failure.next(again.with(["-o", "--output"], Some(file))),

@@ -397,12 +397,15 @@ fn hidden(programs: &[Ranked], lost: &HashMap<&str, u64>) -> Option<Ranked> {
     })
 }
 
-/// The highest place in a ranking that a loss could turn round.
+/// The highest place in a ranking that a loss could turn round. Ticks that were not delivered were idle
+/// more often than not: they count if they are more than chance alone makes of the two numbers.
 fn first_doubt(rows: &[Ranked], lost: impl Fn(&Ranked) -> u64, undelivered: u64) -> Option<String> {
     let shown = rows.get(..rows.len().min(ROWS)).unwrap_or_default();
     shown.iter().zip(shown.iter().skip(1)).find_map(|(upper, lower)| {
         let gap = upper.samples - lower.samples;
         let lost = lost(lower);
+        let chance = ((upper.samples + lower.samples) as f64).sqrt();
+        let undelivered = if undelivered as f64 > chance { undelivered } else { 0 };
         let most = lost.saturating_add(undelivered);
         (most > gap).then(|| {
             let why = match (lost, undelivered) {

@@ -5,8 +5,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ExitStatus};
 
-use rustix::process::{Resource, Rlimit, setrlimit};
-
+use super::limits::Limits;
 use crate::cli::command::{self, Command};
 use crate::cli::failure::Failure;
 
@@ -18,16 +17,12 @@ pub fn become_subreaper() -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(Into::into)
 }
 
-/// Starts the command, with the signal mask and the limit of descriptors that rprof itself was
-/// started with.
+/// Starts the command, with the signal mask and the limits that rprof itself was started
+/// with.
 ///
 /// # Errors
 /// As [`command::not_run`].
-pub fn start(
-    wanted: &Command,
-    mask: libc::sigset_t,
-    descriptors: Rlimit,
-) -> Result<Child, Failure> {
+pub fn start(wanted: &Command, mask: libc::sigset_t, limits: Limits) -> Result<Child, Failure> {
     let mut words = wanted.words.iter();
     let name = words.next().map_or(OsStr::new(""), |word| word.as_os_str());
     let mut child = std::process::Command::new(&wanted.file);
@@ -46,7 +41,7 @@ pub fn start(
             if let Some(user) = &user {
                 become_user(&user.name, user.uid, user.gid)?;
             }
-            let _ = setrlimit(Resource::Nofile, descriptors);
+            limits.restore();
             libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
             libc::pthread_sigmask(libc::SIG_SETMASK, &mask, std::ptr::null_mut());
             Ok(())

@@ -79,6 +79,14 @@ fn waiting(files: &[String]) -> Option<String> {
     ))
 }
 
+/// Says that the command runs on: who stops rprof at once may take it for stopped, too.
+pub(super) fn leave(command: u32, quiet: bool) {
+    if !quiet {
+        let text = format!("rprof: stopped; the command runs on, as process {command}\n");
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+}
+
 /// Ends rprof at once.
 pub(super) fn abort(signal: i32) -> ! {
     crate::profile::output::remove_partial_files();

@@ -25,6 +25,7 @@ pub mod labels;
 pub mod learner;
 mod learning;
 mod lessons;
+pub mod limits;
 pub mod live;
 pub mod losses;
 pub mod memory;

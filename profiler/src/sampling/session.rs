@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use aya::maps::{HashMap as BpfHashMap, MapData};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::account::{self, Counted};
 use super::child;
@@ -17,6 +16,7 @@ use super::faults::{self, Fault};
 use super::learner::Learner;
 use super::learning::Errands;
 use super::lessons::Asker;
+use super::limits;
 use super::live::Live;
 use super::memory;
 use super::modules::Modules;
@@ -92,8 +92,8 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
                 .into(),
         );
     }
-    let descriptors = raise_limits();
-    if let Some(few) = descriptors.maximum.filter(|&files| files < FEW_FILES) {
+    let limits = limits::Limits::raise();
+    if let Some(few) = limits.most_files().filter(|&files| files < FEW_FILES) {
         notes.push(format!(
             "Only {few} files may be open at once: those of more modules have no names (ulimit -n 1024)."
         ));
@@ -214,7 +214,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
             child::become_subreaper()
                 .map_err(|error| failed("adopt the command's descendants", &error))?;
             Some((
-                child::start(command, signals.before(), descriptors)?,
+                child::start(command, signals.before(), limits)?,
                 command.wait_all,
             ))
         }
@@ -223,6 +223,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     memory::be_the_first_to_go();
     privileges::sample_only();
 
+    let quiet = settings.verbosity == Verbosity::Quiet;
     let mut progress = ProgressLine::new(settings);
     let deadline = settings.duration.map(|duration| began + duration);
     let (pids, mut processes): (Vec<u32>, Vec<OwnedFd>) = pidfds(settings).into_iter().unzip();
@@ -251,16 +252,22 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
             .map_err(|error| failed("watch for signals", &error))?;
         let of_child = matches!(signal, Some(Signal::Child));
         match (signal, &mut command) {
+            // Our own time is used up: the command has its own.
+            (Some(Signal::Stop(libc::SIGXCPU)), Some(_)) => break,
             (Some(Signal::Stop(number)), Some((child, _))) => {
-                // Ctrl-C reached the command through the terminal; other signals are passed on.
-                if number != libc::SIGINT {
+                // The terminal's reached the command, too; others are passed on.
+                if ![libc::SIGINT, libc::SIGQUIT].contains(&number) {
                     pass_on(child.id(), number);
                 }
                 stops += 1;
                 if stops > 1 {
+                    if ended.is_none() {
+                        ending::leave(child.id(), quiet);
+                    }
                     ending::abort(number);
                 }
             }
+            (Some(Signal::Other(number)), Some((child, _))) => pass_on(child.id(), number),
             (Some(Signal::Stop(_)), None) => {
                 stops += 1;
                 break;
@@ -301,7 +308,6 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         progress.draw(|| shared.live.progress(began.elapsed()));
     }
     progress.clear();
-    let quiet = settings.verbosity == Verbosity::Quiet;
     ending::watch(signals, 1u32.saturating_sub(stops), readers.clone(), quiet);
     events.disable();
     notes.extend(cgroup.and_then(removed_cgroup));
@@ -366,17 +372,6 @@ fn wanted_cpus(settings: &Settings) -> Vec<u32> {
     };
     let online = if settings.new_cpus { online() } else { None };
     online.map_or_else(|| settings.cpus.0.clone(), |cpus| cpus.0)
-}
-
-/// Files stay open for each module: as many as we may. What was before is for the command.
-fn raise_limits() -> Rlimit {
-    let before = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: before.maximum,
-        maximum: before.maximum,
-    };
-    let _ = setrlimit(Resource::Nofile, raised);
-    before
 }
 
 fn pass_on(pid: u32, signal: i32) {

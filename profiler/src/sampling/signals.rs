@@ -1,13 +1,38 @@
-//! Signals, as readable events: Ctrl-C, termination, a terminal that goes away, ended children.
+//! Signals, as readable events: Ctrl-C, termination, a terminal that goes away, ended children, and all
+//! others that would end rprof and take its samples with it.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// Those that end a recording: a terminal that goes away, and time that is used up, take no samples with
+/// them.
+const STOPS: [i32; 5] = [
+    libc::SIGINT,
+    libc::SIGTERM,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGXCPU,
+];
+
+/// Those that end who does not expect them.
+const OTHERS: [i32; 8] = [
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGSTKFLT,
+];
 
 /// What was signalled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// Ctrl-C, or `kill`: the number.
     Stop(i32),
+    /// One that says nothing to rprof, and yet would end it: the number.
+    Other(i32),
     /// A child ended.
     Child,
 }
@@ -30,8 +55,8 @@ impl Signals {
         unsafe {
             let mut set = std::mem::zeroed();
             libc::sigemptyset(&mut set);
-            // A terminal that goes away (SIGHUP) takes no samples with it. Ignored ones (nohup) stay so.
-            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGCHLD] {
+            // Ignored ones (nohup) stay so.
+            for signal in STOPS.into_iter().chain(OTHERS).chain([libc::SIGCHLD]) {
                 libc::sigaddset(&mut set, signal);
             }
             // A file that grows too large is an error of the write, which is then saved elsewhere.
@@ -94,6 +119,7 @@ impl Signals {
         }
         Ok(Some(match info.ssi_signo as i32 {
             libc::SIGCHLD => Signal::Child,
+            number if OTHERS.contains(&number) => Signal::Other(number),
             number => Signal::Stop(number),
         }))
     }

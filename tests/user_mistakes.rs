@@ -253,8 +253,16 @@ fn a_stack_that_may_hardly_grow() {
 fn files_that_may_not_grow() {
     let scratch = Scratch::new();
     // Its standard error is a file, too.
-    let quiet: Vec<&str> = SHORT.iter().copied().chain(["-q"]).collect();
-    let run = within(&scratch, &["prlimit", "--fsize=1024"], &quiet).expect(1);
+    let some = [
+        "-F",
+        "999",
+        "-q",
+        "--",
+        "sh",
+        "-c",
+        "for i in 1 2 3 4 5 6 7 8 9; do ls -lR /usr/lib > /dev/null; done",
+    ];
+    let run = within(&scratch, &["prlimit", "--fsize=1024"], &some).expect(1);
     let said: Vec<&str> = run.stderr.lines().collect();
     let [what, next] = said[..] else {
         panic!("{said:?}");

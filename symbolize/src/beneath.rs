@@ -59,5 +59,8 @@ pub fn reopen(file: OwnedFd) -> Result<File> {
     }
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?.into())
+    let open = |flags| rustix::fs::openat(CWD, &path, flags, Mode::empty());
+    // That we read it is not to be written into it, where we may decide that.
+    let opened = open(flags | OFlags::NOATIME).or_else(|_| open(flags))?;
+    Ok(opened.into())
 }

@@ -6,11 +6,10 @@ use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::OwnedFd;
 
-use rprof_ebpf::identity::ProcessKey;
 use rprof_ebpf::plan::Plan;
 use rprof_ebpf::record::take;
 use rprof_symbolize::reads::{
-    Flags, MappedFiles, Pagemap, Piece, ProcessVm, ReadError, Reads, Unsupported, execute,
+    Flags, MappedFiles, Mappings, Pagemap, Piece, ProcessVm, ReadError, Reads, Unsupported, execute,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
@@ -28,8 +27,6 @@ pub const MAX_OBJECTS: usize = 64;
 const MAX_FIELDS: usize = 1 << 20;
 /// Bytes of a message with them.
 pub(super) const MAX_ANSWER: u64 = MAX_FIELDS as u64 + 4096;
-/// Nanoseconds of the clock that `/proc/PID/stat` counts in (`USER_HZ` is 100 on x86).
-const CLOCK_TICK: u64 = 10_000_000;
 
 /// Which code objects are wanted.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -37,9 +34,6 @@ pub struct Objects {
     /// The process, as rprof sees it.
     #[prost(uint32, tag = "1")]
     pid: u32,
-    /// When it started: nanoseconds since boot.
-    #[prost(fixed64, tag = "2")]
-    start: u64,
     /// The words of a [`Plan`].
     #[prost(fixed64, repeated, tag = "3")]
     plan: Vec<u64>,
@@ -98,10 +92,9 @@ impl fmt::Display for Refused {
 
 impl Objects {
     /// Objects of a process that rprof sees as `pid`.
-    pub fn new(process: &ProcessKey, pid: u32, plan: &Plan, addresses: Vec<u64>) -> Self {
+    pub fn new(pid: u32, plan: &Plan, addresses: Vec<u64>) -> Self {
         Self {
             pid,
-            start: process.start,
             plan: words(plan),
             addresses,
         }
@@ -130,17 +123,17 @@ impl Objects {
         );
         let pagemap = pagemap.map_err(|error| match error {
             Errno::NOENT | Errno::SRCH => GONE,
-            _ => Refused::Unread(ReadError::NotPermitted),
+            Errno::PERM | Errno::ACCESS => Refused::Unread(ReadError::NotPermitted),
+            _ => Refused::Unread(ReadError::NotRead),
         })?;
         let maps = rustix::fs::open(
             format!("/proc/{}/maps", self.pid),
             OFlags::RDONLY | OFlags::CLOEXEC,
             Mode::empty(),
         );
-        // The pid may have been given to another process before its descriptors were opened; if it is
-        // the process's now, it was all the time.
-        let start = start_time(self.pid).ok_or(GONE)?;
-        if start != self.start / CLOCK_TICK || has_ended(&pidfd) {
+        // If the process lives, the pid was its all the time. (Whether it is the one that was sampled is
+        // asked when it has been read.)
+        if has_ended(&pidfd) {
             return Err(GONE);
         }
         let flags = Flags::probe();
@@ -149,7 +142,8 @@ impl Objects {
         }
         match ProcessVm::open(flags, pidfd, pagemap) {
             Ok(process) => {
-                let files = maps.ok().map(|maps| MappedFiles::new(self.pid, maps));
+                let mappings = maps.ok().map(Mappings::new);
+                let files = mappings.map(|mappings| MappedFiles::new(self.pid, mappings));
                 Ok(Box::new(process.or_from(files)))
             }
             Err(flag) => Err(Refused::Unsupported(flag)),
@@ -224,13 +218,6 @@ impl Fields {
 fn has_ended(pidfd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
     poll(&mut fds, Some(&rustix::event::Timespec::default())).is_ok_and(|ready| ready > 0)
-}
-
-/// Start time of a process in clock ticks since boot: field 22 of its stat file.
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_whitespace().nth(19)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -309,35 +296,28 @@ mod tests {
         assert_eq!(heads(&lies, 1), [Ok((2, 2))]);
     }
 
+    fn objects(pid: u32) -> Objects {
+        Objects::new(pid, &plan(8), vec![0])
+    }
+
     #[test]
-    fn a_process_is_opened_only_if_it_is_the_one() {
+    fn a_process_is_opened_while_it_lives() {
         let pid = std::process::id();
         let pidfd = || pidfd_open(getpid(), PidfdFlags::empty()).expect("ourselves");
-        let start = start_time(pid).expect("our own stat") * CLOCK_TICK;
-        let objects = |pid, start| Objects {
-            pid,
-            start,
-            plan: words(&plan(8)),
-            addresses: vec![0],
-        };
         let flags = Flags::probe();
-        match objects(pid, start).open(pidfd()) {
+        match objects(pid).open(pidfd()) {
             Ok(_) => assert!(flags.pidfd && flags.nowait),
             Err(Refused::Unsupported(_)) => assert!(!(flags.pidfd && flags.nowait)),
             Err(refused) => panic!("{refused}"),
         }
-        let refused = objects(pid, start + CLOCK_TICK).open(pidfd());
+        let refused = objects(u32::MAX).open(pidfd());
         assert!(matches!(refused, Err(Refused::Unread(ReadError::Gone))));
-        let refused = objects(u32::MAX, start).open(pidfd());
-        assert!(matches!(refused, Err(Refused::Unread(ReadError::Gone))));
-    }
-
-    #[test]
-    fn one_that_has_ended_is_gone() {
+        // Its pid is another's now.
         let mut child = std::process::Command::new("true").spawn().expect("a child");
-        let pid = rustix::process::Pid::from_child(&child);
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("a child");
-        assert!(child.wait().is_ok() && has_ended(&pidfd));
-        assert!(start_time(child.id()).is_none());
+        let ended = rustix::process::Pid::from_child(&child);
+        let ended = pidfd_open(ended, PidfdFlags::empty()).expect("a child");
+        assert!(child.wait().is_ok());
+        let refused = objects(pid).open(ended);
+        assert!(matches!(refused, Err(Refused::Unread(ReadError::Gone))));
     }
 }

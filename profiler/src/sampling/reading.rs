@@ -306,12 +306,7 @@ impl Reading {
             },
         };
         let addresses = question.objects.iter().map(|(address, _)| *address);
-        let objects = Objects::new(
-            &question.process,
-            question.pid,
-            &detected.plan,
-            addresses.collect(),
-        );
+        let objects = Objects::new(question.pid, &detected.plan, addresses.collect());
         let (pidfd, identity) = (pidfd.clone(), self.identity.clone());
         let asked = self
             .reader

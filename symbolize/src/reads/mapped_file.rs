@@ -2,69 +2,48 @@
 //! they hold is the file's as long as the process has not written to them, and its tables say that.
 //!
 //! A range of addresses enters; it leaves filled, or not. Only what lies in the page cache is read, so
-//! that this waits for no disk and no file system, and the process's tables stay as they are. Only regular
-//! files are read, and none of those file systems whose missing pages a program may bring by itself
-//! (userfaultfd: shared memory and huge pages).
-//!
-//! Source: `PROCMAP_QUERY` in include/uapi/linux/fs.h (6.11); without it nothing is read.
+//! that this waits for no disk, and nothing is fetched: a read that finds a page missing would begin to
+//! bring it, `RWF_NOWAIT` or not, so the cache is asked first (`cachestat`, 6.5). Only regular files on
+//! devices of their own are read: what has none (FUSE, NFS, overlays, shared memory) asks a server when
+//! it is opened, leads to another file than the one that is mapped, or has pages that a program brings.
 
 use std::fs::File;
 use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, open};
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::fs::{Advice, FileType, Mode, OFlags, fadvise, fstat, open};
+use rustix::io::{ReadWriteFlags, preadv2};
 
-use super::Pagemap;
+use super::mappings::Mapping;
+use super::{Mappings, Pagemap};
+use crate::beneath;
 
-/// `_IOWR('f', 17, struct procmap_query)`
-const PROCMAP_QUERY: libc::c_ulong = 0xc068_6611;
-/// `PROCMAP_QUERY_VMA_READABLE`, `PROCMAP_QUERY_FILE_BACKED_VMA`: no other mapping is looked for.
-const READABLE: u64 = 0x01;
-const FILE_BACKED: u64 = 0x20;
-/// `TMPFS_MAGIC`, `HUGETLBFS_MAGIC` (include/uapi/linux/magic.h)
-const BROUGHT_BY_PROGRAMS: [u64; 2] = [0x0102_1994, 0x9584_58f6];
-
-/// `struct procmap_query`
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Query {
-    size: u64,
-    flags: u64,
-    address: u64,
-    start: u64,
-    end: u64,
-    vma_flags: u64,
-    page_size: u64,
-    offset: u64,
-    inode: u64,
-    device: [u32; 2],
-    name_size: u32,
-    build_id_size: u32,
-    name: u64,
-    build_id: u64,
-}
-
-const _: () = assert!(size_of::<Query>() == 0x68);
+const PAGE: u64 = 4096;
+/// `__NR_cachestat` (arch/x86/entry/syscalls/syscall_64.tbl); newer than what libc knows.
+const CACHESTAT: libc::c_long = 451;
 
 /// The files that a process maps.
 #[derive(Debug)]
 pub struct MappedFiles {
     pid: u32,
-    /// Its `/proc/PID/maps`, of the memory it had when that was opened.
-    maps: OwnedFd,
+    mappings: Mappings,
     /// The mapping that was looked for last, and its file if that may be read.
-    last: Option<(Query, Option<File>)>,
+    last: Option<(Mapping, Option<File>)>,
 }
 
 impl MappedFiles {
-    /// `maps` is the open `/proc/PID/maps` of the process `pid`.
-    pub fn new(pid: u32, maps: OwnedFd) -> Self {
+    /// `mappings` are those of the process `pid`.
+    pub fn new(pid: u32, mappings: Mappings) -> Self {
         Self {
             pid,
-            maps,
+            mappings,
             last: None,
         }
+    }
+
+    /// What the process maps.
+    pub fn mappings(&self) -> &Mappings {
+        &self.mappings
     }
 
     /// Fills `buffer` with what stands at `address`, if all of it is a file's, not written to, and at
@@ -77,74 +56,84 @@ impl MappedFiles {
             return None;
         }
         let (_, file) = self.last.as_ref()?;
+        let file = file.as_ref()?;
         let from = mapping.offset.checked_add(address - mapping.start)?;
+        if !is_cached(file, from, len as u64) {
+            return None;
+        }
         let into = &mut [IoSliceMut::new(buffer)];
-        let read = preadv2(file.as_ref()?, into, from, ReadWriteFlags::NOWAIT).ok()?;
+        let read = preadv2(file, into, from, ReadWriteFlags::NOWAIT).ok()?;
         // Neither may have changed meanwhile.
-        let is_same = self.query(address)? == mapping;
+        let is_same = self.mappings.file(address)? == mapping;
         pagemap.unwritten(address, len).ok()?;
         (read == len && is_same).then_some(())
     }
 
     /// The mapping of an address, with its file at hand.
-    fn mapping(&mut self, address: u64) -> Option<Query> {
-        let mapping = self.query(address)?;
-        let is_known = |(last, _): &(Query, _)| *last == mapping;
+    fn mapping(&mut self, address: u64) -> Option<Mapping> {
+        let mapping = self.mappings.file(address)?;
+        let is_known = |(last, _): &(Mapping, _)| *last == mapping;
         if !self.last.as_ref().is_some_and(is_known) {
             self.last = Some((mapping, self.open(&mapping)));
         }
         Some(mapping)
     }
 
-    /// Whether there is a mapping at an address that the process itself can read; `None`: the kernel
-    /// does not say.
-    pub fn is_mapped(&self, address: u64) -> Option<bool> {
-        match self.ask(address, READABLE) {
-            Ok(_) => Some(true),
-            Err(Errno::NOENT) => Some(false),
-            Err(_) => None,
+    /// The file of a mapping. Its entry of `map_files` leads to no other, whatever is called like it.
+    fn open(&self, mapping: &Mapping) -> Option<File> {
+        let Mapping { start, end, .. } = mapping;
+        if mapping.device[0] == 0 {
+            return None;
         }
-    }
-
-    fn query(&self, address: u64) -> Option<Query> {
-        self.ask(address, FILE_BACKED).ok()
-    }
-
-    /// The mapping of an address, if it is as `flags` say.
-    fn ask(&self, address: u64, flags: u64) -> Result<Query, Errno> {
-        let mut query = Query {
-            size: size_of::<Query>() as u64,
-            flags,
-            address,
-            ..Query::default()
-        };
-        // SAFETY: the kernel reads and writes the struct, whose size it is told; it asks for no name.
-        let result = unsafe { libc::ioctl(self.maps.as_raw_fd(), PROCMAP_QUERY, &raw mut query) };
-        if result != 0 {
-            let error = std::io::Error::last_os_error();
-            return Err(Errno::from_io_error(&error).unwrap_or(Errno::INVAL));
-        }
-        // What was asked is no part of the mapping.
-        query.address = 0;
-        let is_there = (query.start..query.end).contains(&address);
-        is_there.then_some(query).ok_or(Errno::NOENT)
-    }
-
-    /// The file of a mapping. Its end of `map_files` leads to no other, whatever is called like it.
-    fn open(&self, mapping: &Query) -> Option<File> {
-        let Query { start, end, .. } = mapping;
         let path = format!("/proc/{}/map_files/{start:x}-{end:x}", self.pid);
         let file = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
         let stat = fstat(&file).ok()?;
-        let system = fstatfs(&file).ok()?.f_type.cast_unsigned();
-        let is_good = FileType::from_raw_mode(stat.st_mode).is_file()
-            && stat.st_ino == mapping.inode
-            && !BROUGHT_BY_PROGRAMS.contains(&system);
-        if !is_good {
+        let is_file = FileType::from_raw_mode(stat.st_mode).is_file();
+        if !is_file || stat.st_ino != mapping.inode {
             return None;
         }
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        open(path, flags, Mode::empty()).ok().map(File::from)
+        let file = beneath::reopen(file).ok()?;
+        // Nothing is read ahead: between the look at the cache and the read a page may go.
+        fadvise(&file, 0, None, Advice::Random).ok()?;
+        Some(file)
     }
+}
+
+/// `struct cachestat_range` and `struct cachestat` (include/uapi/linux/mman.h)
+#[repr(C)]
+struct Range {
+    offset: u64,
+    len: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct CacheStat {
+    cached: u64,
+    dirty: u64,
+    writeback: u64,
+    evicted: u64,
+    recently_evicted: u64,
+}
+
+/// Whether all pages of a range are in the page cache. No, if we may not know.
+fn is_cached(file: &File, offset: u64, len: u64) -> bool {
+    let first = offset / PAGE;
+    let pages = (offset + len).div_ceil(PAGE) - first;
+    let range = Range {
+        offset: first * PAGE,
+        len: pages * PAGE,
+    };
+    let mut stat = CacheStat::default();
+    // SAFETY: the kernel reads the one struct and writes the other.
+    let result = unsafe {
+        libc::syscall(
+            CACHESTAT,
+            file.as_raw_fd(),
+            &raw const range,
+            &raw mut stat,
+            0,
+        )
+    };
+    result == 0 && stat.cached >= pages
 }

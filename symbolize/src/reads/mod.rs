@@ -8,6 +8,7 @@
 
 mod execute;
 mod mapped_file;
+mod mappings;
 mod pagemap;
 mod process_vm;
 
@@ -15,6 +16,7 @@ use std::fmt;
 
 pub use execute::execute;
 pub use mapped_file::MappedFiles;
+pub use mappings::Mappings;
 pub use pagemap::Pagemap;
 pub use process_vm::{Flags, ProcessVm, Unsupported};
 
@@ -54,7 +56,7 @@ pub trait Reads {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReadError {
     /// A page is not in the process's page tables: reading it would wait, or change the process.
-    /// Addresses that are not mapped at all look the same before Linux 6.11.
+    /// Addresses that are not mapped at all look the same where [`Mappings`] do not tell.
     WouldFault,
     /// A page that is shared copy-on-write: reading it would un-share it.
     SharedPage,

@@ -43,7 +43,8 @@ impl Pagemap {
     ///
     /// # Errors
     /// [`ReadError::WouldFault`], [`ReadError::SharedPage`], [`ReadError::BadAddress`] (no user
-    /// address, or longer than 32 pages), [`ReadError::Gone`].
+    /// address, or longer than 32 pages), [`ReadError::Gone`], [`ReadError::NotPermitted`],
+    /// [`ReadError::NotRead`].
     pub fn readable(&self, address: u64, len: usize) -> Result<(), ReadError> {
         self.all(address, len, |entry| {
             if entry & PRESENT == 0 {
@@ -93,7 +94,10 @@ impl Pagemap {
             Ok(n) if n == wanted.len() => {}
             // It ends early only when the memory is no more.
             Ok(_) | Err(rustix::io::Errno::SRCH) => return Err(ReadError::Gone),
-            Err(_) => return Err(ReadError::NotPermitted),
+            Err(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {
+                return Err(ReadError::NotPermitted);
+            }
+            Err(_) => return Err(ReadError::NotRead),
         }
         let mut entries = entries.iter().map(|&entry| u64::from_le_bytes(entry));
         entries.try_for_each(each)

@@ -145,18 +145,22 @@ impl Reads for ProcessVm {
                     (Ok(()), _) => readable.push(piece),
                     (Err(ReadError::WouldFault), Some(files)) => {
                         let read = files.read(&self.pagemap, piece.address, piece.buffer);
-                        // The page tables do not tell what is away from what never was.
-                        let why = match files.is_mapped(piece.address) {
-                            Some(false) => ReadError::BadAddress,
-                            _ => ReadError::WouldFault,
-                        };
-                        piece.result = read.ok_or(why);
+                        piece.result = read.ok_or(ReadError::WouldFault);
                     }
                     _ => {}
                 }
             }
             let pidfd = self.pidfd.as_raw_fd();
             read_all(&mut readable, |pieces| call(pidfd, PIDFD | NOWAIT, pieces));
+        }
+        // Neither the page tables nor the kernel's errors tell what is away from what never was.
+        let mappings = self.files.as_ref().map(MappedFiles::mappings);
+        for piece in pieces.iter_mut() {
+            let is_mapped = |address| mappings.and_then(|mappings| mappings.is_mapped(address));
+            if piece.result == Err(ReadError::WouldFault) && is_mapped(piece.address) == Some(false)
+            {
+                piece.result = Err(ReadError::BadAddress);
+            }
         }
         pieces.iter().try_for_each(|piece| piece.result)
     }

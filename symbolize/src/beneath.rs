@@ -35,10 +35,24 @@ pub fn open(root: impl AsFd, path: impl AsRef<Path>) -> Result<File> {
         .map_err(|e| e.context(path.display()))
 }
 
+/// The same, with no links on the way: neither the file nor a folder of its path is one.
+///
+/// # Errors
+/// As [`open`], and if there is one.
+pub(crate) fn open_itself(root: impl AsFd, path: &Path) -> Result<File> {
+    resolve(root, path, ResolveFlags::NO_SYMLINKS)
+        .and_then(reopen)
+        .map_err(|e| e.context(path.display()))
+}
+
 /// Only points at a file below `root`.
 pub(crate) fn point(root: impl AsFd, path: &Path) -> Result<OwnedFd> {
+    resolve(root, path, ResolveFlags::empty())
+}
+
+fn resolve(root: impl AsFd, path: &Path, more: ResolveFlags) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
     Ok(rustix::fs::openat2(
         root,
         path,

@@ -16,16 +16,19 @@ use crate::image::Image;
 
 /// Bytes of a debug link at most: a file name, padding, a checksum.
 const MAX_LINK: u64 = 512;
+/// Bytes of a file whose checksum is taken at most: a file can be as large as somebody likes, and hold
+/// nothing.
+const MAX_SUMMED: u64 = 1 << 30;
 const DEBUG: &str = "/usr/lib/debug";
 
 /// Finds the debug file of a module; `None` if there is none. `path` is the module's own, as its
-/// processes see it below `root`.
+/// processes see it below `root`; its link counts only if it is from there (`links`).
 ///
 /// # Errors
 /// [`ErrorKind::OtherFile`]: the only ones found belong to other builds.
-pub fn find(module: &Elf, root: &Path, path: Option<&Path>) -> Result<Option<Elf>> {
+pub fn find(module: &Elf, root: &Path, path: Option<&Path>, links: bool) -> Result<Option<Elf>> {
     let id = BuildId::of(module);
-    let link = Link::of(module);
+    let link = links.then(|| Link::of(module)).flatten();
     if id.is_none() && link.is_none() {
         return Ok(None);
     }
@@ -37,7 +40,12 @@ pub fn find(module: &Elf, root: &Path, path: Option<&Path>) -> Result<Option<Elf
         paths.into_iter().map(|path| (path, Some(link.crc)))
     });
     for (path, crc) in by_id.chain(by_link) {
-        let Ok(file) = beneath::open(&root, &path) else {
+        let opened = match path.starts_with(DEBUG) {
+            true => beneath::open(&root, &path),
+            // Who can put a module there can put a link beside it that leads to any file of `root`.
+            false => beneath::open_itself(&root, &path),
+        };
+        let Ok(file) = opened else {
             continue;
         };
         match accept(file, id.as_ref(), crc) {
@@ -63,6 +71,10 @@ fn accept(file: File, id: Option<&BuildId>, crc: Option<u32>) -> Result<Elf> {
     if let Some(crc) = crc {
         let mut sum = flate2::Crc::new();
         let image = debug.image();
+        if image.len() > MAX_SUMMED {
+            let message = format!("{} bytes, {MAX_SUMMED} allowed", image.len());
+            return Err(Error::new(ErrorKind::OverBudget, message));
+        }
         image.stream(0, image.len(), 1, |_, piece| {
             sum.update(piece);
             Ok(())

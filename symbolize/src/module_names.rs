@@ -29,18 +29,22 @@ pub struct Options {
     pub root: PathBuf,
     /// The module's path below `root`: debug links start from its directory.
     pub path: Option<PathBuf>,
+    /// Follow debug links; else a debug file is found by its build id only. A module that does not come from
+    /// `root` could otherwise name any file in it.
+    pub links: bool,
     /// Bytes of memory that reading the debug information may take. If it would take more, names
     /// come from symbols only, and [`ModuleLines::left_out`] says so.
     pub budget: u64,
 }
 
 impl Default for Options {
-    /// Inlines, `/`, no path, 24 MiB.
+    /// Inlines, `/`, no path, links, 24 MiB.
     fn default() -> Self {
         Self {
             inlines: true,
             root: "/".into(),
             path: None,
+            links: true,
             budget: 24 << 20,
         }
     }
@@ -132,7 +136,8 @@ impl ModuleNames {
             return None;
         }
         let path = self.options.path.as_deref();
-        debug_files::find(&self.elf, &self.options.root, path).unwrap_or_else(|error| {
+        let Options { root, links, .. } = &self.options;
+        debug_files::find(&self.elf, root, path, *links).unwrap_or_else(|error| {
             left_out.push(error.context("debug file"));
             None
         })

@@ -186,7 +186,15 @@ fn rows(file: File) -> Result<Option<Table>, String> {
 }
 
 fn names(file: File, places: &Places) -> Result<Answer, String> {
-    let names = ModuleNames::open(file, places.options()).map_err(|error| error.to_string())?;
+    let mut options = places.options();
+    // A path means that of the process that maps the module: what stands beside it in our own root is
+    // the module's only if the module itself stands there. Else its build id alone says what is its.
+    options.links = options.path.as_ref().is_some_and(|path| {
+        let here = beneath::root("/").and_then(|root| beneath::open(root, path));
+        let is = |file: &File| rustix::fs::fstat(file).map(|stat| (stat.st_dev, stat.st_ino));
+        here.is_ok_and(|here| is(&here).is_ok_and(|here| is(&file) == Ok(here)))
+    });
+    let names = ModuleNames::open(file, options).map_err(|error| error.to_string())?;
     Ok(Answer::of(&names, &places.offsets))
 }
 

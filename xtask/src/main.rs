@@ -32,7 +32,8 @@ const CHORES: &[Chore] = &[
     Chore {
         name: "bench",
         options: "[--quick] [--json FILE] [TRIAL…]",
-        about: "measure rprof against its budgets and perf: tick steady start peak lives rows",
+        about: "measure rprof against its budgets and perf: tick steady start peak lives rows \
+                ladder stuck",
         run: bench::run,
     },
     Chore {

@@ -111,6 +111,26 @@ impl Agents {
         frequency: u32,
         pids: &[u32],
     ) -> Result<Running, String> {
+        self.run(agent, frequency, pids, None)
+    }
+
+    /// Starts rprof on these processes, with a fault (`RPROF_FAULT`).
+    pub(super) fn start_with(
+        &self,
+        frequency: u32,
+        pids: &[u32],
+        fault: Option<&str>,
+    ) -> Result<Running, String> {
+        self.run(Agent::Rprof, frequency, pids, fault)
+    }
+
+    fn run(
+        &self,
+        agent: Agent,
+        frequency: u32,
+        pids: &[u32],
+        fault: Option<&str>,
+    ) -> Result<Running, String> {
         let output = self.folder.join(output(agent));
         let _ = fs::remove_file(&output);
         let mut command = match agent {
@@ -153,6 +173,7 @@ impl Agents {
         if agent != Agent::Rprof {
             command.args(["--", "sleep", &LONGEST.to_string()]);
         }
+        command.envs(fault.map(|fault| ("RPROF_FAULT", fault)));
         let said = self.folder.join("said");
         let said =
             File::create(&said).map_err(|e| format!("cannot write {}: {e}", said.display()))?;
@@ -180,6 +201,11 @@ impl Running {
             Agent::Rprof => process::tree(self.child.id()),
             Agent::PerfDwarf | Agent::PerfFp => vec![self.child.id()],
         }
+    }
+
+    /// Its first process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// CPU time of all its processes so far.

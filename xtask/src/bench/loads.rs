@@ -42,6 +42,12 @@ impl Programs {
         compile(folder, "lives", include_str!("targets/lives.c"))?;
         compile(folder, "storm", include_str!("targets/storm.c"))?;
         compile(folder, "wakers", include_str!("targets/wakers.c"))?;
+        compile(folder, "silent", include_str!("targets/silent.c"))?;
+        // The tests' own ways to be stuck.
+        let stuck = include_str!("../../../tests/targets/stuck.c");
+        compile(folder, "stuck", stuck)?;
+        let stuck = include_str!("../../../tests/targets/stuck.py");
+        write(folder, "stuck.py", stuck)?;
         let mut pythons = ["/usr/bin/python3.11", "/usr/local/bin/python3.11"].into_iter();
         let python = pythons
             .find(|file| Path::new(file).exists())

@@ -13,9 +13,12 @@
 //! | [`peak`] | the most memory, naming included |
 //! | [`lives`] | how much of short-lived processes is seen |
 //! | [`rows`] | time to make the unwind rows of large files |
+//! | [`ladder`] | time of a read of memory by pieces |
+//! | [`stuck`] | what a stuck program costs rprof and its neighbours |
 
 mod agent;
 mod chain;
+mod ladder;
 mod lives;
 mod loads;
 mod peak;
@@ -24,6 +27,7 @@ mod rows;
 mod start;
 mod stats;
 mod steady;
+mod stuck;
 mod table;
 mod tick;
 mod weather;
@@ -97,13 +101,15 @@ impl Bench {
 /// A part of a round.
 type Trial = fn(&mut Bench) -> Outcome;
 
-const TRIALS: [(&str, Trial); 6] = [
+const TRIALS: [(&str, Trial); 8] = [
     ("tick", tick::run),
     ("steady", steady::run),
     ("start", start::run),
     ("lives", lives::run),
     ("peak", peak::run),
     ("rows", rows::run),
+    ("ladder", ladder::run),
+    ("stuck", stuck::run),
 ];
 
 pub(crate) fn run(options: &[String]) -> Result<Outcome, Usage> {

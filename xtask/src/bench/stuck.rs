@@ -1,0 +1,308 @@
+//! What a stuck program costs: CPU time of rprof while something never answers it, ticks and names that two
+//! busy neighbours lose meanwhile, and the time until a file that does not answer is left alone.
+//!
+//! Programs get stuck over a file system of the bench's own (`targets/silent.c`), or are those of the
+//! tests: a page that nobody brings, and a Python program whose mappings are locked, a queued writer
+//! behind the lock. The latter's memory is asked for: by a kernel that has the flags for it, or, where
+//! they are missing, by the pagemap alone (`RPROF_FAULT=pagemap-only`).
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::Bench;
+use super::agent::{Agent, Ended, FREQUENCY};
+use super::loads::Load;
+use super::table::Row;
+use super::weather::Watch;
+use crate::Outcome;
+
+/// So fast that the time to quarantine can be told from samples; and for less time than a quarantine.
+const HERTZ: u32 = 199;
+const UNTIL_QUARANTINE: Duration = Duration::from_secs(6);
+/// A second of silence, and the looks that see it.
+const QUARANTINE: Row = Row::at_most("a file never answers: s until it is left alone", 2.0);
+
+/// A way to be stuck.
+struct Case {
+    how: How,
+    cpu: Row,
+    ticks: Row,
+    names: Row,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// Its own file does not answer rprof.
+    Program,
+    /// It waits for a page of a file that answers nobody.
+    Page,
+    /// Its mappings are locked.
+    Lock,
+}
+
+const CASES: [Case; 3] = [
+    Case {
+        how: How::Program,
+        cpu: Row::at_most(
+            "agent CPU, ms a second, a program's file never answers",
+            1.0,
+        ),
+        ticks: Row::at_most("ticks lost by 2 neighbours of it", 0.0),
+        names: Row::at_most("samples of theirs without a name", 0.0),
+    },
+    Case {
+        how: How::Page,
+        cpu: Row::at_most("agent CPU, ms a second, a page never comes (FUSE)", 1.0),
+        ticks: Row::at_most("ticks lost by 2 neighbours of that", 0.0),
+        names: Row::at_most("samples of these without a name", 0.0),
+    },
+    Case {
+        how: How::Lock,
+        cpu: Row::at_most(
+            "agent CPU, ms a second, mappings locked, a queued writer",
+            1.0,
+        ),
+        ticks: Row::at_most("ticks lost by 2 neighbours of the locked", 0.0),
+        names: Row::at_most("samples of those without a name", 0.0),
+    },
+];
+
+pub(super) fn run(bench: &mut Bench) -> Outcome {
+    quarantine(bench)?;
+    for case in CASES {
+        bench.wait_for_calm();
+        measure(bench, &case)?;
+    }
+    Ok(())
+}
+
+/// Samples of a program whose file does not answer end as being learned until it is left alone.
+fn quarantine(bench: &mut Bench) -> Outcome {
+    let silent = Silent::mount(bench)?;
+    let running = bench.agents.start(Agent::Rprof, HERTZ)?;
+    sleep(bench.plan.warm_up);
+    let stuck = Load::start([Command::new(silent.file("program"))])?;
+    let ours = stuck.pids();
+    let watch = Watch::start(&ours);
+    sleep(UNTIL_QUARANTINE);
+    let weather = watch.end(&ours);
+    let folded = folded(running.stop(|_| ())?)?;
+    drop((stuck, silent));
+    let early = folded.of(&["module being learned", "module being read"]);
+    let left_alone = folded.of(&["file does not answer"]);
+    if left_alone == 0 {
+        return Err("the file was not left alone".into());
+    }
+    let seconds = UNTIL_QUARANTINE.as_secs_f64() * early as f64 / (early + left_alone) as f64;
+    bench.add(QUARANTINE, Agent::Rprof, seconds, weather);
+    Ok(())
+}
+
+/// Folded stacks.
+struct Folded(String);
+
+fn folded(ended: Ended) -> Result<Folded, String> {
+    let text = fs::read_to_string(&ended.output);
+    let text = text.map_err(|error| format!("cannot read {}: {error}", ended.output.display()))?;
+    Ok(Folded(text))
+}
+
+impl Folded {
+    /// Samples of `program` that end for one of these reasons.
+    fn of(&self, reasons: &[&str]) -> u64 {
+        self.count(|frames| {
+            frames.first() == Some(&"program")
+                && reasons
+                    .iter()
+                    .any(|why| frames.contains(&format!("[truncated: {why}]").as_str()))
+        })
+    }
+
+    fn count(&self, which: impl Fn(&[&str]) -> bool) -> u64 {
+        let lines = self.0.lines().filter_map(|line| line.rsplit_once(' '));
+        let counts = lines.filter_map(|(stack, count)| {
+            let frames: Vec<&str> = stack.split(';').collect();
+            which(&frames).then(|| count.parse::<u64>().unwrap_or(0))
+        });
+        counts.sum()
+    }
+}
+
+fn measure(bench: &mut Bench, case: &Case) -> Outcome {
+    let silent = Silent::mount(bench)?;
+    let command = match case.how {
+        How::Program => Command::new(silent.file("program")),
+        How::Page => {
+            let mut stuck = Command::new(bench.programs.file("stuck"));
+            stuck.arg("page").arg(silent.file("never"));
+            stuck
+        }
+        How::Lock => {
+            let Some(python) = &bench.programs.python else {
+                return Ok(());
+            };
+            let mut stuck = Command::new(python);
+            stuck.arg(bench.programs.file("stuck.py"));
+            stuck.arg(silent.file("never"));
+            stuck
+        }
+    };
+    // They end when their standard input does.
+    let mut stuck = Stuck::start(command, case.how != How::Program)?;
+    let neighbours = bench.programs.native()?;
+    let group = Group::new()?;
+    let fault = (case.how == How::Lock).then_some("pagemap-only:1");
+    let mut ours = neighbours.pids();
+    ours.push(stuck.0.id());
+    // Only these: what others on the machine start is learned, too.
+    let mut running = bench.agents.start_with(FREQUENCY, &ours, fault)?;
+    group.take(running.pid())?;
+    sleep(bench.plan.warm_up);
+    ours.extend(running.pids());
+    let watch = Watch::start(&ours);
+    let before = group.used()?;
+    sleep(bench.plan.window);
+    let used = group.used()?.saturating_sub(before);
+    let elapsed = watch.elapsed();
+    let weather = watch.end(&ours);
+    running.still_runs()?;
+    let pids = neighbours.pids();
+    let ended = running.stop(|_| ())?;
+    // The server goes first: until then a program's end may wait for it.
+    drop(silent);
+    stuck.end();
+    let lost = lost(&ended.said, &pids)?;
+    let folded = folded(ended)?;
+    let nameless = folded.count(|frames| {
+        let is_bad = |frame: &&str| *frame == "[unknown]" || frame.starts_with("[truncated: ");
+        frames.first() == Some(&"chain") && frames.iter().any(is_bad)
+    });
+    let millis = used.as_secs_f64() * 1e3 / elapsed.as_secs_f64();
+    bench.add(case.cpu, Agent::Rprof, millis, weather);
+    bench.add(case.ticks, Agent::Rprof, lost as f64, weather);
+    bench.add(case.names, Agent::Rprof, nameless as f64, weather);
+    Ok(())
+}
+
+/// Ticks that these processes lost, as the summary says: `  chain (pid 7) lost 1 of 20: …`.
+fn lost(said: &str, pids: &[u32]) -> Result<u64, String> {
+    let of = |pid: &u32| {
+        let line = said.split_once(&format!(" (pid {pid}) lost "))?.1;
+        line.split(' ').next()?.parse::<u64>().ok()
+    };
+    let lost: Vec<Option<u64>> = pids.iter().map(of).collect();
+    match said.contains(" more processes lost some") && lost.iter().any(Option::is_none) {
+        true => Err(format!("more processes lost than are listed:\n{said}")),
+        false => Ok(lost.into_iter().flatten().sum()),
+    }
+}
+
+/// A program that is stuck; killed when dropped.
+struct Stuck(Child);
+
+impl Stuck {
+    fn start(mut command: Command, says: bool) -> Result<Self, String> {
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut stuck = Self(child.map_err(|e| format!("cannot start {command:?}: {e}"))?);
+        match says {
+            true => stuck.ready().map(|()| stuck),
+            false => Ok(stuck),
+        }
+    }
+
+    fn ready(&mut self) -> Outcome {
+        let mut line = String::new();
+        let stdout = self.0.stdout.take().ok_or("no standard output")?;
+        let read = BufReader::new(stdout).read_line(&mut line);
+        match read.is_ok() && line == "ready\n" {
+            true => Ok(()),
+            false => Err(format!("a stuck program said {line:?}")),
+        }
+    }
+
+    fn end(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+    }
+}
+
+/// The mounted file system and its server.
+struct Silent {
+    server: Stuck,
+    folder: PathBuf,
+}
+
+impl Silent {
+    fn mount(bench: &Bench) -> Result<Self, String> {
+        let folder = bench.programs.file("silent-files");
+        fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let mut server = Command::new(bench.programs.file("silent"));
+        server.arg(&folder).arg(bench.programs.file("chain"));
+        let server = Stuck::start(server, true)?;
+        Ok(Self { server, folder })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        // Without the server the connection ends, and with it whatever waits for an answer.
+        self.server.end();
+        let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
+    }
+}
+
+/// A cgroup: its CPU time has that of readers which ended meanwhile.
+struct Group(PathBuf);
+
+impl Group {
+    fn new() -> Result<Self, String> {
+        let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+        let root = roots
+            .into_iter()
+            .find(|root| root.join("cgroup.procs").is_file() && root.join("cpu.stat").is_file());
+        let group = root.ok_or("no cgroup v2 hierarchy")?;
+        let group = group.join(format!("rprof-bench-{}", std::process::id()));
+        fs::create_dir_all(&group).map_err(|e| format!("{}: {e}", group.display()))?;
+        Ok(Self(group))
+    }
+
+    fn take(&self, pid: u32) -> Outcome {
+        fs::write(self.0.join("cgroup.procs"), pid.to_string())
+            .map_err(|e| format!("{}: {e}", self.0.display()))
+    }
+
+    fn used(&self) -> Result<Duration, String> {
+        let text = fs::read_to_string(self.0.join("cpu.stat")).unwrap_or_default();
+        let micros = text
+            .lines()
+            .find_map(|line| line.strip_prefix("usage_usec "));
+        let micros = micros.and_then(|n| n.parse().ok());
+        micros
+            .map(Duration::from_micros)
+            .ok_or_else(|| format!("no CPU time in {}", self.0.display()))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // A reader that nothing ended yet goes with the file system.
+        let start = Instant::now();
+        while fs::remove_dir(&self.0).is_err() && start.elapsed() < Duration::from_secs(2) {
+            sleep(Duration::from_millis(20));
+        }
+    }
+}

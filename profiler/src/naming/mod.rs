@@ -57,7 +57,7 @@ impl Lookup {
 
     /// Says which files did not answer, and what that cost.
     pub fn silent(&self) -> Vec<String> {
-        let (mut cut, gave_up) = self.readers.silent();
+        let (mut cut, [gave_up, gave_up_memory]) = self.readers.silent();
         cut.retain(|path| !self.silent.contains(path));
         let mut said = Vec::new();
         if let Some(files) = some_of(&self.silent) {
@@ -73,6 +73,12 @@ impl Lookup {
         if gave_up {
             said.push(
                 "Reading hangs for good: nothing more was read from file systems that kept silent."
+                    .into(),
+            );
+        }
+        if gave_up_memory {
+            said.push(
+                "Reading hangs for good: names were read only of processes that had answered before."
                     .into(),
             );
         }

@@ -312,7 +312,11 @@ impl Reader {
         take: Take<Result<T, Failed>>,
     ) -> Asked<T> {
         let large = talk.patience.soon == Some(Duration::ZERO);
-        let seat = match talk.patience.soon.map(|_| Seat::take(&self.readers, large)) {
+        let seat = match talk
+            .patience
+            .soon
+            .map(|_| Seat::take(&self.readers, talk.about.get(), large))
+        {
             Some(None) => return Asked::Answered(Err(Failed::Busy)),
             Some(seat) => seat,
             None => None,

@@ -29,7 +29,8 @@ const FAREWELL: Duration = Duration::from_millis(100);
 /// How long it has to take a question.
 const LOOK: Duration = Duration::from_millis(200);
 /// Readers that do not even die when they are killed: as many over one device or process, and nothing of
-/// it is read any more; as many in all, and nothing but of devices that answer.
+/// it is read any more; as many in all, over files or over processes, and nothing but of those that
+/// answer.
 const MAX_STUCK: usize = 2;
 const MAX_ALL_STUCK: usize = 16;
 /// Questions that somebody waits for beside, at most.
@@ -52,8 +53,8 @@ struct State {
     /// What is waited for, and since when.
     waits: Vec<(Arc<str>, Instant)>,
     quarantine: Quarantine,
-    /// Questions that somebody waits for beside.
-    late: usize,
+    /// Questions that somebody waits for beside: about files, and about processes.
+    late: [usize; 2],
     /// One of them waits for the CFI of a large file: not two at a time are in our memory.
     large: bool,
     /// Those that run.
@@ -64,6 +65,8 @@ struct State {
     last: HashSet<Place>,
     /// Nothing more was read of some devices, or of all.
     gave_up: bool,
+    /// Nor of some processes' memory.
+    gave_up_memory: bool,
     /// Paths of files that kept silent.
     silent: BTreeSet<String>,
 }
@@ -86,10 +89,11 @@ impl Readers {
         self.state().pids.contains(&pid)
     }
 
-    /// Files that kept silent, and whether some were not asked any more.
-    pub fn silent(&self) -> (Vec<String>, bool) {
+    /// Files that kept silent, and whether some, or some processes, were not asked any more.
+    pub fn silent(&self) -> (Vec<String>, [bool; 2]) {
         let state = self.state();
-        (state.silent.iter().cloned().collect(), state.gave_up)
+        let gave_up = [state.gave_up, state.gave_up_memory];
+        (state.silent.iter().cloned().collect(), gave_up)
     }
 
     /// Files that have been waited for this long: whose names or rows they are is up to who asks.
@@ -140,13 +144,14 @@ impl Readers {
     pub(super) fn refuses(&self, place: Place, path: &str) -> bool {
         let mut state = self.state();
         let held = state.quarantine.holds(place, Instant::now());
-        let stuck = match state.killed.len() {
-            0 => 0,
-            _ => self.bury(&mut state),
-        };
+        if !state.killed.is_empty() {
+            self.bury(&mut state);
+        }
+        let stuck = state.stuck_like(place);
         let given_up = state.stuck_over(place) >= MAX_STUCK
             || stuck >= MAX_ALL_STUCK && !state.quarantine.trusts(place);
         state.gave_up |= given_up && !path.is_empty();
+        state.gave_up_memory |= given_up && place.is_process();
         if held || given_up {
             state.say(path);
         }
@@ -157,7 +162,8 @@ impl Readers {
     /// of a device.
     pub(super) fn last_chance(&self, place: Place) -> bool {
         let mut state = self.state();
-        let stuck = state.stuck_over(place) >= MAX_STUCK || state.killed.len() >= MAX_ALL_STUCK;
+        let stuck =
+            state.stuck_over(place) >= MAX_STUCK || state.stuck_like(place) >= MAX_ALL_STUCK;
         let all = place.whole();
         let about = match state.quarantine.holds(all, Instant::now()) {
             true => all,
@@ -214,6 +220,12 @@ impl State {
         over.filter(|over| *over == place.whole()).count()
     }
 
+    /// Those over files, or those over processes: the one says nothing of the other.
+    fn stuck_like(&self, place: Place) -> usize {
+        let like = |over: &Place| over.is_process() == place.is_process();
+        self.killed.iter().filter(|(_, over)| like(over)).count()
+    }
+
     fn say(&mut self, path: &str) {
         if self.silent.len() < MAX_SAID && !path.is_empty() && path != "/" {
             self.silent.insert(path.to_owned());
@@ -268,30 +280,38 @@ fn is_readable(fd: &impl AsFd, within: Duration) -> bool {
     poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0)
 }
 
-/// One of the few places for those who wait beside.
+/// One of the few places for those who wait beside. Those who wait for files and those who wait for
+/// processes take none from each other.
 pub(super) struct Seat {
     readers: Arc<Readers>,
+    row: usize,
     large: bool,
 }
 
 impl Seat {
-    /// `large`: for the CFI of a large file, which one may wait for at a time.
-    pub(super) fn take(readers: &Arc<Readers>, large: bool) -> Option<Self> {
+    /// One for who asks about this place. `large`: for the CFI of a large file, which one may wait for at
+    /// a time.
+    pub(super) fn take(readers: &Arc<Readers>, place: Place, large: bool) -> Option<Self> {
+        let row = usize::from(place.is_process());
         let mut state = readers.state();
-        if state.late >= MAX_LATE || large && state.large {
+        if state.late[row] >= MAX_LATE || large && state.large {
             return None;
         }
-        state.late += 1;
+        state.late[row] += 1;
         state.large |= large;
         let readers = readers.clone();
-        Some(Self { readers, large })
+        Some(Self {
+            readers,
+            row,
+            large,
+        })
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut state = self.readers.state();
-        state.late -= 1;
+        state.late[self.row] -= 1;
         state.large &= !self.large;
     }
 }
@@ -460,19 +480,50 @@ impl Read for Patient<'_> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::getpid;
+
     use super::*;
+
+    const FILE: Place = Place::File { dev: 7, ino: 1 };
+    const PROCESS: Place = Place::Process { pid: 1, start: 5 };
 
     #[test]
     fn one_large_file_at_a_time() {
         let readers = Arc::new(Readers::default());
-        let large = Seat::take(&readers, true);
-        assert!(large.is_some() && Seat::take(&readers, true).is_none());
-        let others: Vec<_> = (1..MAX_LATE).map(|_| Seat::take(&readers, false)).collect();
+        let take = |place, large| Seat::take(&readers, place, large);
+        let large = take(FILE, true);
+        assert!(large.is_some() && take(FILE, true).is_none());
+        let others: Vec<_> = (1..MAX_LATE).map(|_| take(FILE, false)).collect();
         assert!(others.iter().all(Option::is_some));
-        assert!(Seat::take(&readers, false).is_none());
+        assert!(take(FILE, false).is_none() && take(PROCESS, false).is_some());
         drop(others);
-        assert!(Seat::take(&readers, true).is_none());
+        assert!(take(FILE, true).is_none());
         drop(large);
-        assert!(Seat::take(&readers, true).is_some());
+        assert!(take(FILE, true).is_some());
+    }
+
+    #[test]
+    fn readers_that_are_stuck_over_others() {
+        let stuck = |over| {
+            let readers = Readers::default();
+            for _ in 0..MAX_ALL_STUCK {
+                // They live, as we do.
+                let fd = pidfd_open(getpid(), PidfdFlags::empty()).expect("ourselves");
+                let process = Process { pid: getpid(), fd };
+                readers.state().killed.push((process, over));
+            }
+            readers
+        };
+        let other = Place::Process { pid: 2, start: 5 };
+        let readers = stuck(other);
+        readers.answered(PROCESS);
+        // Neither files, nor who answers, nor what is not known to keep silent more than need be.
+        assert!(!readers.refuses(FILE, "/a") && !readers.refuses(PROCESS, ""));
+        assert!(readers.last_chance(FILE));
+        assert!(readers.refuses(other, "") && readers.state().gave_up_memory);
+        let readers = stuck(Place::File { dev: 8, ino: 0 });
+        assert!(!readers.refuses(PROCESS, "") && readers.refuses(FILE, "/a"));
+        readers.answered(FILE);
+        assert!(!readers.refuses(FILE, "/a"));
     }
 }

@@ -2,7 +2,7 @@
 //! second file of its device kept silent and none has answered since, all of that device. Nothing here
 //! asks anybody; time is given.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use rprof_ebpf::identity::ProcessKey;
@@ -68,6 +68,11 @@ impl Place {
         }
     }
 
+    /// Whether it is about a process's memory.
+    pub(super) fn is_process(self) -> bool {
+        matches!(self, Self::Process { .. })
+    }
+
     /// What may keep silent as one: a file's device, a process.
     pub(super) fn whole(self) -> Self {
         match self {
@@ -83,6 +88,8 @@ pub(super) struct Quarantine {
     places: HashMap<Place, Term>,
     /// By their [`Place::whole`].
     devices: HashMap<Place, Device>,
+    /// Processes that answered, and have not kept silent since.
+    answering: HashSet<Place>,
 }
 
 /// What is known of a device.
@@ -127,6 +134,7 @@ impl Quarantine {
         }
         let term = Term::after(self.places.get(&place), now);
         let known = self.places.insert(place, term).is_some();
+        self.answering.remove(&place);
         if let Place::File { .. } = place {
             let device = self.devices.entry(place.whole()).or_default();
             device.silent += u32::from(!known || device.silent == 0);
@@ -139,6 +147,12 @@ impl Quarantine {
     /// A file answered, and so does its device; or a process.
     pub(super) fn answered(&mut self, place: Place) {
         self.places.remove(&place);
+        if place.is_process() {
+            if self.answering.len() >= MAX_PLACES {
+                self.answering.clear();
+            }
+            self.answering.insert(place);
+        }
         if let Place::File { .. } = place {
             if self.devices.len() >= MAX_PLACES {
                 self.devices.clear();
@@ -157,8 +171,11 @@ impl Quarantine {
         terms.iter().flatten().any(|term| now < term.until)
     }
 
-    /// Whether a file of the device answered, and none has kept silent since.
+    /// Whether a file of the device answered, and none has kept silent since; or the process did.
     pub(super) fn trusts(&self, place: Place) -> bool {
+        if place.is_process() {
+            return self.answering.contains(&place);
+        }
         let device = self.devices.get(&place.whole());
         device.is_some_and(|device| device.silent == 0)
     }
@@ -232,6 +249,9 @@ mod tests {
         quarantine.silent(process(1), now);
         quarantine.silent(process(2), now);
         assert!(quarantine.holds(process(1), now) && !quarantine.holds(process(3), now));
+        assert!(!quarantine.trusts(process(3)));
+        quarantine.answered(process(3));
+        assert!(quarantine.trusts(process(3)) && !quarantine.trusts(process(1)));
         let reused = Place::Process { pid: 1, start: 6 };
         assert!(!quarantine.holds(reused, now));
         // For longer the second time, unless it answered.

@@ -21,11 +21,11 @@ pub const fn of_column(column: Column) -> &'static str {
         Column::WouldFault => "a stack or a name was not in memory, and rprof waits for none",
         Column::SharedPage => "a name could not be read without a change to the program's memory",
         Column::Changed => "the code was replaced before its name was read",
-        Column::TargetGone => "the process ended before its names were read",
+        Column::TargetGone => "the process, or its first thread, ended before names were read",
         Column::RuntimeBeingLearned => "an interpreter was met for the first time",
         Column::MemoryFull => "--max-memory was used up, and so was the disk",
         Column::Quarantined => "a file or process did not answer, and is left alone for a while",
-        Column::Unnamed => "the name of an interpreted function was never in memory",
+        Column::Unnamed => "a name that could not be asked for, or no name stands there",
         Column::NotPermitted => "a security module does not let rprof read the process's memory",
         Column::Malformed => "rprof did not understand its own record: a defect, please report it",
     }
@@ -54,7 +54,7 @@ pub const fn of_end(end: End) -> &'static str {
         End::Mappings => "the process maps more files than rprof lists while it learns them",
         End::Unanswered => "reading the file takes too long, or never ends",
         End::Held => "the file was just met; enough other stacks wait for it already",
-        End::NoFile => "the process ended before its file was found",
+        End::NoFile => "its file was not found, or is another by now",
         End::RuntimesFull => "more files of interpreters are in use than can be known",
     }
 }

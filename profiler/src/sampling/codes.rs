@@ -115,12 +115,12 @@ impl Codes {
         self.bytes = self.processes.values().map(|process| process.bytes).sum();
     }
 
-    /// Under which reason a sample is lost whose names never came.
-    pub(super) fn why_unnamed(&self, process: &ProcessKey, missing: &[Object]) -> Column {
-        let process = self.processes.get(process);
-        let failed = missing
+    /// Why the first of these code objects that could not be read was not.
+    pub(super) fn why_unnamed(&self, process: &ProcessKey, missing: &[Object]) -> Option<Column> {
+        let process = self.processes.get(process)?;
+        let mut failed = missing
             .iter()
-            .find_map(|object| process?.failed.get(object));
-        failed.copied().unwrap_or(Column::Unnamed)
+            .filter_map(|object| process.failed.get(object));
+        failed.next().copied()
     }
 }

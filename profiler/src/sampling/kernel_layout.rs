@@ -20,8 +20,18 @@ pub enum Error {
     FarField(&'static str, &'static str),
 }
 
-/// Fields that not every kernel has, and that rprof can do without.
-const OPTIONAL: [&str; 1] = ["mm_lock_seq.sequence"];
+/// Fields that not every kernel has, and that rprof can do without: a count that saves walks, and what
+/// leads from a pidfd to its process, without which no names are read in user space.
+const OPTIONAL: [&str; 8] = [
+    "mm_lock_seq.sequence",
+    "files",
+    "fdt",
+    "fd",
+    "private_data",
+    "i_private",
+    "tasks",
+    "pid_links",
+];
 
 /// The struct of which the programs read only the beginning.
 const VMA: &str = "vm_area_struct";

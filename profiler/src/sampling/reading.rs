@@ -29,12 +29,11 @@ use crate::reader::{Asked, Failed, Fields, MAX_OBJECTS, Objects, Reader};
 
 /// Questions that wait to be asked, at most.
 pub const QUESTIONS: usize = 256;
-/// Objects of one worker that are asked for at a time.
+/// Objects of one worker that are asked for at a time: in all, and of one process.
 const MAX_PENDING: usize = 4096;
+const MAX_PENDING_EACH: usize = MAX_PENDING / 4;
 /// Processes whose descriptors are kept open.
 const MAX_OPEN: usize = 256;
-/// Silent processes that are waited for beside. Of more, each is waited for before the next is asked.
-const BESIDE: usize = 4;
 
 /// A code object: its address, and its key.
 pub type Object = (u64, u64);
@@ -95,18 +94,22 @@ impl Question {
     ) {
         let fields = match answer {
             Ok(fields) => fields,
-            Err(Failed::Late | Failed::Silent) => return self.answer(|_| Err(Column::Quarantined)),
-            Err(Failed::Busy | Failed::Broken(_) | Failed::Said(_)) => return,
+            // Of too many others none answers either.
+            Err(Failed::Silent | Failed::Busy) => {
+                return self.answer(|_| Err(Column::Quarantined));
+            }
+            Err(Failed::Late | Failed::Broken(_) | Failed::Said(_)) => return,
         };
         let fields: Vec<_> = fields.of(self.objects.len()).collect();
         let same = !fields.iter().any(Result::is_ok) || is_same(&self.process);
         let mut fields = fields.into_iter();
         self.answer(|(_, key)| {
             let read = fields.next().unwrap_or(Err(ReadError::NotRead));
-            let code = detected.decode(read.map_err(column)?);
+            let read = read.map_err(column)?;
             if !same {
                 return Err(Column::Changed);
             }
+            let code = detected.decode(read);
             let code = code.map_err(|_| Column::Unnamed)?;
             (code.key == key).then_some(code).ok_or(Column::Changed)
         });
@@ -142,7 +145,7 @@ pub struct Inquiry {
     /// Not asked yet: by process and interpreter.
     wanted: HashMap<(ProcessKey, u32), Question>,
     /// Not answered yet, asked or not.
-    pending: HashSet<(ProcessKey, Object)>,
+    pending: HashMap<ProcessKey, HashSet<Object>>,
 }
 
 impl Inquiry {
@@ -154,17 +157,20 @@ impl Inquiry {
             to_us,
             answers,
             wanted: HashMap::new(),
-            pending: HashSet::new(),
+            pending: HashMap::new(),
         }
     }
 
     /// Wants code objects of the process that a sample interrupted.
     pub fn want(&mut self, sample: &Sample, objects: &[Object]) {
         let process = sample.task.process;
+        let mut all: usize = self.pending.values().map(HashSet::len).sum();
         for &object in objects {
-            if self.pending.len() >= MAX_PENDING || !self.pending.insert((process, object)) {
+            let known = self.pending.entry(process).or_default();
+            if all >= MAX_PENDING || known.len() >= MAX_PENDING_EACH || !known.insert(object) {
                 continue;
             }
+            all += 1;
             let place = (process, sample.interpreter);
             let question = self.wanted.entry(place).or_insert_with(|| Question {
                 process,
@@ -200,7 +206,12 @@ impl Inquiry {
             Some(until) if !self.pending.is_empty() => self.answers.recv_deadline(until).ok(),
             _ => self.answers.try_recv().ok(),
         }?;
-        self.pending.remove(&(answer.process, answer.object));
+        if let Entry::Occupied(mut known) = self.pending.entry(answer.process) {
+            known.get_mut().remove(&answer.object);
+            if known.get().is_empty() {
+                known.remove();
+            }
+        }
         Some(answer)
     }
 }
@@ -313,7 +324,7 @@ impl Reading {
             .memory(&question.process, pidfd.as_fd(), objects);
         let is_same = move |process: &ProcessKey| identity.is(pidfd.as_fd(), process);
         match asked {
-            Asked::Late(late) if self.beside.processes().len() < BESIDE => {
+            Asked::Late(late) => {
                 let waited = Waited::new(&self.beside, question.process);
                 let wait = move || {
                     question.take(late.wait(), &detected, is_same);
@@ -323,7 +334,7 @@ impl Reading {
                 let thread = std::thread::Builder::new().name("rprof-late".into());
                 let _ = thread.spawn(wait);
             }
-            asked => question.take(asked.wait(), &detected, is_same),
+            Asked::Answered(answer) => question.take(answer, &detected, is_same),
         }
     }
 }
@@ -387,6 +398,47 @@ mod tests {
             }
             assert!(inquiry.next(None).is_none() && inquiry.pending.is_empty());
         }
+    }
+
+    /// What was read counts if the process is still the same; what was not read is nobody's.
+    #[test]
+    fn what_was_read_of_another_does_not_count() {
+        use prost::Message;
+        let detected = |reading: &Reading| reading.modules.interpreter(0).expect("one");
+        // A byte of the first object, and why there is none of the second: it would fault.
+        let fields = [0x0a, 1, 7, 0x12, 2, 1, 0, 0x1a, 2, 0, 1];
+        for (is_same, first) in [(true, Column::Unnamed), (false, Column::Changed)] {
+            let (reading, questions) = reading();
+            let mut inquiry = Inquiry::new(questions);
+            inquiry.want(&sample(1, 0), &[(1, 1), (2, 1)]);
+            inquiry.ask_all();
+            let question = reading.questions.recv().expect("a question");
+            let fields = Fields::decode(&fields[..]).expect("fields");
+            question.take(Ok(fields), &detected(&reading), |_| is_same);
+            for (address, column) in [(1, first), (2, Column::WouldFault)] {
+                let answer = inquiry.next(None).expect("an answer");
+                assert_eq!(answer.object, (address, 1));
+                assert_eq!(answer.code.err(), Some(column), "{is_same}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_process_cannot_ask_for_all_that_may_be_asked_for() {
+        let (reading, questions) = reading();
+        let mut inquiry = Inquiry::new(questions);
+        let objects: Vec<Object> = (0..MAX_PENDING as u64).map(|n| (n, 1)).collect();
+        inquiry.want(&sample(1, 0), &objects);
+        let pending = |inquiry: &Inquiry| inquiry.pending.values().map(HashSet::len).sum::<usize>();
+        assert_eq!(pending(&inquiry), MAX_PENDING_EACH);
+        let mut other = sample(2, 0);
+        other.task.process.tgid = 2;
+        inquiry.want(&other, &[(1, 1)]);
+        inquiry.ask_all();
+        assert_eq!(pending(&inquiry), MAX_PENDING_EACH + 1);
+        reading.questions.try_iter().for_each(drop);
+        while inquiry.next(None).is_some() {}
+        assert!(inquiry.pending.is_empty());
     }
 
     #[test]

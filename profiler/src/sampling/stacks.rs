@@ -4,7 +4,7 @@
 //! code object waits for its name: from another CPU's record, from the process's next sample, or by
 //! a read in user space; but not longer than [`PATIENCE`].
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,6 +35,8 @@ const LAST: Duration = Duration::from_secs(1);
 /// Samples that wait in one worker at most, and words of frames in them (8 MiB).
 const MAX_WAITING: usize = 4096;
 const MAX_WAITING_WORDS: usize = 1 << 20;
+/// One process may have such a part of them.
+const SHARES: usize = 4;
 
 /// What all workers share.
 pub struct Shared {
@@ -66,6 +68,8 @@ pub struct Worker {
     processes: Codes,
     waiting: Vec<Waiting>,
     waiting_words: usize,
+    /// How many of each process.
+    waiting_of: HashMap<ProcessKey, usize>,
     names: Comms,
     cgroups: Cgroups,
     book: Book,
@@ -92,6 +96,7 @@ impl Worker {
             processes: Codes::default(),
             waiting: Vec::new(),
             waiting_words: 0,
+            waiting_of: HashMap::new(),
             names: Comms::default(),
             cgroups: Cgroups::default(),
             book,
@@ -166,6 +171,7 @@ impl Worker {
         }
         let now = Instant::now();
         self.waiting_words = 0;
+        self.waiting_of.clear();
         for waiting in std::mem::take(&mut self.waiting) {
             let late = last || now.duration_since(waiting.since) >= PATIENCE;
             let since = if late { None } else { Some(waiting.since) };
@@ -188,15 +194,21 @@ impl Worker {
         match self.build(sample, kernel, user) {
             Err(Malformed) => self.account(sample, Column::Malformed),
             Ok(missing) if missing.is_empty() => self.finish(sample, self.end_of(sample), user),
-            Ok(missing) => {
-                let why = self.processes.why_unnamed(&sample.task.process, &missing);
-                let fault = matches!(why, Column::WouldFault | Column::Unnamed);
-                if self.shared.mark_faults && fault {
-                    self.finish(sample, End::WouldFault, user);
-                } else {
-                    self.account(sample, why);
-                }
-            }
+            Ok(missing) => self.give_up(sample, user, &missing, Column::Unnamed),
+        }
+    }
+
+    /// Gives up the sample whose frames are built, but for those that have no name; `else_`: why, unless
+    /// more is known.
+    fn give_up(&mut self, sample: &Sample, user: &[u64], missing: &[Object], else_: Column) {
+        let process = &sample.task.process;
+        let why = self.processes.why_unnamed(process, missing);
+        let why = why.unwrap_or(else_);
+        let fault = matches!(why, Column::WouldFault | Column::SharedPage);
+        if self.shared.mark_faults && fault {
+            self.finish(sample, End::WouldFault, user);
+        } else {
+            self.account(sample, why);
         }
     }
 
@@ -253,6 +265,9 @@ impl Worker {
             }
         }
         if !missing.is_empty() {
+            if !self.has_room(sample, words) {
+                return self.give_up(sample, user, &missing, Column::QueueFull);
+            }
             return self.wait(sample, words, since.unwrap_or_else(Instant::now));
         }
         self.finish(sample, self.end_of(sample), user);
@@ -306,7 +321,10 @@ impl Worker {
                 Raw::LeftOut | Raw::Marker { .. } => {}
             }
         }
-        Ok(missing.into_iter().collect())
+        // The same order in each run: the first that failed says why.
+        let mut missing: Vec<Object> = missing.into_iter().collect();
+        missing.sort_unstable();
+        Ok(missing)
     }
 
     /// A code object was read in user space, or not.
@@ -335,12 +353,17 @@ impl Worker {
             .try_send(named_key(process, address, key));
     }
 
+    /// Whether one more may wait: of a process, which may never be named, no more than a part of all.
+    fn has_room(&self, sample: &Sample, words: &[u64]) -> bool {
+        let of_process = self.waiting_of.get(&sample.task.process);
+        of_process.is_none_or(|&n| n < MAX_WAITING / SHARES)
+            && self.waiting.len() < MAX_WAITING
+            && self.waiting_words + words.len() <= MAX_WAITING_WORDS
+    }
+
     fn wait(&mut self, sample: &Sample, words: &[u64], since: Instant) {
         self.processes.used(sample.task.process);
-        if self.waiting.len() >= MAX_WAITING || self.waiting_words + words.len() > MAX_WAITING_WORDS
-        {
-            return self.account(sample, Column::QueueFull);
-        }
+        *self.waiting_of.entry(sample.task.process).or_default() += 1;
         self.waiting_words += words.len();
         self.waiting.push(Waiting {
             since,

@@ -12,6 +12,11 @@ fn worker() -> (Worker, Book) {
 
 /// The same, with somebody who reads names for it.
 fn worker_with(inquiry: Option<Inquiry>) -> (Worker, Book) {
+    worker_that(inquiry, false)
+}
+
+/// The same; `mark_faults`: under `--on-fault mark`.
+fn worker_that(inquiry: Option<Inquiry>, mark_faults: bool) -> (Worker, Book) {
     let (forget, _) = crossbeam_channel::bounded(1);
     let shared = Shared {
         profile: Mutex::new(Some(Profile::new(Limits {
@@ -20,7 +25,7 @@ fn worker_with(inquiry: Option<Inquiry>) -> (Worker, Book) {
         }))),
         modules: Arc::default(),
         kernel_frames: Some(3),
-        mark_faults: false,
+        mark_faults,
         live: Live::default(),
         forget,
         selection: Selection::default(),
@@ -174,4 +179,54 @@ fn the_end_waits_for_answers_that_are_under_way() {
     assert!((Duration::from_millis(40)..LAST).contains(&began.elapsed()));
     assert_eq!(book.open().ledger.machine.get(Column::Unnamed), 1);
     dies.join().expect("it ends");
+}
+
+/// A sample of a process with one interpreted frame.
+fn interpreted(tgid: u32) -> Batch {
+    batch(&[], &[5 << 56, 0x1000, 1], |sample| {
+        sample.task.process.tgid = tgid;
+        sample.task.flags = 0;
+    })
+}
+
+#[test]
+fn only_what_would_fault_is_marked_so() {
+    for (why, marked) in [
+        (Column::WouldFault, true),
+        (Column::SharedPage, true),
+        (Column::Unnamed, false),
+        (Column::Changed, false),
+        (Column::Quarantined, false),
+        (Column::NotPermitted, false),
+    ] {
+        for mark_faults in [true, false] {
+            let (questions, asked) = crossbeam_channel::bounded(1);
+            let (mut worker, book) = worker_that(Some(Inquiry::new(questions)), mark_faults);
+            worker.batch(interpreted(1));
+            asked.recv().expect("a question").answer(|_| Err(why));
+            worker.settle(true);
+            let book = book.open();
+            let kept = book.ledger.truncated.get(&End::WouldFault) == Some(&1);
+            assert_eq!(kept, marked && mark_faults, "{why:?}");
+            let lost = book.ledger.machine.get(why);
+            assert_eq!(lost, u64::from(!kept), "{why:?}");
+        }
+    }
+}
+
+#[test]
+fn one_process_cannot_use_up_what_others_wait_in() {
+    let (mut worker, book) = worker();
+    let most = MAX_WAITING / SHARES;
+    for _ in 0..most + 10 {
+        worker.batch(interpreted(1));
+    }
+    assert_eq!(worker.waiting.len(), most);
+    worker.batch(interpreted(2));
+    assert_eq!(worker.waiting.len(), most + 1);
+    assert_eq!(book.open().ledger.machine.get(Column::QueueFull), 10);
+    // It has room again when those that wait are looked at.
+    worker.settle(true);
+    worker.batch(interpreted(1));
+    assert_eq!(worker.waiting.len(), 1);
 }

@@ -2,15 +2,19 @@
 //! never stopped or traced, and its memory is what it was.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use rprof_tests::beside::lost_of;
 use rprof_tests::machine;
 use rprof_tests::python;
 use rprof_tests::rprof::Rprof;
 use rprof_tests::scratch::{OPTIMIZED, Scratch, source_file};
+use rprof_tests::skipped;
 use rprof_tests::target::Target;
 use rprof_tests::tasks::of_process;
 
@@ -230,4 +234,95 @@ fn its_own_mapping_waits_for_nobody() {
     println!("it slept {without} µs, with rprof {with}, while its mappings were read {read}");
     assert!(with <= without + 5_000, "{without}, {with}");
     assert!(read > without + 25_000, "{without}, {read}");
+}
+
+/// Swap space that is the test's own; off when dropped.
+struct Swap(CString);
+
+impl Swap {
+    /// `Err`: why there is none.
+    fn on(scratch: &Scratch) -> Result<Self, String> {
+        const BYTES: usize = 64 << 20;
+        // Whatever is short of memory would go there, too.
+        let memory = std::fs::read_to_string("/proc/meminfo").expect("figures");
+        let available = memory.split_once("MemAvailable:").and_then(|(_, rest)| {
+            let kib = rest.split_whitespace().next()?;
+            kib.parse::<usize>().ok()
+        });
+        if available.is_none_or(|kib| kib < 1 << 20) {
+            return Err("less than a GiB of memory is free".into());
+        }
+        let file = scratch.file("swap");
+        // Not sparse.
+        std::fs::write(&file, vec![0; BYTES]).map_err(|error| error.to_string())?;
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .expect("our own");
+        let made = Command::new("mkswap").arg(&file).output();
+        if !made.is_ok_and(|made| made.status.success()) {
+            return Err("mkswap: not here".into());
+        }
+        let path = CString::new(file.to_str().expect("plain")).expect("plain");
+        // SAFETY: a text that ends in NUL.
+        match unsafe { libc::swapon(path.as_ptr(), 0) } {
+            0 => Ok(Self(path)),
+            _ => Err(format!("swapon: {}", std::io::Error::last_os_error())),
+        }
+    }
+}
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        // SAFETY: a text that ends in NUL.
+        unsafe { libc::swapoff(self.0.as_ptr()) };
+    }
+}
+
+/// How many of these pages are in a process's memory, and how many swapped out (bits 63 and 62 of its
+/// pagemap).
+fn pages(pid: u32, address: u64, bytes: u64) -> [usize; 2] {
+    let pagemap = std::fs::File::open(format!("/proc/{pid}/pagemap")).expect("it runs");
+    let mut entries = vec![0; (bytes / 4096 * 8) as usize];
+    let read = pagemap.read_exact_at(&mut entries, address / 4096 * 8);
+    read.expect("its page tables");
+    let count = |bit: u8| {
+        entries
+            .chunks(8)
+            .filter(|entry| entry[7] & bit != 0)
+            .count()
+    };
+    [count(0x80), count(0x40)]
+}
+
+#[test]
+fn what_is_swapped_out_stays_there() {
+    let scratch = Scratch::new();
+    let _changed = machine::changed();
+    let _swap = match Swap::on(&scratch) {
+        Ok(swap) => swap,
+        Err(why) => return skipped("what_is_swapped_out_stays_there", &why),
+    };
+    let target = Target::start(&mut python::system().command(&source_file("swapped.py")));
+    let pid = target.pid();
+    let words: Vec<&str> = target.said[0].split(' ').collect();
+    let number = |word: &str| word.parse::<u64>().expect("a number");
+    let (address, bytes) = (number(words[1]), number(words[2]));
+    let before = pages(pid, address, bytes);
+    assert!(before[0] == 0 && before[1] > 200, "{before:?}");
+    for reads in READS {
+        let args = ["-p", &pid.to_string(), "-F", "199", "-d", "1500ms"];
+        let run = Rprof::new(&scratch, args).args(["--reads", reads]).run();
+        let profile = run.ok();
+        let after = pages(pid, address, bytes);
+        let lost = profile.ledger.get("would fault");
+        println!(
+            "{reads}: {before:?} pages in memory and swapped out, then {after:?}; {lost} lost"
+        );
+        assert_eq!(after, before, "{reads}");
+        assert_eq!(lost_of(&profile, pid), ["would fault"], "{reads}");
+        assert!(lost > 20, "{:?}", profile.ledger);
+    }
+    // The measure can see a reader that brings them in.
+    read_plainly(pid, address + 4096, 4096);
+    let read = pages(pid, address, bytes);
+    assert!(read[0] > 0 && read[1] < before[1], "{read:?}");
 }

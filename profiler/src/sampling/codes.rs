@@ -1,6 +1,7 @@
 //! Code objects by process: what a worker knows the names of, and why it does not know others'.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -85,13 +86,23 @@ impl Codes {
         }
     }
 
-    /// A code object could not be read.
+    /// A code object could not be read. That a later look could not be taken says nothing of what an
+    /// earlier one saw.
     pub(super) fn failed(&mut self, process: ProcessKey, object: Object, why: Column) {
         let known = self.processes.entry(process).or_default();
         if known.failed.len() >= MAX_FAILED {
             known.failed.clear();
         }
-        known.failed.insert(object, why);
+        let nothing_seen = matches!(
+            why,
+            Column::TargetGone | Column::NotPermitted | Column::Unnamed
+        );
+        match known.failed.entry(object) {
+            Entry::Occupied(_) if nothing_seen => {}
+            entry => {
+                entry.insert_entry(why);
+            }
+        }
     }
 
     /// Something of this process was learned, or missed: what is known of it is kept.

@@ -215,12 +215,9 @@ impl Worker {
     /// A code object's names came, or word that they are not in memory.
     fn name(&mut self, object: &CodeObject, fields: &[u64]) {
         if object.len == 0 {
-            // Who reads in user space knows more.
-            if self.inquiry.is_none() {
-                let object_key = (object.address, object.key);
-                self.processes
-                    .failed(object.process, object_key, Column::WouldFault);
-            }
+            let object_key = (object.address, object.key);
+            self.processes
+                .failed(object.process, object_key, Column::WouldFault);
             return;
         }
         let len = usize::try_from(object.len).unwrap_or(usize::MAX);

@@ -230,3 +230,22 @@ fn one_process_cannot_use_up_what_others_wait_in() {
     worker.batch(interpreted(1));
     assert_eq!(worker.waiting.len(), 1);
 }
+
+#[test]
+fn what_was_seen_first_is_not_forgotten_for_who_came_too_late() {
+    let object = (0x1000, 1);
+    let process = ProcessKey::default();
+    for (later, said) in [
+        (Column::TargetGone, Column::WouldFault),
+        (Column::Unnamed, Column::WouldFault),
+        (Column::Quarantined, Column::Quarantined),
+        (Column::Changed, Column::Changed),
+    ] {
+        let mut codes = Codes::default();
+        assert_eq!(codes.why_unnamed(&process, &[object]), None);
+        for why in [Column::WouldFault, later] {
+            codes.failed(process, object, why);
+        }
+        assert_eq!(codes.why_unnamed(&process, &[object]), Some(said));
+    }
+}

@@ -90,8 +90,9 @@ struct OwnChild(u32, Pagemap);
 
 impl Reads for OwnChild {
     fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), ReadError> {
+        let mut look = self.1.look();
         for piece in pieces.iter() {
-            self.1.readable(piece.address, piece.buffer.len())?;
+            look.readable(piece.address, piece.buffer.len())?;
         }
         let place = |base, iov_len| libc::iovec {
             iov_base: base,

@@ -77,7 +77,7 @@ fn read(at: u64, len: usize) -> Option<Vec<u8>> {
 fn pages_that_were_not_touched_are_the_files() {
     let file = on_disk();
     let at = map(&file) as u64;
-    let absent = || pagemap().readable(at, PAGES * PAGE).is_err();
+    let absent = || pagemap().look().readable(at, PAGES * PAGE).is_err();
     assert!(absent());
     let is_possible = is_possible(&file);
     let wanted = is_possible.then(|| pages()[10..PAGE + 20].to_vec());

@@ -85,23 +85,23 @@ fn pages_are_told_apart() {
     let page = pages();
     let at = page as u64;
     assert_eq!(
-        map.readable(at, 1),
+        map.look().readable(at, 1),
         Err(ReadError::WouldFault),
         "never touched"
     );
     // SAFETY: our own page.
     unsafe { page.write(1) };
-    assert_eq!(map.readable(at, PAGE), Ok(()), "our own");
+    assert_eq!(map.look().readable(at, PAGE), Ok(()), "our own");
     assert_eq!(
-        map.readable(at + 1, PAGE),
+        map.look().readable(at + 1, PAGE),
         Err(ReadError::WouldFault),
         "into the next"
     );
-    assert_eq!(map.readable(at, 0), Ok(()));
+    assert_eq!(map.look().readable(at, 0), Ok(()));
 
     // A page of a file that somebody mapped: our own code.
     let code = pages_are_told_apart as fn() as usize as u64;
-    assert_eq!(map.readable(code, 1), Ok(()));
+    assert_eq!(map.look().readable(code, 1), Ok(()));
     // One that is in the cache, but not in our page tables.
     let file = tempfile();
     // SAFETY: a new mapping at an address that the kernel chooses.
@@ -116,20 +116,42 @@ fn pages_are_told_apart() {
         )
     };
     assert_eq!(
-        map.readable(cached.unwrap() as u64, 1),
+        map.look().readable(cached.unwrap() as u64, 1),
         Err(ReadError::WouldFault)
     );
 
     assert_eq!(
-        map.readable(0xffff_8000_0000_0000, 8),
+        map.look().readable(0xffff_8000_0000_0000, 8),
         Err(ReadError::BadAddress)
     );
-    assert_eq!(map.readable(u64::MAX, 8), Err(ReadError::BadAddress));
+    assert_eq!(map.look().readable(u64::MAX, 8), Err(ReadError::BadAddress));
     assert_eq!(
-        map.readable((1 << 47) - PAGE as u64 - 4, 8),
+        map.look().readable((1 << 47) - PAGE as u64 - 4, 8),
         Err(ReadError::BadAddress)
     );
-    assert_eq!(map.readable(at, 64 * PAGE), Err(ReadError::BadAddress));
+    assert_eq!(
+        map.look().readable(at, 64 * PAGE),
+        Err(ReadError::BadAddress)
+    );
+    // The last page there can be has others beside it that cannot.
+    let last = (1 << 47) - 2 * PAGE as u64;
+    assert_eq!(map.look().readable(last, 8), Err(ReadError::WouldFault));
+    // What a look has seen it has seen.
+    // SAFETY: two pages.
+    let second = unsafe { page.add(PAGE) };
+    let mut look = map.look();
+    assert_eq!(
+        look.readable(at + PAGE as u64, 1),
+        Err(ReadError::WouldFault)
+    );
+    // SAFETY: our own page.
+    unsafe { second.write(1) };
+    assert_eq!(look.readable(at, 1), Ok(()));
+    assert_eq!(
+        look.readable(at + PAGE as u64, 1),
+        Err(ReadError::WouldFault)
+    );
+    assert_eq!(map.look().readable(at, 2 * PAGE), Ok(()));
 }
 
 fn tempfile() -> File {
@@ -159,8 +181,8 @@ fn shared_pages_and_dead_processes_are_told_apart() {
     }
     let of_child = File::open(format!("/proc/{child}/pagemap")).unwrap();
     let of_child = Pagemap::new(of_child.into());
-    let shared = of_child.readable(at, 1);
-    let own = Pagemap::new(pagemap()).readable(at, 1);
+    let shared = of_child.look().readable(at, 1);
+    let own = Pagemap::new(pagemap()).look().readable(at, 1);
     // SAFETY: a child of ours that was not waited for.
     unsafe {
         libc::kill(child, libc::SIGKILL);
@@ -168,5 +190,5 @@ fn shared_pages_and_dead_processes_are_told_apart() {
     }
     assert_eq!(shared, Err(ReadError::SharedPage));
     assert_eq!(own, Err(ReadError::SharedPage));
-    assert_eq!(of_child.readable(at, 1), Err(ReadError::Gone));
+    assert_eq!(of_child.look().readable(at, 1), Err(ReadError::Gone));
 }

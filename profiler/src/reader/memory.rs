@@ -156,8 +156,9 @@ struct PagemapOnly(Pagemap);
 
 impl Reads for PagemapOnly {
     fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), ReadError> {
+        let mut look = self.0.look();
         for piece in pieces.iter_mut() {
-            let readable = self.0.readable(piece.address, piece.buffer.len());
+            let readable = look.readable(piece.address, piece.buffer.len());
             piece.result = readable.and(Err(ReadError::NotRead));
         }
         pieces.iter().try_for_each(|piece| piece.result)

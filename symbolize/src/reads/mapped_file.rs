@@ -50,7 +50,7 @@ impl MappedFiles {
     /// hand. `pagemap` is the same process's.
     pub fn read(&mut self, pagemap: &Pagemap, address: u64, buffer: &mut [u8]) -> Option<()> {
         let len = buffer.len();
-        pagemap.unwritten(address, len).ok()?;
+        pagemap.look().unwritten(address, len).ok()?;
         let mapping = self.mapping(address)?;
         if address.checked_add(len as u64)? > mapping.end {
             return None;
@@ -65,7 +65,7 @@ impl MappedFiles {
         let read = preadv2(file, into, from, ReadWriteFlags::NOWAIT).ok()?;
         // Neither may have changed meanwhile.
         let is_same = self.mappings.file(address)? == mapping;
-        pagemap.unwritten(address, len).ok()?;
+        pagemap.look().unwritten(address, len).ok()?;
         (read == len && is_same).then_some(())
     }
 

@@ -17,7 +17,7 @@ use std::fmt;
 pub use execute::execute;
 pub use mapped_file::MappedFiles;
 pub use mappings::Mappings;
-pub use pagemap::Pagemap;
+pub use pagemap::{Look, Pagemap};
 pub use process_vm::{Flags, ProcessVm, Unsupported};
 
 /// Bytes wanted from a process.

@@ -8,6 +8,8 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::io::Errno;
+
 use super::ReadError;
 
 const PRESENT: u64 = 1 << 63;
@@ -25,7 +27,9 @@ const PAGE: u64 = 4096;
 /// beyond; no allocator does.
 const USER_END: u64 = (1 << 47) - PAGE;
 /// Pages of one question at most.
-const MAX_PAGES: usize = 32;
+const MAX_PAGES: u64 = 32;
+/// Pages that are looked at together: their entries are one cache line times eight.
+const BLOCK: usize = 64;
 
 /// An open `/proc/PID/pagemap`. It stays that of the memory it was opened for: after an `exec` it
 /// ends at once.
@@ -38,6 +42,24 @@ impl Pagemap {
         Self(pagemap)
     }
 
+    /// Looks at pages: what it has seen of one, and of those around it, it does not look at again.
+    pub fn look(&self) -> Look<'_> {
+        Look {
+            pagemap: &self.0,
+            blocks: Vec::new(),
+        }
+    }
+}
+
+/// Entries of a pagemap at one moment, as far as they were asked for.
+#[derive(Debug)]
+pub struct Look<'p> {
+    pagemap: &'p OwnedFd,
+    /// By the first page.
+    blocks: Vec<(u64, [u64; BLOCK])>,
+}
+
+impl Look<'_> {
     /// `Ok` if all pages of the range are present, and none of them would be un-shared by a read
     /// that pins it.
     ///
@@ -45,7 +67,7 @@ impl Pagemap {
     /// [`ReadError::WouldFault`], [`ReadError::SharedPage`], [`ReadError::BadAddress`] (no user
     /// address, or longer than 32 pages), [`ReadError::Gone`], [`ReadError::NotPermitted`],
     /// [`ReadError::NotRead`].
-    pub fn readable(&self, address: u64, len: usize) -> Result<(), ReadError> {
+    pub fn readable(&mut self, address: u64, len: usize) -> Result<(), ReadError> {
         self.all(address, len, |entry| {
             if entry & PRESENT == 0 {
                 Err(ReadError::WouldFault)
@@ -61,8 +83,8 @@ impl Pagemap {
     /// there yet.
     ///
     /// # Errors
-    /// As [`Pagemap::readable`]; [`ReadError::WouldFault`] for any other page.
-    pub fn unwritten(&self, address: u64, len: usize) -> Result<(), ReadError> {
+    /// As [`Look::readable`]; [`ReadError::WouldFault`] for any other page.
+    pub fn unwritten(&mut self, address: u64, len: usize) -> Result<(), ReadError> {
         self.all(address, len, |entry| {
             let is_files = entry & PRESENT != 0 && entry & FILE != 0;
             let is_none = entry & (PRESENT | SWAPPED | GUARD) == 0;
@@ -74,7 +96,7 @@ impl Pagemap {
 
     /// What `each` says of the entries of all pages of a range, up to the first error.
     fn all(
-        &self,
+        &mut self,
         address: u64,
         len: usize,
         each: impl Fn(u64) -> Result<(), ReadError>,
@@ -84,22 +106,33 @@ impl Pagemap {
             .and_then(|len| address.checked_add(len))
             .filter(|&end| end <= USER_END)
             .ok_or(ReadError::BadAddress)?;
-        let first = address / PAGE;
-        let pages = usize::try_from(end.div_ceil(PAGE) - first).unwrap_or(usize::MAX);
-        let mut entries = [[0; 8]; MAX_PAGES];
-        let entries = entries.get_mut(..pages).ok_or(ReadError::BadAddress)?;
+        let pages = address / PAGE..end.div_ceil(PAGE);
+        if pages.end - pages.start > MAX_PAGES {
+            return Err(ReadError::BadAddress);
+        }
+        pages
+            .map(|page| self.entry(page))
+            .try_for_each(|entry| each(entry?))
+    }
+
+    /// The entry of a page; [`ReadError::Gone`] once the memory is no more.
+    fn entry(&mut self, page: u64) -> Result<u64, ReadError> {
+        let (first, within) = (page - page % BLOCK as u64, page as usize % BLOCK);
+        let seen = self.blocks.iter().find(|(other, _)| *other == first);
+        if let Some((_, entries)) = seen {
+            return Ok(entries[within]);
+        }
+        let mut entries = [[0; 8]; BLOCK];
         let wanted = entries.as_flattened_mut();
-        let read = rustix::io::pread(&self.0, &mut *wanted, first * 8);
-        match read {
-            Ok(n) if n == wanted.len() => {}
-            // It ends early only when the memory is no more.
-            Ok(_) | Err(rustix::io::Errno::SRCH) => return Err(ReadError::Gone),
-            Err(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {
-                return Err(ReadError::NotPermitted);
-            }
+        match rustix::io::pread(self.pagemap, &mut *wanted, first * 8) {
+            // After the last page that there can be nothing is.
+            Ok(1..) => {}
+            Ok(0) | Err(Errno::SRCH) => return Err(ReadError::Gone),
+            Err(Errno::PERM | Errno::ACCESS) => return Err(ReadError::NotPermitted),
             Err(_) => return Err(ReadError::NotRead),
         }
-        let mut entries = entries.iter().map(|&entry| u64::from_le_bytes(entry));
-        entries.try_for_each(each)
+        let entries = entries.map(u64::from_le_bytes);
+        self.blocks.push((first, entries));
+        Ok(entries[within])
     }
 }

@@ -138,9 +138,10 @@ fn remote(piece: &Piece<'_>) -> iovec {
 impl Reads for ProcessVm {
     fn read(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), ReadError> {
         for pieces in pieces.chunks_mut(MAX_PIECES) {
+            let mut look = self.pagemap.look();
             let mut readable = Vec::with_capacity(pieces.len());
             for piece in pieces {
-                piece.result = self.pagemap.readable(piece.address, piece.buffer.len());
+                piece.result = look.readable(piece.address, piece.buffer.len());
                 match (piece.result, &mut self.files) {
                     (Ok(()), _) => readable.push(piece),
                     (Err(ReadError::WouldFault), Some(files)) => {

@@ -123,7 +123,11 @@ impl Recorded {
         );
         let lost: Vec<&String> = self.profile.ledger.lost.iter().collect();
         assert!(!lost.iter().any(|name| *name == "quarantined"), "{lost:?}");
-        assert!(self.ending < Duration::from_secs(4), "{:?}", self.ending);
+        assert!(
+            self.ending < machine::patience(Duration::from_secs(4)),
+            "{:?}",
+            self.ending
+        );
     }
 
     /// The process's own samples are there, but cut where the file is, and nearly all say why.

@@ -39,13 +39,26 @@ fn is_about_all(n: u64, profile: &Profile) {
     );
 }
 
+/// What is lost on any machine, and by a slow one that does not yet know the interpreter.
+fn beside_the_point(profile: &Profile) -> u64 {
+    let get = |column| profile.ledger.get(column);
+    let learning = match machine::slower() {
+        1 => 0,
+        _ => get("runtime being learned"),
+    };
+    get("not delivered by the kernel") + learning
+}
+
 /// They are lost under that reason, on the machine and for the process, and nothing else is.
 fn is_lost(profile: &Profile, program: &str) {
     let ledger = &profile.ledger;
     let lost = ledger.get("would fault");
     is_about_all(lost, profile);
-    let undelivered = ledger.get("not delivered by the kernel");
-    assert_eq!(ledger.lost(), lost + undelivered, "{ledger:?}");
+    assert_eq!(
+        ledger.lost(),
+        lost + beside_the_point(profile),
+        "{ledger:?}"
+    );
     let rows = ledger
         .processes
         .iter()
@@ -68,11 +81,7 @@ fn is_marked<'a>(profile: &'a Profile, program: &'a str) -> Vec<&'a Stack> {
     is_about_all(n, profile);
     assert_eq!(n, profile.count(|stack| stack.has(MARK)));
     assert_eq!(ledger.truncated.get("would fault"), Some(&n), "{ledger:?}");
-    assert_eq!(
-        ledger.lost(),
-        ledger.get("not delivered by the kernel"),
-        "{ledger:?}"
-    );
+    assert_eq!(ledger.lost(), beside_the_point(profile), "{ledger:?}");
     marked
 }
 
@@ -95,9 +104,13 @@ fn a_part_of_the_stack() {
     let profile = record(&scratch, "mark", &words, 8);
     for stack in is_marked(&profile, "evicted") {
         // What is above the hole is there, and then there is the mark instead of a root.
-        let mut frames = functions(stack).into_iter().skip_while(|&f| f != "burn");
-        let known: Vec<&str> = frames.by_ref().collect();
-        assert_eq!(known, ["burn", "over_the_hole", MARK], "{}", stack.text());
+        // On a slow machine some were taken right before it burns, or after that.
+        let frames = functions(stack).into_iter();
+        let known: Vec<&str> = frames
+            .skip_while(|f| !["burn", "evict"].contains(f))
+            .collect();
+        let known = known.strip_prefix(&["burn"]).unwrap_or(&known);
+        assert_eq!(known, ["evict", "over_the_hole", MARK], "{}", stack.text());
     }
 }
 
@@ -114,6 +127,10 @@ fn a_name() {
 
     let profile = record(&scratch, "mark", &words, 1);
     for stack in is_marked(&profile, "python3.11") {
+        // A page of its stack may be away where the program starts, where a slow machine has samples.
+        if stack.frames.iter().any(|f| f.module.contains("/ld-linux")) {
+            continue;
+        }
         // The function without a name has the mark in its place, so that its time is nobody else's.
         let frames = functions(stack);
         let at = frames.iter().position(|&frame| frame == MARK);

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::profile::Profile;
+
 /// Fails the test with a sentence if it does not run as root: there is nothing to test then, and a
 /// test that passes by skipping would hide it.
 pub fn require_root() {
@@ -11,6 +13,53 @@ pub fn require_root() {
         rustix::process::geteuid().is_root(),
         "these tests sample the machine and need root: sudo -E cargo test -p rprof-tests"
     );
+}
+
+/// How many times slower this machine is than those that the tests are for: `RPROF_TESTS_SLOWER`, and 1
+/// without it. An emulated processor is, and `cargo xtask vm` says so. What waits, and what bounds
+/// wall-clock time, waits as many times longer ([`patience`]), and so may rprof's ticks
+/// (`RPROF_FAULT=slow-machine`); nothing else that a test asks for is less.
+///
+/// # Panics
+/// If it is no number from 1 to 50.
+pub fn slower() -> u32 {
+    let Some(said) = std::env::var_os("RPROF_TESTS_SLOWER") else {
+        return 1;
+    };
+    let factor = said.to_str().and_then(|text| text.parse().ok());
+    factor
+        .filter(|factor| (1..=50).contains(factor))
+        .expect("RPROF_TESTS_SLOWER: a number from 1 to 50")
+}
+
+/// A bound of wall-clock time, made for ordinary machines, on this one.
+pub fn patience(ordinary: Duration) -> Duration {
+    ordinary * slower()
+}
+
+/// How long something is to be looked at that takes so long on ordinary machines: a quarter of how much
+/// slower this one is, and never less. What is paid once, as the start of an interpreter, has to be small
+/// against it.
+pub fn longer(ordinary: Duration) -> Duration {
+    ordinary * (slower() / 4).max(1)
+}
+
+/// Says, for `cargo xtask vm`, that a test's names were read by the kernel's flags.
+///
+/// # Panics
+/// If there are none, or the profile was read in another way.
+pub fn read_by_flags(test: &str, profile: &Profile) {
+    let way = profile
+        .comments
+        .iter()
+        .any(|comment| comment == "reads: process-vm");
+    let names = profile.count(|stack| stack.interpreted().any(|f| !f.function.starts_with('[')));
+    assert!(
+        way && names > 0,
+        "{names} samples with names: {:?}",
+        profile.comments
+    );
+    println!("READ BY FLAGS: {test}: {names} samples with names");
 }
 
 /// The folder that this test was built into (`target/debug`).
@@ -71,9 +120,9 @@ pub fn cpus() -> Vec<usize> {
 /// Looks again and again until `found` finds something. For what has no event to wait for.
 ///
 /// # Panics
-/// After `patience`.
-pub fn wait_for<T>(what: &str, patience: Duration, mut found: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
+/// After [`patience`] of `bound`.
+pub fn wait_for<T>(what: &str, bound: Duration, mut found: impl FnMut() -> Option<T>) -> T {
+    let (start, patience) = (Instant::now(), patience(bound));
     loop {
         if let Some(it) = found() {
             return it;

@@ -18,6 +18,11 @@ use crate::scratch::{Scratch, finish};
 /// A run that takes longer hangs, however noisy the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Asks for faults, and for more time a tick.
+const FAULT: &str = "RPROF_FAULT";
+/// The most that can be asked for.
+const SLOWEST: u32 = 50;
+
 /// The release binary. `RPROF_BINARY` names one that was built elsewhere.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
@@ -45,6 +50,7 @@ pub fn binary() -> &'static Path {
 /// A run to be started.
 pub struct Rprof {
     command: Command,
+    faults: Option<String>,
     folder: PathBuf,
     output: PathBuf,
 }
@@ -96,6 +102,7 @@ impl Rprof {
         command.current_dir(&folder).stdin(Stdio::null());
         Self {
             command,
+            faults: None,
             output: folder.join("out.pb.gz"),
             folder,
         }
@@ -116,6 +123,9 @@ impl Rprof {
     /// An environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
+        if name == FAULT {
+            self.faults = Some(value.into());
+        }
         self
     }
 
@@ -139,6 +149,13 @@ impl Rprof {
     pub fn start(mut self) -> Running {
         let file = |name| File::create(self.folder.join(name)).expect("a file in the folder");
         self.command.stdout(file("stdout")).stderr(file("stderr"));
+        if machine::slower() > 1 {
+            // The first of two of a kind counts.
+            let slow = format!("slow-machine:{SLOWEST}");
+            let faults = [Some(slow), self.faults.take()].into_iter().flatten();
+            let faults: Vec<String> = faults.collect();
+            self.command.env(FAULT, faults.join(","));
+        }
         // A group of its own, so that a run that hangs goes with all its descendants.
         self.command.process_group(0);
         let line = format!("{:?}", self.command);
@@ -206,7 +223,7 @@ impl Running {
         let status = loop {
             match self.child.try_wait().expect("our own child") {
                 Some(status) => break status,
-                None if start.elapsed() > PATIENCE => {
+                None if start.elapsed() > machine::patience(PATIENCE) => {
                     panic!("{} hangs; so far it said:\n{}", self.line, self.said())
                 }
                 None => std::thread::sleep(Duration::from_millis(5)),

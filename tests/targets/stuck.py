@@ -1,5 +1,6 @@
 """A thread runs `hidden`, whose code object's name begins on a page that nobody brings: who reads it waits
-for ever. Another runs `plain`. Says `ready`, and ends when its standard input does.
+for ever. Another runs `plain`. Says `ready`, and ends when its standard input does. To the line `bring` it
+brings the page, and answers `brought`.
 
     stuck.py [FILE]
 
@@ -17,7 +18,7 @@ import time
 
 PAGE = 4096
 SYS_USERFAULTFD = 323
-UFFDIO_API, UFFDIO_REGISTER, MISSING = 0xC018AA3F, 0xC020AA00, 1
+UFFDIO_API, UFFDIO_REGISTER, UFFDIO_COPY, MISSING = 0xC018AA3F, 0xC020AA00, 0xC028AA03, 1
 MADV_DONTNEED = 4
 
 
@@ -34,7 +35,11 @@ def plain():
 
 
 def watch_input():
-    sys.stdin.read()
+    for line in sys.stdin:
+        assert line == "bring\n", line
+        page = struct.pack("5Q", first, ctypes.addressof(was), PAGE, 0, 0)
+        fcntl.ioctl(descriptor, UFFDIO_COPY, page)
+        os.write(1, b"brought\n")
     os._exit(0)
 
 
@@ -67,6 +72,7 @@ descriptor = libc.syscall(SYS_USERFAULTFD, os.O_CLOEXEC)
 assert descriptor >= 0, os.strerror(ctypes.get_errno())
 fcntl.ioctl(descriptor, UFFDIO_API, struct.pack("3Q", 0xAA, 0, 0))
 first = id(name) & -PAGE
+was = ctypes.create_string_buffer(ctypes.string_at(first, PAGE), PAGE)
 fcntl.ioctl(descriptor, UFFDIO_REGISTER, struct.pack("4Q", first, PAGE, MISSING, 0))
 assert libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(PAGE), MADV_DONTNEED) == 0
 threading.Thread(target=watch_input, daemon=True).start()

@@ -39,9 +39,9 @@ const STEPS: [Step; 4] = [
         shown: false,
     },
     Step {
-        what: "kernels",
-        words: &["xtask", "kernels"],
-        quick: &["xtask", "kernels", "6.1"],
+        what: "vm",
+        words: &["xtask", "vm"],
+        quick: &["xtask", "vm", "6.1"],
         figure: kernels,
         shown: true,
     },

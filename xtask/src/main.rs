@@ -8,8 +8,9 @@ mod bench;
 mod ebpf;
 mod full;
 mod fuzz;
-mod kernels;
+
 mod licences;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -55,10 +56,10 @@ const CHORES: &[Chore] = &[
         run: fuzz::run,
     },
     Chore {
-        name: "kernels",
+        name: "vm",
         options: "[6.1 6.12 7.2 nowait …]",
-        about: "boot other kernels in an emulator: does rprof load there, and say the truth?",
-        run: kernels::run,
+        about: "boot other kernels in an emulator: does rprof keep its promises there?",
+        run: vm::run,
     },
     Chore {
         name: "licences",

@@ -1,27 +1,29 @@
-//! `cargo xtask kernels`: does rprof load and work on other kernels than this machine's?
+//! `cargo xtask vm`: does rprof load, work and keep its promises on other kernels than this machine's?
 //!
 //! What enters is a list of kernels: release series that Debian has (`6.1`, `6.12`, `7.2`, …), and
 //! `nowait`, a kernel built here with the flags of `process_vm_readv` that no release has yet. What
 //! leaves is a table on standard output, and for each kernel its console and its report below the
-//! target directory; the chore fails if a promise is broken on any. The guests are emulated, so that
-//! neither KVM nor a kernel of one's own choice is needed, and so slow that figures of time mean
-//! nothing. The machine's own kernel and package lists are not touched; programs it lacks are
-//! installed.
+//! target directory; the chore fails if a promise is broken, or one of the project's own tests fails, on any.
+//! The guests are emulated, so that neither KVM nor a kernel of one's own choice is needed, and so slow
+//! that figures of time mean nothing. The machine's own kernel and package lists are not touched;
+//! programs it lacks are installed.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | [`packages`] | what comes from Debian |
 //! | [`nowait`] | builds the kernel with the flags |
-//! | [`image`] | the guest's root file system |
+//! | [`disk`] | the guest's root file system |
+//! | [`suite`] | which tests run in a guest |
 //! | [`guest`] | boots, waits, reads the report |
 //! | [`report`] | sections, ledgers and stacks of a report |
 //! | [`verdict`] | what must hold, and the table |
 
+mod disk;
 mod guest;
-mod image;
 mod nowait;
 mod packages;
 mod report;
+mod suite;
 mod verdict;
 
 use std::fs;
@@ -42,21 +44,27 @@ pub(crate) fn run(options: &[String]) -> Result<Outcome, Usage> {
     if !names.iter().all(known) {
         return Err(Usage);
     }
-    Ok(kernels(if names.is_empty() { &DEFAULT } else { &names }))
+    Ok(vm(if names.is_empty() { &DEFAULT } else { &names }))
 }
 
-fn kernels(names: &[&str]) -> Outcome {
-    let folder = scratch().join("kernels");
+fn vm(names: &[&str]) -> Outcome {
+    let folder = scratch().join("vm");
     make(&folder)?;
     packages::install(packages::GUESTS)?;
-    let image = image::build(&folder)?;
+    packages::install(disk::PACKAGES)?;
+    let tree = disk::Tree::new(&folder)?;
     let mut verdicts = Vec::new();
     for name in names {
         let own = folder.join(name);
         make(&own)?;
         // One kernel that cannot be had or does not boot says nothing about the others.
         let verdict = kernel(name, &own)
-            .and_then(|kernel| guest::boot(&kernel, &image, &own))
+            .and_then(|kernel| {
+                let disk = tree.image(&own.join("modules"), &own)?;
+                let report = guest::boot(&kernel, &disk, &own);
+                let _ = fs::remove_file(&disk);
+                report
+            })
             .map(|report| Verdict::of(&report, *name == NOWAIT));
         match &verdict {
             Ok(verdict) => say(&format!("{name}: {verdict}")),
@@ -82,7 +90,10 @@ fn kernels(names: &[&str]) -> Outcome {
 
 /// The image of a kernel: kept, since neither a download nor a build is soon done again.
 fn kernel(name: &str, folder: &Path) -> Result<std::path::PathBuf, String> {
-    let kept = folder.join("vmlinuz");
+    let kept = match name {
+        NOWAIT => folder.join(format!("vmlinuz-{}", nowait::content())),
+        _ => folder.join("vmlinuz"),
+    };
     if !kept.exists() {
         let fresh = if name == NOWAIT {
             nowait::build(folder)?

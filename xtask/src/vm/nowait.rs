@@ -4,6 +4,7 @@
 //! `nowait.config`, the few options beyond a kernel that can do nothing. What leaves is the image; the tree it
 //! was built in, some gigabytes, is removed. It takes seven minutes on two processors.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, thread};
@@ -13,6 +14,18 @@ use crate::workspace::{root, run, say};
 
 /// The release that the patch is made for.
 const SERIES: &str = "7.2";
+
+/// What the image is known by: another if one of the files or the release is.
+pub(super) fn content() -> String {
+    let mut hasher = DefaultHasher::new();
+    let texts = [
+        include_str!("nowait.config"),
+        include_str!("process_vm_flags.patch"),
+        SERIES,
+    ];
+    texts.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
 
 /// Builds the kernel below `folder`; the path of its image.
 pub(super) fn build(folder: &Path) -> Result<PathBuf, String> {
@@ -28,7 +41,7 @@ pub(super) fn build(folder: &Path) -> Result<PathBuf, String> {
         .arg("-C")
         .arg(&tree))?;
 
-    let ours = root().join("xtask/src/kernels");
+    let ours = root().join("xtask/src/vm");
     let mut patch = Command::new("patch");
     patch.args(["--strip=1", "--fuzz=0", "--input"]);
     run(patch

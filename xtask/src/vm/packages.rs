@@ -12,16 +12,11 @@ use super::make;
 use crate::Outcome;
 use crate::workspace::{output, run, say, scratch};
 
-/// What builds the guests' image and boots it.
-pub(super) const GUESTS: &[&str] = &[
-    "qemu-system-x86",
-    "busybox-static",
-    "cpio",
-    "gcc",
-    "libc6-dev",
-    "python3.11-minimal",
-    "libpython3.11-minimal",
-];
+/// What builds the guests' disks and boots them.
+pub(super) const GUESTS: &[&str] = &["qemu-system-x86", "busybox-static", "e2fsprogs", "xz-utils"];
+
+/// Modules that the tests want, where they are no part of the kernel; none needs another.
+const MODULES: &[&str] = &["fuse"];
 
 /// What builds a kernel with BTF.
 pub(super) const KERNEL_BUILD: &[&str] = &[
@@ -63,7 +58,8 @@ pub(super) fn series(name: &str) -> Option<(u32, u32)> {
     (series >= (6, 1)).then_some(series)
 }
 
-/// Downloads the newest kernel of a series into `folder`; the path of its image.
+/// Downloads the newest kernel of a series into `folder`; the path of its image. Modules go into the folder
+/// `modules` beside it.
 pub(super) fn kernel(name: &str, folder: &Path) -> Result<PathBuf, String> {
     let apt = Apt::of(&[
         "bookworm",
@@ -85,7 +81,26 @@ pub(super) fn kernel(name: &str, folder: &Path) -> Result<PathBuf, String> {
     )?;
     let image = found.lines().next();
     let image = image.ok_or_else(|| format!("there is no kernel image in {package}"))?;
+    modules(&unpacked, &folder.join("modules"))?;
     Ok(PathBuf::from(image))
+}
+
+/// Copies [`MODULES`], unpacked: the guest's `insmod` knows no compression.
+fn modules(unpacked: &Path, into: &Path) -> Outcome {
+    make(into)?;
+    for name in MODULES {
+        let mut find = Command::new("find");
+        let find = find.arg(unpacked).args(["-name", &format!("{name}.ko*")]);
+        for file in output(find)?.lines() {
+            run(Command::new("cp").arg(file).arg(into))?;
+            if file.ends_with(".xz") {
+                run(Command::new("xz")
+                    .arg("-df")
+                    .arg(into.join(format!("{name}.ko.xz"))))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Downloads the source of a kernel series into `folder`; the path of its archive.

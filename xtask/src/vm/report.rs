@@ -26,8 +26,7 @@ impl Report {
         while let Some(part) = parts.next() {
             let (name, body) = part.split_once('\n').unwrap_or((part, ""));
             let end = parts.next_if(|part| part.starts_with("exit "));
-            let status =
-                end.and_then(|end| end.lines().next()?.strip_prefix("exit ")?.parse().ok());
+            let status = end.and_then(|end| end.split_whitespace().nth(1)?.parse().ok());
             let text = body.to_owned();
             sections.insert(name.to_owned(), Section { text, status });
         }

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::report::{Ledger, Report, stacks};
+use super::suite::{self, FILES};
 
 /// Of the ticks that met something to profile, less those of [`SLOW`], how many must be resolved.
 const RESOLVED: f64 = 95.0;
@@ -35,6 +36,8 @@ pub(super) struct Verdict {
     /// Percent of busy ticks resolved, less [`SLOW`]; the least of the recordings.
     resolved: Option<f64>,
     losses: String,
+    /// Tests that passed, of those that ran.
+    tests: String,
     /// Promises that do not hold.
     pub(super) broken: Vec<String>,
 }
@@ -143,6 +146,9 @@ impl Verdict {
             "the guest comes to its end".into(),
         );
 
+        let tests = suite::results(FILES, report, flags);
+        broken.extend(tests.broken);
+
         Self {
             release: report.section("kernel").text.trim().to_owned(),
             loaded,
@@ -152,6 +158,7 @@ impl Verdict {
             named_by_reads,
             resolved,
             losses: losses.join(", "),
+            tests: format!("{} of {}", tests.passed, tests.of),
             broken,
         }
     }
@@ -269,6 +276,8 @@ impl fmt::Display for Verdict {
     }
 }
 
+const COLUMNS: usize = 10;
+
 /// One line a kernel.
 pub(super) fn table(verdicts: &[(&str, Result<Verdict, String>)]) -> String {
     let mut rows = vec![
@@ -281,6 +290,7 @@ pub(super) fn table(verdicts: &[(&str, Result<Verdict, String>)]) -> String {
             "Python named",
             "by reads",
             "resolved",
+            "tests",
             "losses",
         ]
         .map(str::to_owned),
@@ -298,18 +308,19 @@ pub(super) fn table(verdicts: &[(&str, Result<Verdict, String>)]) -> String {
                 share(v.named),
                 share(v.named_by_reads),
                 share(v.resolved),
+                v.tests.clone(),
                 v.losses.clone(),
             ],
             Err(_) => {
-                let mut row = ["-"; 9].map(str::to_owned);
+                let mut row = ["-"; COLUMNS].map(str::to_owned);
                 row[0] = (*name).to_owned();
                 row
             }
         });
     }
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..9).map(width).collect();
-    let line = |row: &[String; 9]| {
+    let widths: Vec<usize> = (0..COLUMNS).map(width).collect();
+    let line = |row: &[String; COLUMNS]| {
         let cells = row.iter().zip(&widths);
         let cells: Vec<String> = cells
             .map(|(cell, &width)| format!("{cell:width$}"))

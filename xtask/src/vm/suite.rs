@@ -1,0 +1,324 @@
+//! Which of the project's own tests run in a guest, and what they said there.
+//!
+//! The tests' programs, as cargo builds them, and a guest's report enter; results leave. What is not run
+//! is in the tables here with its reason: a test in neither fails the chore, and so does one that skips itself
+//! without being in them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::report::Report;
+use crate::workspace::{output, root};
+
+/// A file of tests.
+pub(super) struct File {
+    pub(super) name: &'static str,
+    /// It hangs if it takes longer in a guest.
+    seconds: u32,
+    /// Tests that do not run in a guest, and why.
+    left_out: &'static [(&'static str, &'static str)],
+    /// Tests that skip themselves on a kernel with the flags.
+    skips: &'static [&'static str],
+    /// Tests that skip themselves on others: only that kernel has what they need.
+    only_there: &'static [&'static str],
+    /// Tests that must say that they read by the flags, on a kernel that has them, and only there.
+    by_flags: &'static [&'static str],
+}
+
+const FILE: File = File {
+    name: "",
+    seconds: 300,
+    left_out: &[],
+    skips: &[],
+    only_there: &[],
+    by_flags: &[],
+};
+
+/// Run in each guest.
+pub(super) const FILES: &[File] = &[
+    File {
+        name: "reads_process_vm",
+        only_there: &["a_part_that_can_be_read_is_used"],
+        by_flags: &["the_probe_decides", "a_part_that_can_be_read_is_used"],
+        ..FILE
+    },
+    File {
+        name: "reads",
+        skips: &["what_the_kernel_cannot_do_is_refused"],
+        by_flags: &["whoever_reads_the_names_are_the_same"],
+        ..FILE
+    },
+    File {
+        name: "names_without_waiting",
+        only_there: &["a_name_that_is_brought"],
+        by_flags: &["a_name_that_is_brought"],
+        ..FILE
+    },
+    File {
+        name: "swaps",
+        // Debian's kernels have zram as a module, that needs others.
+        only_there: &["no_tick_is_lost_under_pressure"],
+        ..FILE
+    },
+    File {
+        name: "would_fault",
+        ..FILE
+    },
+    File {
+        name: "never_waits",
+        seconds: 900,
+        by_flags: &["a_name_that_nobody_brings"],
+        ..FILE
+    },
+    File {
+        name: "least_privilege",
+        ..FILE
+    },
+    File {
+        name: "no_trace",
+        ..FILE
+    },
+    File {
+        name: "own_memory",
+        ..FILE
+    },
+    File {
+        name: "pid",
+        ..FILE
+    },
+    File {
+        name: "python_threads",
+        ..FILE
+    },
+    File {
+        name: "readers",
+        ..FILE
+    },
+    File {
+        name: "silent_file",
+        ..FILE
+    },
+];
+
+/// Files of `tests/` that run in no guest, and why.
+#[cfg(test)]
+const LEFT_OUT: &[(&str, &str)] = &[
+    (
+        "churn",
+        "its program maps more a second than an emulated processor samples",
+    ),
+    ("command", "tests the command line, which no kernel changes"),
+    (
+        "deep_stacks",
+        "a tick's 250 µs hold a twentieth of 1,000 frames here",
+    ),
+    (
+        "first_sample",
+        "counts 30 ms of each process, and one needs 300 to start here",
+    ),
+    ("fuzz", "has no kernel in it"),
+    (
+        "identity",
+        "samples at 999 Hz, of which an emulated processor delivers a part",
+    ),
+    ("ledger", "compares ticks of real processors"),
+    ("lies", "bounds microseconds of a tick"),
+    (
+        "memory",
+        "measures memory and time that its window does not hold here",
+    ),
+    ("mixed_stacks", "as deep_stacks"),
+    ("native_names", "needs rustc, and has no kernel in it"),
+    ("opened_by", "needs Go and Node.js"),
+    ("outputs", "has no kernel in it"),
+    ("shares", "compares shares of a second of a real processor"),
+    ("user_mistakes", "has no kernel in it"),
+];
+
+impl File {
+    /// Its line of the guest's list: name, seconds, program, arguments.
+    pub(super) fn words(&self, program: &Path) -> String {
+        let mut line = format!("{} {} {}", self.name, self.seconds, program.display());
+        for (test, _) in self.left_out {
+            line += &format!(" --skip {test}");
+        }
+        line + "\n"
+    }
+}
+
+/// Builds the tests; the program of each file.
+pub(super) fn build() -> Result<Vec<(&'static File, PathBuf)>, String> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(root()).args([
+        "test",
+        "--release",
+        "--locked",
+        "--package=rprof-tests",
+        "--package=rprof-symbolize",
+        "--no-run",
+        "--message-format=json",
+    ]);
+    for file in FILES {
+        cargo.args(["--test", file.name]);
+    }
+    let said = output(&mut cargo)?;
+    let found = |file: &&'static File| {
+        let lines = said.lines().filter(|line| {
+            line.contains(&format!("\"name\":\"{}\"", file.name))
+                && line.contains("\"kind\":[\"test\"]")
+        });
+        let programs = lines.filter_map(|line| {
+            let (_, rest) = line.split_once("\"executable\":\"")?;
+            Some(PathBuf::from(rest.split('"').next()?))
+        });
+        programs.last()
+    };
+    let all = FILES.iter().map(|file| {
+        let program = found(&file);
+        let program = program.ok_or_else(|| format!("cargo built no test {}", file.name))?;
+        Ok((file, program))
+    });
+    all.collect()
+}
+
+/// What the tests of a guest came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Results {
+    pub(super) passed: usize,
+    /// Tests that ran.
+    pub(super) of: usize,
+    /// Tests that are left out, `FILE::TEST: REASON`.
+    pub(super) left_out: Vec<String>,
+    pub(super) broken: Vec<String>,
+}
+
+/// What a report says of the tests. `flags`: the kernel has both flags of `process_vm_readv`.
+pub(super) fn results(files: &'static [File], report: &Report, flags: bool) -> Results {
+    let mut results = Results::default();
+    for file in files {
+        let said = report.section(&format!("test {}", file.name));
+        let mut broken = |what: String| results.broken.push(format!("{}::{what}", file.name));
+        // What tests print stands between a test's name and how it ended; the end has both again.
+        match end(&said.text) {
+            Some((passed, failed)) => {
+                results.passed += passed;
+                results.of += passed + failed.len();
+                failed
+                    .iter()
+                    .for_each(|name| broken(format!("{name} failed")));
+            }
+            None => {
+                let names = said
+                    .text
+                    .lines()
+                    .filter_map(|line| line.strip_prefix("test "));
+                let last = names.filter_map(|line| line.split(' ').next()).next_back();
+                results.of += 1;
+                broken(format!(
+                    "{} did not come to its end",
+                    last.unwrap_or("start")
+                ));
+            }
+        }
+        let names = |word: &'static str| {
+            let rest = said
+                .text
+                .lines()
+                .filter_map(move |line| line.split_once(word));
+            rest.filter_map(|(_, rest)| rest.split(':').next())
+                .collect::<BTreeSet<&str>>()
+        };
+        let expected = |of: &'static [&'static str], there: bool| {
+            of.iter()
+                .filter(|_| flags == there)
+                .copied()
+                .collect::<BTreeSet<&str>>()
+        };
+        let skips = &expected(file.skips, true) | &expected(file.only_there, false);
+        let by_flags = expected(file.by_flags, true);
+        let skipped = names("SKIPPED: ");
+        if skipped != skips {
+            broken(format!("skipped {skipped:?}, and {skips:?} do"));
+        }
+        if names("READ BY FLAGS: ") != by_flags {
+            broken(format!(
+                "read by flags {:?}, and {by_flags:?} must",
+                names("READ BY FLAGS: ")
+            ));
+        }
+        let left_out = file.left_out.iter();
+        results
+            .left_out
+            .extend(left_out.map(|(test, why)| format!("{}::{test}: {why}", file.name)));
+    }
+    results
+}
+
+/// The end of a test program's output: how many passed, and who failed.
+fn end(said: &str) -> Option<(usize, Vec<&str>)> {
+    let (list, result) = said.rsplit_once("test result: ")?;
+    let (_, counts) = result.split_once(". ")?;
+    let passed = counts.split(' ').next()?.parse().ok()?;
+    let failed = match list.rsplit_once("\nfailures:\n") {
+        Some((_, names)) => names
+            .lines()
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+            .collect(),
+        None => Vec::new(),
+    };
+    Some((passed, failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FILE, File, LEFT_OUT, Report, results};
+
+    #[test]
+    fn each_file_of_tests_is_run_or_left_out() {
+        let manifest = include_str!("../../../tests/Cargo.toml");
+        let tests = manifest.split("[[test]]").skip(1);
+        for test in tests.filter_map(|part| part.split('"').nth(1)) {
+            let run = super::FILES.iter().filter(|file| file.name == test).count();
+            let left_out = LEFT_OUT.iter().filter(|(name, _)| *name == test).count();
+            assert_eq!(run + left_out, 1, "{test}");
+        }
+    }
+
+    #[test]
+    fn what_a_guest_said() {
+        const FILES: &[File] = &[File {
+            name: "reads",
+            skips: &["refused"],
+            by_flags: &["same"],
+            left_out: &[("slow", "it is slow")],
+            ..FILE
+        }];
+        let of = |text: &str, flags| {
+            let text = format!("@@ test reads\n{text}\n@@ exit 0 7\n");
+            results(FILES, &Report::parse(&text).unwrap(), flags)
+        };
+        let end = "test result: ok. 2 passed; 0 failed";
+        let plain =
+            format!("running 2 tests\ntest same ... 12 names\nok\ntest refused ... ok\n{end}");
+        let good = of(&plain, false);
+        assert_eq!((good.passed, good.of, good.broken.len()), (2, 2, 0));
+        assert_eq!(good.left_out, ["reads::slow: it is slow"]);
+        // On the other kernel it has to say two things more.
+        assert_eq!(of(&plain, true).broken.len(), 2);
+        let said = format!("SKIPPED: refused: can do all\nREAD BY FLAGS: same: 12 names\n{plain}");
+        assert_eq!(of(&said, true).broken.len(), 0);
+        assert_eq!(of(&said, false).broken.len(), 2);
+        // A test that fails; one that ends the program, or hangs.
+        let end = "failures:\n    same\n\ntest result: FAILED. 1 passed; 1 failed";
+        let bad = of(
+            &format!("test same ... \nFAILED\ntest refused ... ok\n\n{end}"),
+            false,
+        );
+        assert_eq!((bad.passed, bad.of), (1, 2));
+        assert_eq!(bad.broken, ["reads::same failed"]);
+        let hung = of("test refused ... ok\ntest same ... ", false);
+        assert_eq!(hung.broken, ["reads::same did not come to its end"]);
+    }
+}

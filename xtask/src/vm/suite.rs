@@ -75,34 +75,6 @@ pub(super) const FILES: &[File] = &[
         by_flags: &["a_name_that_nobody_brings"],
         ..FILE
     },
-    File {
-        name: "least_privilege",
-        ..FILE
-    },
-    File {
-        name: "no_trace",
-        ..FILE
-    },
-    File {
-        name: "own_memory",
-        ..FILE
-    },
-    File {
-        name: "pid",
-        ..FILE
-    },
-    File {
-        name: "python_threads",
-        ..FILE
-    },
-    File {
-        name: "readers",
-        ..FILE
-    },
-    File {
-        name: "silent_file",
-        ..FILE
-    },
 ];
 
 /// Files of `tests/` that run in no guest, and why.
@@ -135,6 +107,25 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("native_names", "needs rustc, and has no kernel in it"),
     ("opened_by", "needs Go and Node.js"),
     ("outputs", "has no kernel in it"),
+    (
+        "least_privilege",
+        "not yet made to hold on an emulated processor",
+    ),
+    ("no_trace", "not yet made to hold on an emulated processor"),
+    (
+        "own_memory",
+        "not yet made to hold on an emulated processor",
+    ),
+    ("pid", "not yet made to hold on an emulated processor"),
+    (
+        "python_threads",
+        "not yet made to hold on an emulated processor",
+    ),
+    ("readers", "not yet made to hold on an emulated processor"),
+    (
+        "silent_file",
+        "not yet made to hold on an emulated processor",
+    ),
     ("shares", "compares shares of a second of a real processor"),
     ("user_mistakes", "has no kernel in it"),
 ];
@@ -181,11 +172,11 @@ pub(super) fn build() -> Result<Vec<(&'static File, PathBuf)>, String> {
             line.contains(&format!("\"name\":\"{}\"", file.name))
                 && line.contains("\"kind\":[\"test\"]")
         });
-        let programs = lines.filter_map(|line| {
+        let mut programs = lines.filter_map(|line| {
             let (_, rest) = line.split_once("\"executable\":\"")?;
             Some(PathBuf::from(rest.split('"').next()?))
         });
-        programs.last()
+        programs.next_back()
     };
     let all = FILES.iter().map(|file| {
         let program = found(&file);

@@ -39,8 +39,12 @@ const FILE: File = File {
 pub(super) const FILES: &[File] = &[
     File {
         name: "reads_process_vm",
+        ..FILE
+    },
+    File {
+        name: "reads_without_waiting",
         only_there: &["a_part_that_can_be_read_is_used"],
-        by_flags: &["the_probe_decides", "a_part_that_can_be_read_is_used"],
+        by_flags: &["a_part_that_can_be_read_is_used"],
         ..FILE
     },
     File {

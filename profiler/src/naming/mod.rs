@@ -100,7 +100,7 @@ impl Lookup {
                     .map_err(|error| Failed::Said(error.to_string()))?;
                 Ok(Answer::of(&names, &places.offsets))
             }
-            Err(error) => Err(Failed::Said(error.clone())),
+            Err(failed) => Err(failed.clone()),
         }
     }
 }

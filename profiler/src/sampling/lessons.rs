@@ -108,7 +108,8 @@ impl Asker {
             Err(_) if self.reader.leaves_alone(&key) => {
                 return self.settle(key, Err(Failed::Silent));
             }
-            Err(error) => return Err(Failed::Said(error.clone())),
+            // It was looked for just now, and not found.
+            Err(failed) => return Err(Failed::Said(failed.to_string())),
         };
         let answer = match self.reader.frame_info(&key, &module.path, file) {
             Asked::Answered(answer) => answer,
@@ -195,6 +196,8 @@ pub(super) fn make_rows(
             crate::reader::MAX_MODULE_WORDS,
         )
         .ok())),
-        Err(_) => Asked::Answered(Ok(None)),
+        Err(Failed::Said(_)) => Asked::Answered(Ok(None)),
+        // There may be a file yet.
+        Err(failed) => Asked::Answered(Err(failed.clone())),
     }
 }

@@ -10,7 +10,7 @@ use rprof_ebpf::module::{ModuleId, ModuleKey};
 use rprof_ebpf::record::End;
 use rprof_symbolize::runtimes::Detected;
 
-use crate::reader::Pointed;
+use crate::reader::{Failed, Pointed};
 
 /// Notes kept at most.
 const MAX_NOTES: usize = 100;
@@ -23,7 +23,7 @@ pub struct Module {
     /// Its path as the process that was met first sees it; `[vdso]` for the vDSO.
     pub path: String,
     /// Where its bytes are; `Err`: why they could not be had.
-    pub content: Result<Content, String>,
+    pub content: Result<Content, Failed>,
     /// The interpreter it holds.
     pub interpreter: Interpreter,
 }
@@ -140,9 +140,10 @@ impl Modules {
         }
     }
 
-    /// Whether the file of a module was not found.
+    /// Whether the file of a module was looked for, and not found.
     pub fn is_fileless(&self, id: ModuleId) -> bool {
-        self.get(id).is_some_and(|module| module.content.is_err())
+        let module = self.get(id);
+        module.is_some_and(|module| matches!(module.content, Err(Failed::Said(_))))
     }
 
     /// Keeps something to be said at the end, with `-v`.

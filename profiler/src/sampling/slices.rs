@@ -87,7 +87,7 @@ impl Slices {
                     let found = mappings.iter().find(|m| m.start <= pc && pc < m.end);
                     let id = found.and_then(|mapping| find(learner, pid, mapping));
                     met.extend(id);
-                    lost = found.is_some_and(is_file) && id.is_none();
+                    lost = found.is_some_and(is_file) && !self.has_file(id);
                     match (found, id) {
                         (Some(mapping), Some(id)) => {
                             interpreter |= self.modules.is_interpreter(id);
@@ -124,7 +124,7 @@ impl Slices {
             sp = frame.sp;
             let mapping = mappings.get(frame.mapping)?;
             let id = find(learner, pid, mapping);
-            lost = is_file(mapping) && id.is_none();
+            lost = is_file(mapping) && !self.has_file(id);
             last = Some(match id {
                 Some(id) => {
                     met.insert(id);
@@ -177,6 +177,12 @@ impl Slices {
             interpreter_unwalked: interpreter && !known,
             waits,
         })
+    }
+
+    /// Whether the file of a module was found.
+    fn has_file(&self, id: Option<ModuleId>) -> bool {
+        let module = id.and_then(|id| self.modules.get(id));
+        module.is_some_and(|module| module.content.is_ok())
     }
 
     /// Whether a frame is in a file that holds no interpreter.

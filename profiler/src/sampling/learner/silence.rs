@@ -35,7 +35,7 @@ impl Learner {
                 self.add(Module {
                     key: sampled.key,
                     path: path.to_string_lossy().into_owned(),
-                    content: Err(failed.to_string()),
+                    content: Err(failed),
                     interpreter: Interpreter::None,
                 })?
             }

@@ -150,7 +150,9 @@ fn a_process_that_becomes_its_twin() {
     let [a, b] = ["twin_a.py", "twin_b.py"].map(|name| scratch.write(name, &text));
     let words = python::system().words(&b, &["0", &a.display().to_string(), ROUNDS]);
     for reads in ["context", "auto", "process-vm"] {
+        let test = "a_process_that_becomes_its_twin";
         if reads == "process-vm" && !machine::reads_without_waiting() {
+            rprof_tests::skipped(test, "this kernel cannot read without waiting");
             continue;
         }
         let run = Rprof::new(&scratch, ["-F", "999", "--reads", reads, "--"]).args(&words);
@@ -180,8 +182,18 @@ fn a_process_that_becomes_its_twin() {
             "{reads}: {alike} alike, {named} frames named: {:?}",
             profile.ledger
         );
-        // What was read too late is nobody's; what the sample itself brought is all there.
-        assert!(reads == "process-vm" || named > 1000, "{named}");
+        // What the sample itself brought is all there; what was read too late is nobody's, and said.
+        let changed = profile.ledger.get("changed");
+        let is_enough = if reads == "process-vm" {
+            named > 30 && changed > 0
+        } else {
+            named > 1000
+        };
+        assert!(
+            is_enough,
+            "{reads}: {named} named, {changed} changed: {:?}",
+            profile.ledger
+        );
     }
 }
 

@@ -109,7 +109,9 @@ fn a_part_of_the_stack() {
         let known: Vec<&str> = frames
             .skip_while(|f| !["burn", "evict"].contains(f))
             .collect();
-        let known = known.strip_prefix(&["burn"]).unwrap_or(&known);
+        let burns = known.strip_prefix(&["burn"]);
+        assert!(burns.is_some() || machine::slower() > 1, "{}", stack.text());
+        let known = burns.unwrap_or(&known);
         assert_eq!(known, ["evict", "over_the_hole", MARK], "{}", stack.text());
     }
 }
@@ -128,7 +130,8 @@ fn a_name() {
     let profile = record(&scratch, "mark", &words, 1);
     for stack in is_marked(&profile, "python3.11") {
         // A page of its stack may be away where the program starts, where a slow machine has samples.
-        if stack.frames.iter().any(|f| f.module.contains("/ld-linux")) {
+        let starts = || stack.frames.iter().any(|f| f.module.contains("/ld-linux"));
+        if machine::slower() > 1 && starts() {
             continue;
         }
         // The function without a name has the mark in its place, so that its time is nobody else's.

@@ -284,7 +284,10 @@ fn a_process_that_frees_much() {
     // It tears its memory down itself: nobody else held it.
     let frees = |stack: &Stack| stack.has("exit_mmap");
     let itself = profile.count(|stack| stack.pid == pid && frees(stack));
-    let rprof = profile.count(|stack| stack.comm.starts_with("rprof") && frees(stack));
+    // A reader that ends, or becomes one, frees what it had itself: on a slow machine that shows.
+    let own = |stack: &Stack| stack.has("do_exit") || stack.has("exec_mmap");
+    let rprof =
+        profile.count(|stack| stack.comm.starts_with("rprof") && frees(stack) && !own(stack));
     // Its own is given back before it is freed: there is no user side any more, and that is said.
     let whole = profile.count(|stack| stack.pid == pid && frees(stack) && stack.is_complete());
     assert_eq!(whole, 0, "{:?}", profile.ledger);

@@ -76,10 +76,6 @@ pub(super) const FILES: &[File] = &[
     File {
         name: "never_waits",
         seconds: 900,
-        left_out: &[(
-            "a_process_that_frees_much",
-            "rprof's helpers start and end in its window here, and what they free is their own",
-        )],
         by_flags: &["a_name_that_nobody_brings"],
         ..FILE
     },

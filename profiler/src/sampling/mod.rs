@@ -6,8 +6,9 @@
 //! stacks into the profile, and to the [`learner`], which turns a [`modules`] file met for the
 //! first time into rows in [`row_space`] and finishes by [`slices`] what the programs could not
 //! walk. Names of interpreted functions that the programs could not copy are asked for by [`reading`], and
-//! count if [`identity`] finds the process to be still the one that was sampled. None of them opens a file of a target or reads its memory: [`crate::reader`] does, and at the end looks up names
-//! for [`crate::naming`]. [`session`] holds it all
+//! count if [`identity`] finds the process to be still the one that was sampled. None of them opens a
+//! file of a target or reads its memory: [`crate::reader`] does, and at the end looks up names for
+//! [`crate::naming`]. [`session`] holds it all
 //! together: `setup` loads the programs, `targets` says what is wanted, `threads` run reader, learner
 //! and workers, `ending` takes signals when sampling is over, `account` closes their books.
 

@@ -166,8 +166,12 @@ impl Inquiry {
         let process = sample.task.process;
         let mut all: usize = self.pending.values().map(HashSet::len).sum();
         for &object in objects {
+            // Without a place for it there is no entry either: an empty one would never be answered.
+            if all >= MAX_PENDING {
+                return;
+            }
             let known = self.pending.entry(process).or_default();
-            if all >= MAX_PENDING || known.len() >= MAX_PENDING_EACH || !known.insert(object) {
+            if known.len() >= MAX_PENDING_EACH || !known.insert(object) {
                 continue;
             }
             all += 1;
@@ -436,6 +440,14 @@ mod tests {
         inquiry.want(&other, &[(1, 1)]);
         inquiry.ask_all();
         assert_eq!(pending(&inquiry), MAX_PENDING_EACH + 1);
+        // When all places are taken, nobody waits for an answer that was not asked for.
+        for tgid in 3..9 {
+            other.task.process.tgid = tgid;
+            inquiry.want(&other, &objects);
+        }
+        assert_eq!(pending(&inquiry), MAX_PENDING);
+        assert!(inquiry.pending.values().all(|objects| !objects.is_empty()));
+        inquiry.ask_all();
         reading.questions.try_iter().for_each(drop);
         while inquiry.next(None).is_some() {}
         assert!(inquiry.pending.is_empty());

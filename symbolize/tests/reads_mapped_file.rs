@@ -41,7 +41,7 @@ fn is_possible(file: &File) -> bool {
         if is_possible {
             "possible"
         } else {
-            "SKIPPED: nothing can be read from files here"
+            "SKIPPED: reads_mapped_file: nothing can be read from files here"
         }
     );
     is_possible

@@ -1,8 +1,8 @@
 //! `cargo xtask full`: all that takes too long for CI, one after the other, whatever fails.
 //!
-//! What leaves is a table, with date and commit: `tests/RESULTS.md`, to be committed. `--quick`
-//! shortens each step, to try this chore out; its table stays below the target directory, so that it
-//! is not taken for the real one.
+//! What leaves is a table, with date and commit of each step: `tests/RESULTS.md`, to be committed. Steps that
+//! are named run alone, and the others' results stay. `--quick` shortens each step, to try this chore out;
+//! its table stays below the target directory, so that it is not taken for the real one.
 
 use std::fmt::Write;
 use std::process::{Command, Stdio};
@@ -62,19 +62,34 @@ const STEPS: [Step; 4] = [
 ];
 
 pub(crate) fn run(options: &[String]) -> Result<Outcome, Usage> {
-    match options.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => Ok(full(false)),
-        ["--quick"] => Ok(full(true)),
-        _ => Err(Usage),
+    let quick = options.iter().any(|word| word == "--quick");
+    let named: Vec<&str> = options.iter().map(String::as_str).collect();
+    let named: Vec<&str> = named
+        .into_iter()
+        .filter(|word| *word != "--quick")
+        .collect();
+    let known = |name: &&str| STEPS.iter().any(|step| step.what == *name);
+    if !named.iter().all(known) {
+        return Err(Usage);
     }
+    let wanted = |step: &&Step| named.is_empty() || named.contains(&step.what);
+    Ok(full(
+        quick,
+        &STEPS.iter().filter(wanted).collect::<Vec<_>>(),
+    ))
 }
 
-fn full(quick: bool) -> Outcome {
-    let mut text = head(quick)?;
-    text.push_str("| what | result | figure | seconds |\n|---|---|---|---|\n");
-    let mut details = String::new();
+fn full(quick: bool, steps: &[&Step]) -> Outcome {
+    let file = match quick {
+        false => root().join("tests/RESULTS.md"),
+        true => scratch().join("RESULTS.md"),
+    };
+    std::fs::create_dir_all(scratch()).map_err(|error| error.to_string())?;
+    let mut results = Results::read(&std::fs::read_to_string(&file).unwrap_or_default());
     let mut failed = Vec::new();
-    for step in &STEPS {
+    for step in steps {
+        // Before it runs: that is what it is run on.
+        let of = commit()?;
         let words = if quick { step.quick } else { step.words };
         say(&format!("cargo {}", words.join(" ")));
         let start = Instant::now();
@@ -91,31 +106,25 @@ fn full(quick: bool) -> Outcome {
             ),
             Err(error) => (false, format!("cannot start cargo: {error}")),
         };
-        let result = if passed { "ok" } else { "FAILED" };
         if !passed {
             failed.push(step.what);
         }
         let row = format!(
-            "| {} | {result} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {of} |",
             step.what,
+            if passed { "ok" } else { "FAILED" },
             (step.figure)(&said),
-            start.elapsed().as_secs()
+            start.elapsed().as_secs(),
+            today()?,
         );
         say(&row);
-        let _ = writeln!(text, "{row}");
-        if step.shown {
-            let said = said.trim_end();
-            let _ = write!(details, "\n## {}\n\n```\n{said}\n```\n", step.what);
-        }
+        let details = if step.shown { said.trim_end() } else { "" };
+        results.put(step.what, row, details);
+        // After each: who ends this chore keeps what it found.
+        std::fs::write(&file, results.text())
+            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     }
-    text.push_str(&details);
-    let file = match quick {
-        false => root().join("tests/RESULTS.md"),
-        true => scratch().join("RESULTS.md"),
-    };
-    let written = std::fs::create_dir_all(scratch()).and_then(|()| std::fs::write(&file, &text));
-    written.map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-    print!("{text}");
+    print!("{}", results.text());
     say(&format!("{} written", file.display()));
     match failed[..] {
         [] => Ok(()),
@@ -123,24 +132,86 @@ fn full(quick: bool) -> Outcome {
     }
 }
 
-/// When, of what, where.
-fn head(quick: bool) -> Result<String, String> {
+/// What steps came to: of those that ran last, and of those that ran before.
+#[derive(Default)]
+struct Results(Vec<Found>);
+
+struct Found {
+    what: String,
+    row: String,
+    /// What it printed; empty if that is not shown.
+    details: String,
+}
+
+impl Results {
+    /// What [`Results::text`] wrote.
+    fn read(text: &str) -> Self {
+        let mut results = Self::default();
+        let rows = text.lines().filter(|line| line.starts_with("| "));
+        for row in rows.skip(1) {
+            let what = row.split('|').nth(1).unwrap_or_default().trim();
+            // Rows of other tables stand in what a step printed.
+            if !STEPS.iter().any(|step| step.what == what) || results.get(what).is_some() {
+                continue;
+            }
+            let section = text.split_once(&format!("\n## {what}\n\n```\n"));
+            let details = section.and_then(|(_, rest)| rest.split_once("\n```\n"));
+            results.put(what, row.into(), details.map_or("", |(details, _)| details));
+        }
+        results
+    }
+
+    fn get(&self, what: &str) -> Option<&Found> {
+        self.0.iter().find(|found| found.what == what)
+    }
+
+    fn put(&mut self, what: &str, row: String, details: &str) {
+        self.0.retain(|found| found.what != what);
+        self.0.push(Found {
+            what: what.into(),
+            row,
+            details: details.into(),
+        });
+    }
+
+    fn text(&self) -> String {
+        let steps = || STEPS.iter().filter_map(|step| self.get(step.what));
+        let mut text = String::from(
+            "# Results of `cargo xtask full`\n\n\
+             | what | result | figure | seconds | when | of |\n|---|---|---|---|---|---|\n",
+        );
+        for found in steps() {
+            let _ = writeln!(text, "{}", found.row);
+        }
+        for Found { what, details, .. } in steps().filter(|found| !found.details.is_empty()) {
+            let _ = write!(text, "\n## {what}\n\n```\n{details}\n```\n");
+        }
+        text
+    }
+}
+
+/// The commit, and the machine.
+fn commit() -> Result<String, String> {
     let git = |words: &[&str]| output(Command::new("git").current_dir(root()).args(words));
     let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
-    let changed = match git(&["status", "--porcelain"])?.trim().is_empty() {
+    // Its own table is no change.
+    let changed = git(&["status", "--porcelain", "--", ":!tests/RESULTS.md"])?;
+    let changed = match changed.trim().is_empty() {
         true => "",
-        false => ", with changes that are not committed",
+        false => " and changes",
     };
-    let date = output(Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]))?;
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(format!(
-        "# Results of `cargo xtask full{}`\n\n{}, commit {}{changed}; Linux {}, {cpus} CPUs.\n\n",
-        if quick { " --quick" } else { "" },
-        date.trim(),
+        "{}{changed}; Linux {}, {cpus} CPUs",
         commit.trim(),
-        kernel.trim(),
+        kernel.trim()
     ))
+}
+
+fn today() -> Result<String, String> {
+    let date = output(Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]))?;
+    Ok(date.trim().to_owned())
 }
 
 /// Passed and failed tests, over all that cargo ran.
@@ -190,8 +261,30 @@ fn budgets(said: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests_of_figures {
-    use super::{budgets, kernels, tests};
+mod tests_of_results {
+    use super::{Results, budgets, kernels, tests};
+
+    #[test]
+    fn a_step_that_runs_again_leaves_the_others() {
+        let mut results = Results::default();
+        results.put(
+            "bench",
+            "| bench | ok | 1 | 2 |".into(),
+            "| vm | of bench |\n\n2",
+        );
+        results.put("vm", "| vm | FAILED | 1 | 2 |".into(), "6.1\n6.12");
+        results.put("tests", "| tests | ok | 1 | 2 |".into(), "");
+        let mut again = Results::read(&results.text());
+        assert_eq!(again.text(), results.text());
+        again.put("vm", "| vm | ok | 1 | 2 |".into(), "7.2");
+        let text = again.text();
+        assert!(text.contains(
+            "\n| tests | ok | 1 | 2 |\n| vm | ok | 1 | 2 |\n| bench | ok | 1 | 2 |\n\n## vm\n"
+        ));
+        assert!(text.ends_with(
+            "\n## vm\n\n```\n7.2\n```\n\n## bench\n\n```\n| vm | of bench |\n\n2\n```\n"
+        ));
+    }
 
     #[test]
     fn figures_in_what_was_printed() {

@@ -45,7 +45,7 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "full",
-        options: "[--quick]",
+        options: "[--quick] [tests vm fuzz bench]",
         about: "all that takes long, for hours; its last table is tests/RESULTS.md",
         run: full::run,
     },

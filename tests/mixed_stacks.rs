@@ -11,7 +11,9 @@ use rprof_tests::rprof::Rprof;
 use rprof_tests::scratch::{Scratch, source_file};
 use rprof_tests::statistics::count_bound;
 
-const HERTZ: f64 = 199.0;
+fn hertz() -> f64 {
+    machine::rate(199.0)
+}
 /// CPU seconds that the program burns in its leaf.
 const SECONDS: f64 = 2.0;
 
@@ -56,7 +58,7 @@ fn record(scratch: &Scratch, interpreter: &Interpreter, more: &[&str]) -> (Vec<S
     let folder = scratch.path().display().to_string();
     let seconds = SECONDS.to_string();
     let words = interpreter.words(&script, &[&[folder.as_str(), &seconds], more].concat());
-    let run = Rprof::new(scratch, ["-F", "199", "--"])
+    let run = Rprof::new(scratch, ["-F", &hertz().to_string(), "--"])
         .args(words)
         .env("RPROF_FAULT", "slow-machine:10")
         .run()
@@ -129,7 +131,7 @@ fn check_all(chain: &[Said], profile: &Profile) {
             python += stack.count;
         }
     }
-    let expected = SECONDS * HERTZ;
+    let expected = SECONDS * hertz();
     let n = (python + native) as f64;
     assert!(
         (n - expected).abs() <= count_bound(expected),

@@ -105,7 +105,7 @@ fn never_waits(
         } else {
             assert_eq!(profile.count(|stack| stack.pid != pid), 0);
         }
-        if used.contains_key(&pid) {
+        if used.has(pid) {
             as_its_clock_says(&profile, pid, &used, ticks_of(&profile, pid));
         }
         profile

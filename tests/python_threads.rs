@@ -11,7 +11,9 @@ use rprof_tests::rprof::Rprof;
 use rprof_tests::scratch::{Scratch, source_file};
 use rprof_tests::statistics::count_bound;
 
-const HERTZ: f64 = 499.0;
+fn hertz() -> f64 {
+    machine::rate(499.0)
+}
 /// CPU seconds that each chain burns in its leaf.
 const SECONDS: &str = "0.8";
 
@@ -32,7 +34,7 @@ fn said(text: &str) -> Vec<Chain> {
             let nanos: f64 = words.next().and_then(|n| n.parse().ok()).expect("a time");
             Chain {
                 name,
-                expected: nanos / 1e9 * HERTZ,
+                expected: nanos / 1e9 * hertz(),
                 functions: words.collect(),
             }
         })
@@ -41,7 +43,7 @@ fn said(text: &str) -> Vec<Chain> {
 
 /// Profiles a command, with time enough for a tick (see `deep_stacks`).
 fn record(scratch: &Scratch, words: Vec<String>) -> (Vec<Chain>, Profile) {
-    let run = Rprof::new(scratch, ["-F", "499", "--"])
+    let run = Rprof::new(scratch, ["-F", &hertz().to_string(), "--"])
         .args(words)
         .env("RPROF_FAULT", "slow-machine:10")
         .run()

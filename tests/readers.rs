@@ -17,7 +17,9 @@ use rprof_tests::usage::{Usage, cpu_seconds, cpu_seconds_of_children, start};
 use rprof_tests::{machine, skipped};
 use rustix::process::{Pid, Signal, kill_process};
 
-const HERTZ: f64 = 199.0;
+fn hertz() -> f64 {
+    machine::rate(199.0)
+}
 /// Programs that nobody has seen, beside the one on the silent file system.
 const PROGRAMS: usize = 20;
 
@@ -50,7 +52,7 @@ fn record(test: &str, towards: Towards) -> Option<Recorded> {
     };
     let mut command = Command::new(silent.program());
     target = Target::start(command.args(["threads", "60", "1"]));
-    let mut running = Rprof::new(&scratch, ["--all", "-F", "199"]).start();
+    let mut running = Rprof::new(&scratch, ["--all", "-F", &hertz().to_string()]).start();
     silent.is_rprof(running.pid());
     running.wait_until_sampling();
     let others = others.into_iter().map(|mut command| {
@@ -91,7 +93,7 @@ fn unseen(scratch: &Scratch, n: usize) -> Command {
 
 /// Samples of some processes against the CPU time that the kernel says they used.
 fn compare(what: &str, samples: u64, seconds: f64) {
-    let expected = seconds * HERTZ;
+    let expected = seconds * hertz();
     println!("{what}: {samples} samples, {expected:.0} expected");
     assert!(
         (samples as f64 - expected).abs() <= count_bound(expected),

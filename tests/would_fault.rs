@@ -105,14 +105,11 @@ fn a_part_of_the_stack() {
     for stack in is_marked(&profile, "evicted") {
         // What is above the hole is there, and then there is the mark instead of a root.
         // On a slow machine some were taken right before it burns, or after that.
-        let frames = functions(stack).into_iter();
-        let known: Vec<&str> = frames
-            .skip_while(|f| !["burn", "evict"].contains(f))
-            .collect();
-        let burns = known.strip_prefix(&["burn"]);
-        assert!(burns.is_some() || machine::slower() > 1, "{}", stack.text());
-        let known = burns.unwrap_or(&known);
-        assert_eq!(known, ["evict", "over_the_hole", MARK], "{}", stack.text());
+        let whole = ["burn", "evict", "over_the_hole", MARK];
+        let frames = functions(stack);
+        let callees = (0..3).find(|&callees| frames.ends_with(&whole[callees..]));
+        let is_there = callees == Some(0) || callees.is_some() && machine::slower() > 1;
+        assert!(is_there, "{}", stack.text());
     }
 }
 

@@ -30,6 +30,19 @@ const WINDOW: Duration = Duration::from_millis(1500);
 /// things run. What is stuck is so for ever.
 const ON_TIME: Duration = Duration::from_secs(10);
 
+/// CPU seconds of processes while they were looked at, and how long that was.
+pub struct Used {
+    cpu: HashMap<u32, f64>,
+    window: Duration,
+}
+
+impl Used {
+    /// Whether a process was there from the first look to the last.
+    pub fn has(&self, pid: u32) -> bool {
+        self.cpu.contains_key(&pid)
+    }
+}
+
 /// Two programs that nothing is wrong with.
 pub struct Neighbours {
     /// Burns in `burn`.
@@ -58,7 +71,7 @@ impl Neighbours {
     ///
     /// # Panics
     /// If they are not.
-    pub fn check(&self, profile: &Profile, used: &HashMap<u32, f64>) {
+    pub fn check(&self, profile: &Profile, used: &Used) {
         let in_c = |stack: &Stack| stack.has("burn") && stack.has("thread");
         check(profile, self.c.pid(), used, in_c);
         let in_python = |stack: &Stack| {
@@ -94,7 +107,7 @@ fn early_share() -> f64 {
 }
 
 /// A process has as many samples as its CPU clock says, complete and named, and lost none.
-fn check(profile: &Profile, pid: u32, used: &HashMap<u32, f64>, whole: impl Fn(&Stack) -> bool) {
+fn check(profile: &Profile, pid: u32, used: &Used, whole: impl Fn(&Stack) -> bool) {
     let n = profile.count(|stack| stack.pid == pid);
     as_its_clock_says(profile, pid, used, ticks_of(profile, pid));
     let whole = |stack: &Stack| stack.is_complete() && whole(stack);
@@ -125,12 +138,12 @@ fn check(profile: &Profile, pid: u32, used: &HashMap<u32, f64>, whole: impl Fn(&
 ///
 /// # Panics
 /// If it has not.
-pub fn as_its_clock_says(profile: &Profile, pid: u32, used: &HashMap<u32, f64>, ticks: u64) {
-    let expected = used[&pid] * 1e9 / profile.period as f64;
+pub fn as_its_clock_says(profile: &Profile, pid: u32, used: &Used, ticks: u64) {
+    let expected = used.cpu[&pid] * 1e9 / profile.period as f64;
     // Between the looks at the clock and the two ends of the run lie some milliseconds.
     let bound = count_bound(expected) + 0.05 * expected;
     let ticks_before = if slower() > 1 {
-        before_the_first_tick(profile)
+        before_the_first_tick(profile, used.window)
     } else {
         0.0
     };
@@ -144,8 +157,8 @@ pub fn as_its_clock_says(profile: &Profile, pid: u32, used: &HashMap<u32, f64>, 
 
 /// Ticks for which the CPUs were not yet sampled when the looks at the clock began: a slow machine opens its
 /// events one after the other, and begins with the last.
-fn before_the_first_tick(profile: &Profile) -> f64 {
-    let all = window().as_secs_f64() * 1e9 / profile.period as f64 * cpus().len() as f64;
+fn before_the_first_tick(profile: &Profile, window: Duration) -> f64 {
+    let all = window.as_secs_f64() * 1e9 / profile.period as f64 * cpus().len() as f64;
     (all - profile.ledger.expected as f64).max(0.0)
 }
 
@@ -191,6 +204,19 @@ fn watch(running: &Running, window: Duration) {
     }
 }
 
+/// Waits on a slow machine until rprof has learned what runs: there that takes longer than all else does here.
+fn settle(running: &Running) {
+    /// Looks in a row at which no reader was at work.
+    const QUIET: u32 = 30;
+    let (start, longest) = (Instant::now(), patience(Duration::from_secs(1)));
+    let mut quiet = 0;
+    while slower() > 1 && quiet < QUIET && start.elapsed() < longest {
+        sleep(Duration::from_millis(50));
+        let at_work = of_children(running.pid()).iter().any(|t| t.state == 'R');
+        quiet = if at_work { 0 } else { quiet + 1 };
+    }
+}
+
 /// What is sampled with `--all`, so that nothing else on the machine is in these figures.
 pub fn group(name: &str) -> Cgroup {
     Cgroup::new(&format!("rprof-test-{}-{name}", std::process::id()))
@@ -205,7 +231,7 @@ pub fn run(
     args: &[&str],
     pids: &[u32],
     strike: impl FnOnce(&Running),
-) -> (Profile, HashMap<u32, f64>) {
+) -> (Profile, Used) {
     let mut rprof = Rprof::new(scratch, args);
     if !args.contains(&"-F") {
         rprof = rprof.args(["-F", &HERTZ.to_string()]);
@@ -218,20 +244,20 @@ pub fn run(
 ///
 /// # Panics
 /// As [`run`].
-pub fn run_this(
-    rprof: Rprof,
-    pids: &[u32],
-    strike: impl FnOnce(&Running),
-) -> (Profile, HashMap<u32, f64>) {
+pub fn run_this(rprof: Rprof, pids: &[u32], strike: impl FnOnce(&Running)) -> (Profile, Used) {
     let mut running = rprof.start();
     running.wait_until_sampling();
     let clocks = || pids.iter().map(|&pid| (pid, cpu_seconds(pid)));
-    let before: HashMap<u32, f64> = clocks().collect();
+    let (began, before) = (Instant::now(), clocks().collect::<HashMap<u32, f64>>());
+    settle(&running);
     watch(&running, window() / 2);
     strike(&running);
     watch(&running, window() / 2);
     let used = clocks().filter_map(|(pid, after)| Some((pid, after - before.get(&pid)?)));
-    let used = used.collect();
+    let used = Used {
+        cpu: used.collect(),
+        window: began.elapsed(),
+    };
     let group = running.pid();
     let readers = of_children(group);
     let stopped = Instant::now();

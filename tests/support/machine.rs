@@ -44,6 +44,14 @@ pub fn longer(ordinary: Duration) -> Duration {
     ordinary * (slower() / 4).max(1)
 }
 
+/// A rate of sampling, made for ordinary machines, on this one: an emulated processor delivers no more ticks.
+pub fn rate(ordinary: f64) -> f64 {
+    match slower() {
+        1 => ordinary,
+        _ => ordinary.min(99.0),
+    }
+}
+
 /// Says, for `cargo xtask vm`, that a test's names were read by the kernel's flags.
 ///
 /// # Panics
@@ -174,6 +182,16 @@ impl Drop for Cgroup {
         }
         let _ = std::fs::remove_dir(&self.0);
     }
+}
+
+/// Those of some ways to read names (`--reads`) that this kernel has; if it lacks the one by flags, that is said.
+pub fn ways_to_read(test: &str, ways: &[&'static str]) -> Vec<&'static str> {
+    let mut ways = ways.to_vec();
+    if !reads_without_waiting() {
+        ways.retain(|way| *way != "process-vm");
+        crate::skipped(test, "process-vm: this kernel cannot read without waiting");
+    }
+    ways
 }
 
 /// Whether this kernel reads other processes by pidfd and without waiting, as it says itself.

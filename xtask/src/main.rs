@@ -57,7 +57,7 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "vm",
-        options: "[6.1 6.12 7.2 nowait …]",
+        options: "[6.1 6.12 7.2 nowait …] [--tests FILE…]",
         about: "boot other kernels in an emulator: does rprof keep its promises there?",
         run: vm::run,
     },

@@ -12,7 +12,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{make, suite};
+use super::make;
+use super::suite::{self, File};
 use crate::Outcome;
 use crate::workspace::{output, root, run, scratch};
 
@@ -76,7 +77,7 @@ pub(super) struct Tree(PathBuf);
 
 impl Tree {
     /// Builds the programs and lays out all files.
-    pub(super) fn new(folder: &Path) -> Result<Self, String> {
+    pub(super) fn new(folder: &Path, files: &[File]) -> Result<Self, String> {
         let tree = folder.join("root");
         let _ = fs::remove_dir_all(&tree);
         for part in FOLDERS {
@@ -100,7 +101,7 @@ impl Tree {
         compile(&guest.join("chain.c"), &vm.join("bin/chain"))?;
         copy(&rprof()?, &vm.join("bin/rprof"))?;
         let mut list = String::new();
-        for (file, program) in suite::build()? {
+        for (file, program) in suite::build(files)? {
             copy(&program, &inside(&tree, &program))?;
             list += &file.words(&program);
         }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use super::report::Report;
 use crate::workspace::say;
 
-/// A guest that takes longer hangs: it needs ten minutes on an idle machine.
-const DEADLINE: Duration = Duration::from_secs(2400);
+/// A guest that takes longer hangs: it needs half an hour on an idle machine.
+const DEADLINE: Duration = Duration::from_secs(4800);
 /// The emulator dies now and then before the guest's first program runs.
 const ATTEMPTS: u32 = 3;
 

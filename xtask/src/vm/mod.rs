@@ -1,7 +1,8 @@
 //! `cargo xtask vm`: does rprof load, work and keep its promises on other kernels than this machine's?
 //!
 //! What enters is a list of kernels: release series that Debian has (`6.1`, `6.12`, `7.2`, …), and
-//! `nowait`, a kernel built here with the flags of `process_vm_readv` that no release has yet. What
+//! `nowait`, a kernel built here with the flags of `process_vm_readv` that no release has yet; and, if not all
+//! tests are wanted, `--tests` and the names of their files. What
 //! leaves is a table on standard output, and for each kernel its console and its report below the
 //! target directory; the chore fails if a promise is broken, or one of the project's own tests fails, on any.
 //! The guests are emulated, so that neither KVM nor a kernel of one's own choice is needed, and so slow
@@ -39,21 +40,25 @@ const DEFAULT: [&str; 4] = ["6.1", "6.12", "7.2", NOWAIT];
 const NOWAIT: &str = "nowait";
 
 pub(crate) fn run(options: &[String]) -> Result<Outcome, Usage> {
-    let names: Vec<&str> = options.iter().map(String::as_str).collect();
+    let words: Vec<&str> = options.iter().map(String::as_str).collect();
+    let mut parts = words.split(|word| *word == "--tests");
+    let (names, tests) = (parts.next().unwrap_or_default(), parts.next());
     let known = |name: &&str| *name == NOWAIT || packages::series(name).is_some();
-    if !names.iter().all(known) {
+    if !names.iter().all(known) || tests.is_some_and(<[_]>::is_empty) || parts.next().is_some() {
         return Err(Usage);
     }
-    Ok(vm(if names.is_empty() { &DEFAULT } else { &names }))
+    let names = if names.is_empty() { &DEFAULT } else { names };
+    Ok(vm(names, tests.unwrap_or_default()))
 }
 
-fn vm(names: &[&str]) -> Outcome {
+fn vm(names: &[&str], tests: &[&str]) -> Outcome {
+    let files = suite::chosen(tests)?;
     let folder = scratch().join("vm");
     make(&folder)?;
     packages::install(packages::GUESTS)?;
     packages::install(disk::PACKAGES)?;
-    let tree = disk::Tree::new(&folder)?;
-    for what in suite::left_out() {
+    let tree = disk::Tree::new(&folder, &files)?;
+    for what in suite::left_out().iter().filter(|_| tests.is_empty()) {
         say(&format!("not run in guests: {what}"));
     }
     let mut verdicts = Vec::new();
@@ -68,7 +73,7 @@ fn vm(names: &[&str]) -> Outcome {
                 let _ = fs::remove_file(&disk);
                 report
             })
-            .map(|report| Verdict::of(&report, *name == NOWAIT));
+            .map(|report| Verdict::of(&report, *name == NOWAIT, &files));
         match &verdict {
             Ok(verdict) => say(&format!("{name}: {verdict}")),
             Err(error) => say(&format!("{name}: {error}")),

@@ -12,6 +12,7 @@ use super::report::Report;
 use crate::workspace::{output, root};
 
 /// A file of tests.
+#[derive(Clone, Copy)]
 pub(super) struct File {
     pub(super) name: &'static str,
     /// It hangs if it takes longer in a guest.
@@ -77,6 +78,13 @@ pub(super) const FILES: &[File] = &[
         name: "never_waits",
         seconds: 900,
         by_flags: &["a_name_that_nobody_brings"],
+        ..FILE
+    },
+    File {
+        name: "permission",
+        // The last: what it forbids stays forbidden.
+        only_there: &["what_a_security_module_forbids", "a_process_of_anyone"],
+        by_flags: &["a_process_of_anyone"],
         ..FILE
     },
 ];
@@ -160,8 +168,23 @@ pub(super) fn left_out() -> Vec<String> {
     files.chain(tests).collect()
 }
 
+/// The files that run: those of these names, whether they run in guests otherwise or not, or without names all
+/// of [`FILES`].
+pub(super) fn chosen(names: &[&str]) -> Result<Vec<File>, String> {
+    if names.is_empty() {
+        return Ok(FILES.to_vec());
+    }
+    let file = |name: &&str| {
+        let left_out = LEFT_OUT.iter().map(|&(name, _)| File { name, ..FILE });
+        let mut all = FILES.iter().copied().chain(left_out);
+        let file = all.find(|file| file.name == *name);
+        file.ok_or_else(|| format!("there is no file of tests `{name}`"))
+    };
+    names.iter().map(file).collect()
+}
+
 /// Builds the tests; the program of each file.
-pub(super) fn build() -> Result<Vec<(&'static File, PathBuf)>, String> {
+pub(super) fn build(files: &[File]) -> Result<Vec<(File, PathBuf)>, String> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(root()).args([
         "test",
@@ -172,11 +195,11 @@ pub(super) fn build() -> Result<Vec<(&'static File, PathBuf)>, String> {
         "--no-run",
         "--message-format=json",
     ]);
-    for file in FILES {
+    for file in files {
         cargo.args(["--test", file.name]);
     }
     let said = output(&mut cargo)?;
-    let found = |file: &&'static File| {
+    let found = |file: &File| {
         let lines = said.lines().filter(|line| {
             line.contains(&format!("\"name\":\"{}\"", file.name))
                 && line.contains("\"kind\":[\"test\"]")
@@ -187,10 +210,10 @@ pub(super) fn build() -> Result<Vec<(&'static File, PathBuf)>, String> {
         });
         programs.next_back()
     };
-    let all = FILES.iter().map(|file| {
-        let program = found(&file);
+    let all = files.iter().map(|file| {
+        let program = found(file);
         let program = program.ok_or_else(|| format!("cargo built no test {}", file.name))?;
-        Ok((file, program))
+        Ok((*file, program))
     });
     all.collect()
 }
@@ -205,7 +228,7 @@ pub(super) struct Results {
 }
 
 /// What a report says of the tests. `flags`: the kernel has both flags of `process_vm_readv`.
-pub(super) fn results(files: &'static [File], report: &Report, flags: bool) -> Results {
+pub(super) fn results(files: &[File], report: &Report, flags: bool) -> Results {
     let mut results = Results::default();
     for file in files {
         let said = report.section(&format!("test {}", file.name));

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::report::{Ledger, Report, stacks};
-use super::suite::{self, FILES};
+use super::suite::{self, File};
 
 /// Of the ticks that met something to profile, less those of [`SLOW`], how many must be resolved.
 const RESOLVED: f64 = 95.0;
@@ -43,8 +43,8 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// `flags`: the kernel has both flags of `process_vm_readv`.
-    pub(super) fn of(report: &Report, flags: bool) -> Self {
+    /// `flags`: the kernel has both flags of `process_vm_readv`; `files`: the tests that ran.
+    pub(super) fn of(report: &Report, flags: bool, files: &[File]) -> Self {
         let mut broken = Vec::new();
         let mut must = |holds: bool, promise: String| {
             if !holds {
@@ -146,7 +146,7 @@ impl Verdict {
             "the guest comes to its end".into(),
         );
 
-        let tests = suite::results(FILES, report, flags);
+        let tests = suite::results(files, report, flags);
         broken.extend(tests.broken);
 
         Self {

@@ -8,9 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::process::{Patient, Readers, Running, Seat};
+use super::process::{Patient, Running};
 use super::protocol::{Ask, Question, Reply, Stamp};
 use super::quarantine::Place;
+use super::readers::{Readers, Seat};
 use super::{Failed, LEARNING, NAME, Patience, Pointed, Reader};
 
 /// How often a reader is looked at while it is silent: so often, or five times until it is taken to be.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::process::Process;
@@ -24,6 +24,8 @@ const MAX_SAID: usize = 64;
 #[derive(Default)]
 pub struct Readers {
     state: Mutex<State>,
+    /// Shared by those who start readers; whoever waits for all children has it alone before each.
+    starting: RwLock<()>,
     /// Told of each reader that starts (`true`) or has ended.
     watch: Option<Box<dyn Fn(u32, bool) + Send + Sync>>,
     /// Nothing is asked or waited for any more.
@@ -156,8 +158,15 @@ impl Readers {
 
     /// Takes a reader in that `spawn` starts.
     pub(super) fn start(&self, spawn: impl FnOnce() -> io::Result<Process>) -> io::Result<Process> {
-        let mut state = self.state();
+        // To spawn takes milliseconds, and longer while the machine swaps: nobody who only asks something
+        // may wait for that, so the state is not locked. But one that ends at once must not be waited for
+        // before it is opened and noted: its pid might be another's by then, which would be ruled out as a
+        // reader is, or even killed as one. So who waits for all children comes before or after. Who asks
+        // in between whether it `contains` it takes it for somebody else's, goes on for that, and asks
+        // again.
+        let _starting = self.starting.read().unwrap_or_else(PoisonError::into_inner);
         let process = spawn()?;
+        let mut state = self.state();
         state.pids.insert(process.pid());
         if let Some(watch) = &self.watch {
             watch(process.pid(), true);
@@ -189,8 +198,10 @@ impl Readers {
         }
     }
 
-    /// To be called before a child is waited for: then its pid may be given to another process.
+    /// To be called before a child is waited for: then its pid may be given to another process. Waits for
+    /// readers that are being started: it may be one.
     pub fn ended(&self, pid: u32) {
+        drop(self.starting.write());
         self.release(&mut self.state(), pid);
     }
 
@@ -273,6 +284,9 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
     use rustix::process::getpid;
 
     use super::*;
@@ -293,6 +307,37 @@ mod tests {
         assert!(take(FILE, true).is_none());
         drop(large);
         assert!(take(FILE, true).is_some());
+    }
+
+    #[test]
+    fn one_that_is_started_keeps_only_who_waits_for_children_waiting() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let watch = {
+            let told = told.clone();
+            move |pid, runs| told.lock().expect("whole").push((pid, runs))
+        };
+        let readers = Readers::new(Some(Box::new(watch)));
+        let (begun, wait_begun) = mpsc::channel();
+        let (go, wait_go) = mpsc::channel();
+        let pid = std::process::id();
+        let is_open = thread::scope(|scope| {
+            let spawn = move || {
+                let _ = begun.send(());
+                let _ = wait_go.recv();
+                Process::of(getpid())
+            };
+            scope.spawn(|| readers.start(spawn).map(drop));
+            let _ = wait_begun.recv();
+            let is_open = readers.state.try_lock().is_ok();
+            scope.spawn(|| readers.ended(pid));
+            // It has the time to be first.
+            thread::sleep(Duration::from_millis(50));
+            let _ = go.send(());
+            is_open
+        });
+        assert!(is_open);
+        assert_eq!(*told.lock().expect("whole"), [(pid, true), (pid, false)]);
+        assert!(!readers.contains(pid));
     }
 
     #[test]

@@ -2,14 +2,10 @@
 //! `ladder` of `symbolize/`. Where the kernel lacks the flags that keep it from waiting, the same call
 //! without them, on a child of the example: a row of its own.
 
-use std::process::Command;
-
 use super::Bench;
 use super::agent::Agent;
 use super::table::Row;
-use super::weather::Watch;
 use crate::Outcome;
-use crate::workspace::{output, root};
 
 const PIECES: [&str; 3] = ["; 1 pieces ", "; 8 pieces ", "; 64 pieces "];
 const NOWAIT: [Row; 3] = [
@@ -27,27 +23,8 @@ const PLAIN: [Row; 3] = [
 ];
 
 pub(super) fn run(bench: &mut Bench) -> Outcome {
-    let built = [
-        "--release",
-        "--quiet",
-        "-p",
-        "rprof-symbolize",
-        "--example",
-        "ladder",
-    ];
-    let cargo = |what: &str| {
-        let mut cargo = Command::new("cargo");
-        cargo.current_dir(root()).arg(what).args(built);
-        cargo
-    };
-    output(&mut cargo("build"))?;
-    bench.wait_for_calm();
-    let ours = [std::process::id()];
-    let watch = Watch::start(&ours);
     // `flags no; 1 pieces 1.40 µs; 8 pieces …`
-    let said = output(&mut cargo("run"))?;
-    // The example was waited for: its CPU time is ours.
-    let weather = watch.end(&ours);
+    let (said, weather) = bench.example("rprof-symbolize", "ladder", &[])?;
     let rows = match said.starts_with("flags yes") {
         true => NOWAIT,
         false => PLAIN,

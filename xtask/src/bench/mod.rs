@@ -18,6 +18,7 @@
 
 mod agent;
 mod chain;
+mod example;
 mod ladder;
 mod lives;
 mod loads;

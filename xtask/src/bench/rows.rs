@@ -8,9 +8,8 @@ use std::process::Command;
 use super::Bench;
 use super::agent::Agent;
 use super::table::Row;
-use super::weather::Watch;
 use crate::Outcome;
-use crate::workspace::{output, root};
+use crate::workspace::output;
 
 const NODE: Row = Row::at_most("rows of node, ms for 100 MB of file", 100.0);
 const DRIVER: Row = Row::at_most("rows of librustc_driver, ms for 100 MB of file", 100.0);
@@ -26,26 +25,7 @@ pub(super) fn run(bench: &mut Bench) -> Outcome {
 }
 
 fn measure(bench: &mut Bench, row: Row, file: &Path) -> Outcome {
-    let built = [
-        "--release",
-        "--quiet",
-        "-p",
-        "rprof-unwind",
-        "--example",
-        "rows",
-    ];
-    let cargo = |what: &str| {
-        let mut cargo = Command::new("cargo");
-        cargo.current_dir(root()).arg(what).args(built);
-        cargo
-    };
-    output(&mut cargo("build"))?;
-    bench.wait_for_calm();
-    let ours = [std::process::id()];
-    let watch = Watch::start(&ours);
-    let said = output(cargo("run").arg("--").arg(file))?;
-    // The example was waited for: its CPU time is ours.
-    let weather = watch.end(&ours);
+    let (said, weather) = bench.example("rprof-unwind", "rows", &[file.as_os_str()])?;
     // `…; rows 36.1 ms, encoding 3.5 ms; …`
     let after = |word: &str| {
         let rest = said.split_once(word)?.1;

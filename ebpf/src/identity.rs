@@ -17,11 +17,11 @@ pub struct ProcessKey {
 
 /// What the look at who a pidfd stands for comes to.
 pub mod found {
-    /// No process, or none that lives.
+    /// No thread that is left.
     pub const NOBODY: i32 = 0;
-    /// A process that is not rprof.
+    /// A thread of another process.
     pub const ANOTHER: i32 = 1;
-    /// rprof itself.
+    /// One of rprof's.
     pub const OURSELVES: i32 = 2;
 }
 

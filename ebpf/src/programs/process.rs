@@ -1,4 +1,5 @@
-//! Who a pidfd of rprof's own stands for, at this moment, as a sample of that process would say.
+//! Who a pidfd of rprof's own stands for, at this moment, as a sample of that thread would say: of a
+//! process's pidfd its first thread, whose memory is given back when it ends though others live on.
 //!
 //! User space runs it in its own context (`BPF_PROG_TEST_RUN` of a raw tracepoint program, 5.10) after
 //! it has read a process's memory: only the kernel knows whether that was still the program that the
@@ -16,13 +17,7 @@ use crate::identity::{ProcessKey, found};
 #[map]
 static PROCESS: Array<ProcessKey> = Array::with_max_entries(1, 0);
 
-/// `PIDTYPE_TGID` (include/linux/pid_types.h), and bytes of the two ends of the list that leads from
-/// a `struct pid` to the leader of its process: `hlist_head`, `hlist_node` (include/linux/types.h).
-const TGID: u64 = 1;
-const HEAD_BYTES: u64 = 8;
-const NODE_BYTES: u64 = 16;
-
-/// Looks up the process of a pidfd: one of [`found`].
+/// Looks up the thread of a pidfd: one of [`found`].
 #[inline(always)]
 pub fn process_of(descriptor: u64) -> i32 {
     let Some(to) = PROCESS.get_ptr_mut(0) else {
@@ -42,15 +37,18 @@ pub fn process_of(descriptor: u64) -> i32 {
             0 => kernel_u64(file + offset!(file_private)),
             pid => pid,
         };
-        let node = kernel_u64(pid + offset!(pid_tasks) + TGID * HEAD_BYTES);
+        // `PIDTYPE_PID` is 0 (include/linux/pid_types.h): the first of the lists, on both sides.
+        let node = kernel_u64(pid + offset!(pid_tasks));
         if node == 0 {
             return found::NOBODY;
         }
-        let leader = node - offset!(task_pid_links) - TGID * NODE_BYTES;
-        (*to).tgid = kernel_u32(leader + offset!(task_tgid));
-        (*to).exec_id = kernel_u32(leader + offset!(task_exec_id));
+        let thread = node - offset!(task_pid_links);
+        let leader = kernel_u64(thread + offset!(task_group_leader));
+        // Each from the task that a sample takes it from.
+        (*to).tgid = kernel_u32(thread + offset!(task_tgid));
+        (*to).exec_id = kernel_u32(thread + offset!(task_exec_id));
         (*to).start = kernel_u64(leader + offset!(task_start));
-        (*to).mm = kernel_u64(leader + offset!(task_mm));
+        (*to).mm = kernel_u64(thread + offset!(task_mm));
         match leader == at::<u64>(task, offset!(task_group_leader)) {
             true => found::OURSELVES,
             false => found::ANOTHER,

@@ -9,9 +9,9 @@ use std::os::fd::OwnedFd;
 use rprof_ebpf::plan::Plan;
 use rprof_ebpf::record::take;
 use rprof_symbolize::reads::{
-    Flags, MappedFiles, Mappings, Pagemap, Piece, ProcessVm, ReadError, Reads, Unsupported, execute,
+    Flags, MappedFiles, Mappings, Pagemap, Piece, ProcessVm, ReadError, Reads, Unsupported,
+    execute, has_ended,
 };
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -34,6 +34,9 @@ pub struct Objects {
     /// The process, as rprof sees it.
     #[prost(uint32, tag = "1")]
     pid: u32,
+    /// The thread that is read instead, because the process's first one has ended: the pidfd is its.
+    #[prost(uint32, optional, tag = "2")]
+    thread: Option<u32>,
     /// The words of a [`Plan`].
     #[prost(fixed64, repeated, tag = "3")]
     plan: Vec<u64>,
@@ -95,12 +98,19 @@ impl Objects {
     pub fn new(pid: u32, plan: &Plan, addresses: Vec<u64>) -> Self {
         Self {
             pid,
+            thread: None,
             plan: words(plan),
             addresses,
         }
     }
 
-    /// Reads them, in the reader: `pidfd` is the process's.
+    /// The same, read by a thread of that process.
+    pub fn by_thread(mut self, tid: Option<u32>) -> Self {
+        self.thread = tid;
+        self
+    }
+
+    /// Reads them, in the reader: `pidfd` is the process's, or the thread's.
     pub(super) fn read(&self, pidfd: OwnedFd) -> Result<Fields, Refused> {
         // It is asked about nothing else: who looks at what runs can tell it from those.
         let _ = rustix::thread::set_name(NAME);
@@ -116,8 +126,9 @@ impl Objects {
     }
 
     fn open(&self, pidfd: OwnedFd) -> Result<Box<dyn Reads>, Refused> {
+        let id = self.thread.unwrap_or(self.pid);
         let pagemap = rustix::fs::open(
-            format!("/proc/{}/pagemap", self.pid),
+            format!("/proc/{id}/pagemap"),
             OFlags::RDONLY | OFlags::CLOEXEC,
             Mode::empty(),
         );
@@ -127,12 +138,12 @@ impl Objects {
             _ => Refused::Unread(ReadError::NotRead),
         })?;
         let maps = rustix::fs::open(
-            format!("/proc/{}/maps", self.pid),
+            format!("/proc/{id}/maps"),
             OFlags::RDONLY | OFlags::CLOEXEC,
             Mode::empty(),
         );
-        // If the process lives, the pid was its all the time. (Whether it is the one that was sampled is
-        // asked when it has been read.)
+        // If the process or the thread lives, the id was its all the time. (Whether it is the one that was
+        // sampled is asked when it has been read.)
         if has_ended(&pidfd) {
             return Err(GONE);
         }
@@ -143,7 +154,11 @@ impl Objects {
         match ProcessVm::open(flags, pidfd, pagemap) {
             Ok(process) => {
                 let mappings = maps.ok().map(Mappings::new);
-                let files = mappings.map(|mappings| MappedFiles::new(self.pid, mappings));
+                let files = mappings.map(|mappings| MappedFiles::new(id, mappings));
+                let process = match self.thread {
+                    Some(tid) => process.by_thread(tid),
+                    None => process,
+                };
                 Ok(Box::new(process.or_from(files)))
             }
             Err(flag) => Err(Refused::Unsupported(flag)),
@@ -213,12 +228,6 @@ impl Fields {
             (!bytes.is_empty()).then_some(bytes).ok_or(why)
         })
     }
-}
-
-/// Whether the process of a pidfd has ended.
-fn has_ended(pidfd: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-    poll(&mut fds, Some(&rustix::event::Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 #[cfg(test)]
@@ -313,12 +322,18 @@ mod tests {
         }
         let refused = objects(u32::MAX).open(pidfd());
         assert!(matches!(refused, Err(Refused::Unread(ReadError::Gone))));
-        // Its pid is another's now.
+        // Its id is another's now, be it the process's or the thread's.
         let mut child = std::process::Command::new("true").spawn().expect("a child");
         let ended = rustix::process::Pid::from_child(&child);
-        let ended = pidfd_open(ended, PidfdFlags::empty()).expect("a child");
+        let ended = || pidfd_open(ended, PidfdFlags::empty()).expect("a child");
+        let [by_pid, by_thread] = [ended(), ended()];
         assert!(child.wait().is_ok());
-        let refused = objects(pid).open(ended);
+        let refused = objects(pid).open(by_pid);
         assert!(matches!(refused, Err(Refused::Unread(ReadError::Gone))));
+        let refused = objects(u32::MAX).by_thread(Some(pid)).open(by_thread);
+        assert!(matches!(refused, Err(Refused::Unread(ReadError::Gone))));
+        // A thread that lives is opened, whatever the process's id leads to.
+        let refused = objects(u32::MAX).by_thread(Some(pid)).open(pidfd());
+        assert!(!matches!(refused, Err(Refused::Unread(_))));
     }
 }

@@ -18,7 +18,7 @@ pub use execute::execute;
 pub use mapped_file::MappedFiles;
 pub use mappings::Mappings;
 pub use pagemap::{Look, Pagemap};
-pub use process_vm::{Flags, ProcessVm, Unsupported};
+pub use process_vm::{Flags, ProcessVm, Unsupported, has_ended};
 
 /// Bytes wanted from a process.
 #[derive(Debug)]

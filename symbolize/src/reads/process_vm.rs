@@ -6,13 +6,17 @@
 //! read. Even so a read can un-share and map pages, so the pagemap is asked first; what is not in the
 //! process's page tables may still be in a file that it maps.
 //!
+//! A pidfd finds the memory of a process's first thread only. Where that has ended, another is addressed
+//! by its id, and a pidfd of its own says right before each read that the id is still that thread's.
+//!
 //! Source of the flags: the patch series "process_vm_readv: add PIDFD and NOWAIT flags" on
 //! linux-mm, v5 of 2026-06-02; in no release up to Linux 7.3-rc7.
 
 use std::fmt;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use libc::{c_int, c_ulong, iovec};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{MappedFiles, Pagemap, Piece, ReadError, Reads};
 
@@ -62,17 +66,18 @@ impl fmt::Display for Unsupported {
 
 impl std::error::Error for Unsupported {}
 
-/// Reads one process through its pidfd.
+/// Reads one process through its pidfd, or by the id of a thread.
 #[derive(Debug)]
 pub struct ProcessVm {
     pidfd: OwnedFd,
+    thread: Option<c_int>,
     pagemap: Pagemap,
     files: Option<MappedFiles>,
 }
 
 impl ProcessVm {
-    /// `pidfd` is the process's (of its leader, not `PIDFD_THREAD`), `pagemap` the same process's
-    /// open `/proc/PID/pagemap`; `flags` what [`Flags::probe`] found.
+    /// `pidfd` is the process's (of its leader, not `PIDFD_THREAD`, but for [`Self::by_thread`]),
+    /// `pagemap` the same process's open `/proc/PID/pagemap`; `flags` what [`Flags::probe`] found.
     ///
     /// # Errors
     /// [`Unsupported`] names the flag that the kernel lacks.
@@ -85,9 +90,18 @@ impl ProcessVm {
         }
         Ok(Self {
             pidfd,
+            thread: None,
             pagemap: Pagemap::new(pagemap),
             files: None,
         })
+    }
+
+    /// The pidfd is that of a thread with this id (`PIDFD_THREAD`), which is read by the id. Whoever
+    /// uses what was read asks once more whether the thread lives: between our look and the read it may
+    /// end, and its id be another's.
+    pub fn by_thread(mut self, tid: u32) -> Self {
+        self.thread = Some(tid.cast_signed());
+        self
     }
 
     /// What is not in the process's page tables is read from these files, if it is theirs.
@@ -95,6 +109,12 @@ impl ProcessVm {
         self.files = files;
         self
     }
+}
+
+/// Whether what a pidfd stands for has ended: the process with all its threads, or the thread.
+pub fn has_ended(pidfd: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// One system call: how many bytes came, in the order of the pieces. `process` is a pidfd or a pid,
@@ -151,8 +171,12 @@ impl Reads for ProcessVm {
                     _ => {}
                 }
             }
-            let pidfd = self.pidfd.as_raw_fd();
-            read_all(&mut readable, |pieces| call(pidfd, PIDFD | NOWAIT, pieces));
+            let pidfd = &self.pidfd;
+            read_all(&mut readable, |pieces| match self.thread {
+                None => call(pidfd.as_raw_fd(), PIDFD | NOWAIT, pieces),
+                Some(_) if has_ended(pidfd) => Err(libc::ESRCH),
+                Some(tid) => call(tid, NOWAIT, pieces),
+            });
         }
         // Neither the page tables nor the kernel's errors tell what is away from what never was.
         let mappings = self.files.as_ref().map(MappedFiles::mappings);
@@ -208,6 +232,8 @@ fn read_all(
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
     use super::*;
 
     /// A kernel whose readable memory is 0..1000 and 2000.., each byte its address's lowest.
@@ -289,6 +315,32 @@ mod tests {
         let mut all: Vec<_> = pieces.iter_mut().collect();
         read_all(&mut all, |_| Err(libc::ESRCH));
         assert!(pieces.iter().all(|p| p.result == Err(ReadError::Gone)));
+    }
+
+    /// Its id may be another's by now: here it is our own, whose pages are all at hand.
+    #[test]
+    fn who_has_ended_is_not_read_by_its_id() {
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        assert!(!has_ended(&pidfd));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert!(has_ended(&pidfd));
+        let pagemap = std::fs::File::open("/proc/self/pagemap").unwrap();
+        let mut reads = ProcessVm {
+            pidfd,
+            thread: Some(std::process::id().cast_signed()),
+            pagemap: Pagemap::new(pagemap.into()),
+            files: None,
+        };
+        // A file's page: a fork in another test shares all that are our own.
+        let (source, mut buffer) = (b"7", [0]);
+        let mut pieces = [Piece::new(source.as_ptr() as u64, &mut buffer)];
+        assert_eq!(reads.read(&mut pieces), Err(ReadError::Gone));
+        assert_eq!(buffer, [0]);
     }
 
     #[test]

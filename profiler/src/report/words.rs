@@ -21,7 +21,7 @@ pub const fn of_column(column: Column) -> &'static str {
         Column::WouldFault => "a stack or a name was not in memory, and rprof waits for none",
         Column::SharedPage => "a name could not be read without a change to the program's memory",
         Column::Changed => "the code was replaced before its name was read",
-        Column::TargetGone => "the process, or its first thread, ended before names were read",
+        Column::TargetGone => "the process, or the sampled thread, ended before names were read",
         Column::RuntimeBeingLearned => "an interpreter was met for the first time",
         Column::MemoryFull => "--max-memory was used up, and so was the disk",
         Column::Quarantined => "a file or process did not answer, and is left alone for a while",

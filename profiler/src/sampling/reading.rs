@@ -6,22 +6,23 @@
 //! this thread waits for a target: what is not answered soon is waited for beside, and a target that
 //! keeps silent costs its own names only.
 
+mod address;
+
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
-use rprof_ebpf::identity::ProcessKey;
+use rprof_ebpf::identity::{Ids, ProcessKey};
 use rprof_ebpf::ledger::Column;
 use rprof_ebpf::record::Sample;
 use rprof_symbolize::reads::{Flags, ReadError};
 use rprof_symbolize::runtimes::{Code, Detected};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use self::address::{Addresses, Ended};
 use super::faults::{self, Fault};
 use super::identity::Identity;
 use super::modules::Modules;
@@ -32,8 +33,6 @@ pub const QUESTIONS: usize = 256;
 /// Objects of one worker that are asked for at a time: in all, and of one process.
 const MAX_PENDING: usize = 4096;
 const MAX_PENDING_EACH: usize = MAX_PENDING / 4;
-/// Processes whose descriptors are kept open.
-const MAX_OPEN: usize = 256;
 
 /// A code object: its address, and its key.
 pub type Object = (u64, u64);
@@ -49,8 +48,10 @@ pub fn is_possible() -> bool {
 #[derive(Debug)]
 pub struct Question {
     process: ProcessKey,
-    /// The process as rprof sees it.
-    pid: u32,
+    /// The process, and the thread of its that was sampled last, as rprof sees them.
+    own: Ids,
+    /// Its first thread has ended, and its memory is found by another only.
+    by_thread: bool,
     interpreter: u32,
     objects: Vec<Object>,
     answers: Sender<Answer>,
@@ -84,35 +85,45 @@ impl Question {
         });
     }
 
-    /// Answers with what a reader said. `is_same` looks whether the process is still the one that was
-    /// sampled: what was read of another does not count.
+    /// Answers with what a reader said, or is to be asked again by a thread. `still` looks whether the
+    /// process is the one that was sampled: what was read of another does not count.
     fn take(
-        self,
+        mut self,
         answer: Result<Fields, Failed>,
         detected: &Detected,
-        is_same: impl FnOnce(&ProcessKey) -> bool,
-    ) {
+        still: impl FnOnce(&ProcessKey) -> Result<(), Ended>,
+    ) -> Option<Self> {
         let fields = match answer {
             Ok(fields) => fields,
             // Of too many others none answers either.
             Err(Failed::Silent | Failed::Busy) => {
-                return self.answer(|_| Err(Column::Quarantined));
+                self.answer(|_| Err(Column::Quarantined));
+                return None;
             }
-            Err(Failed::Late | Failed::Broken(_) | Failed::Said(_)) => return,
+            Err(Failed::Late | Failed::Broken(_) | Failed::Said(_)) => return None,
         };
         let fields: Vec<_> = fields.of(self.objects.len()).collect();
-        let same = !fields.iter().any(Result::is_ok) || is_same(&self.process);
+        // Of other reasons it does not matter whose they are.
+        let matters = |read: &Result<_, _>| matches!(read, Ok(_) | Err(ReadError::Gone));
+        let same = match fields.iter().any(matters).then(|| still(&self.process)) {
+            None | Some(Ok(())) => Ok(()),
+            Some(Err(Ended::FirstThread)) => {
+                self.by_thread = true;
+                return Some(self);
+            }
+            Some(Err(Ended::Thread)) => Err(Column::TargetGone),
+            Some(Err(Ended::Program)) => Err(Column::Changed),
+        };
         let mut fields = fields.into_iter();
         self.answer(|(_, key)| {
             let read = fields.next().unwrap_or(Err(ReadError::NotRead));
             let read = read.map_err(column)?;
-            if !same {
-                return Err(Column::Changed);
-            }
+            same?;
             let code = detected.decode(read);
             let code = code.map_err(|_| Column::Unnamed)?;
             (code.key == key).then_some(code).ok_or(Column::Changed)
         });
+        None
     }
 }
 
@@ -178,11 +189,14 @@ impl Inquiry {
             let place = (process, sample.interpreter);
             let question = self.wanted.entry(place).or_insert_with(|| Question {
                 process,
-                pid: sample.task.own.tgid,
+                own: sample.task.own,
+                by_thread: false,
                 interpreter: sample.interpreter,
                 objects: Vec::new(),
                 answers: self.to_us.clone(),
             });
+            // The likeliest to live.
+            question.own = sample.task.own;
             question.objects.push(object);
             if question.objects.len() >= MAX_OBJECTS
                 && let Some(question) = self.wanted.remove(&place)
@@ -225,8 +239,7 @@ pub struct Reading {
     questions: Receiver<Question>,
     reader: Reader,
     modules: Arc<Modules>,
-    identity: Arc<Identity>,
-    open: HashMap<ProcessKey, Arc<OwnedFd>>,
+    addresses: Addresses,
     beside: Arc<Beside>,
     again: Receiver<Question>,
 }
@@ -278,8 +291,7 @@ impl Reading {
             questions,
             reader,
             modules,
-            identity: Arc::new(identity),
-            open: HashMap::new(),
+            addresses: Addresses::new(identity),
             beside: Arc::new(Beside {
                 processes: Mutex::default(),
                 again: to_us,
@@ -309,44 +321,37 @@ impl Reading {
             // One of us that waits for it is enough.
             return rest.push(question);
         }
-        if self.open.len() >= MAX_OPEN {
-            self.open.clear();
-        }
-        let pidfd = match self.open.entry(question.process) {
-            Entry::Occupied(open) => open.into_mut(),
-            Entry::Vacant(place) => match open(question.pid) {
-                Ok(pidfd) => place.insert(Arc::new(pidfd)),
-                Err(Errno::SRCH) => return question.answer(|_| Err(Column::TargetGone)),
-                Err(_) => return,
-            },
+        let (process, own) = (question.process, question.own);
+        let address = match self.addresses.of(&process, own, question.by_thread) {
+            Ok(address) => address,
+            Err(Errno::SRCH) => return question.answer(|_| Err(Column::TargetGone)),
+            Err(_) => return,
         };
         let addresses = question.objects.iter().map(|(address, _)| *address);
-        let objects = Objects::new(question.pid, &detected.plan, addresses.collect());
-        let (pidfd, identity) = (pidfd.clone(), self.identity.clone());
-        let asked = self
-            .reader
-            .memory(&question.process, pidfd.as_fd(), objects);
-        let is_same = move |process: &ProcessKey| identity.is(pidfd.as_fd(), process);
+        let objects = Objects::new(own.tgid, &detected.plan, addresses.collect());
+        let objects = objects.by_thread(address.thread());
+        let asked = self.reader.memory(&process, address.pidfd(), objects);
+        let again = self.beside.again.clone();
+        let take = move |question: Question, answer| {
+            let rest = question.take(answer, &detected, |process| address.still(process));
+            if let Some(question) = rest {
+                let _ = again.send(question);
+            }
+        };
         match asked {
             Asked::Late(late) => {
-                let waited = Waited::new(&self.beside, question.process);
+                let waited = Waited::new(&self.beside, process);
                 let wait = move || {
-                    question.take(late.wait(), &detected, is_same);
+                    take(question, late.wait());
                     drop(waited);
                 };
                 // Without a thread the question says so itself.
                 let thread = std::thread::Builder::new().name("rprof-late".into());
                 let _ = thread.spawn(wait);
             }
-            Asked::Answered(answer) => question.take(answer, &detected, is_same),
+            Asked::Answered(answer) => take(question, answer),
         }
     }
-}
-
-/// Points at a process, which is not asked anything. One that we do not see has the pid 0.
-fn open(pid: u32) -> Result<OwnedFd, Errno> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    pidfd_open(pid.ok_or(Errno::INVAL)?, PidfdFlags::empty())
 }
 
 #[cfg(test)]

@@ -58,19 +58,55 @@ fn what_was_read_of_another_does_not_count() {
     let detected = |reading: &Reading| reading.modules.interpreter(0).expect("one");
     // A byte of the first object, and why there is none of the second: it would fault.
     let fields = [0x0a, 1, 7, 0x12, 2, 1, 0, 0x1a, 2, 0, 1];
-    for (is_same, first) in [(true, Column::Unnamed), (false, Column::Changed)] {
+    for (still, first) in [
+        (Ok(()), Column::Unnamed),
+        (Err(Ended::Program), Column::Changed),
+        (Err(Ended::Thread), Column::TargetGone),
+    ] {
         let (reading, questions) = reading();
         let mut inquiry = Inquiry::new(questions);
         inquiry.want(&sample(1, 0), &[(1, 1), (2, 1)]);
         inquiry.ask_all();
         let question = reading.questions.recv().expect("a question");
         let fields = Fields::decode(&fields[..]).expect("fields");
-        question.take(Ok(fields), &detected(&reading), |_| is_same);
+        let again = question.take(Ok(fields), &detected(&reading), |_| still);
+        assert!(again.is_none());
         for (address, column) in [(1, first), (2, Column::WouldFault)] {
             let answer = inquiry.next(None).expect("an answer");
             assert_eq!(answer.object, (address, 1));
-            assert_eq!(answer.code.err(), Some(column), "{is_same}");
+            assert_eq!(answer.code.err(), Some(column), "{still:?}");
         }
+    }
+}
+
+/// It is asked again by the thread that was sampled last: nothing is said of its objects before.
+#[test]
+fn a_process_whose_first_thread_has_ended_is_asked_by_another() {
+    use prost::Message;
+    // Of the two objects there is nothing: their memory is gone.
+    let fields = [0x12, 2, 0, 0, 0x1a, 2, 5, 5];
+    let (reading, questions) = reading();
+    let detected = reading.modules.interpreter(0).expect("one");
+    let mut inquiry = Inquiry::new(questions);
+    let mut sample = sample(1, 0);
+    for tid in [2, 3] {
+        sample.task.own.tid = tid;
+        inquiry.want(&sample, &[(tid.into(), 1)]);
+    }
+    inquiry.ask_all();
+    let mut question = reading.questions.recv().expect("a question");
+    assert!(question.own.tid == 3 && !question.by_thread);
+    for (still, again) in [(Ended::FirstThread, true), (Ended::Thread, false)] {
+        let fields = Fields::decode(&fields[..]).expect("fields");
+        let rest = question.take(Ok(fields), &detected, |_| Err(still));
+        assert_eq!(rest.is_some(), again);
+        let Some(rest) = rest else { break };
+        assert!(rest.by_thread && inquiry.next(None).is_none());
+        question = rest;
+    }
+    for _ in 0..2 {
+        let answer = inquiry.next(None).expect("an answer");
+        assert_eq!(answer.code.err(), Some(Column::TargetGone));
     }
 }
 

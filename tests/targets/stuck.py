@@ -2,10 +2,11 @@
 for ever. Another runs `plain`. Says `ready`, and ends when its standard input does. To the line `bring` it
 brings the page, and answers `brought`.
 
-    stuck.py [FILE]
+    stuck.py [FILE | headless]
 
 With a FILE that does not answer, a thread waits for a page of it through /proc/self/mem, with the lock on
-the process's mappings held, and another for that lock, to map something.
+the process's mappings held, and another for that lock, to map something. With `headless` the first thread
+has ended before it is ready.
 """
 
 import ctypes
@@ -17,7 +18,7 @@ import threading
 import time
 
 PAGE = 4096
-SYS_USERFAULTFD = 323
+SYS_USERFAULTFD, SYS_EXIT = 323, 60
 UFFDIO_API, UFFDIO_REGISTER, UFFDIO_COPY, MISSING = 0xC018AA3F, 0xC020AA00, 0xC028AA03, 1
 MADV_DONTNEED = 4
 
@@ -35,6 +36,10 @@ def plain():
 
 
 def watch_input():
+    if headless:
+        while " Z " not in open(f"/proc/{os.getpid()}/stat").read():
+            time.sleep(0.01)
+        os.write(1, b"ready\n")
     for line in sys.stdin:
         assert line == "bring\n", line
         page = struct.pack("5Q", first, ctypes.addressof(was), PAGE, 0, 0)
@@ -64,6 +69,7 @@ def lock(path):
         time.sleep(0.2)
 
 
+headless = sys.argv[1:] == ["headless"]
 # Long enough to have a mapping of its own; its first page holds its header, too.
 name = "hidden" * (1 << 20)
 hidden.__code__ = hidden.__code__.replace(co_qualname=name)
@@ -77,6 +83,9 @@ fcntl.ioctl(descriptor, UFFDIO_REGISTER, struct.pack("4Q", first, PAGE, MISSING,
 assert libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(PAGE), MADV_DONTNEED) == 0
 threading.Thread(target=watch_input, daemon=True).start()
 threading.Thread(target=plain, daemon=True).start()
+if headless:
+    threading.Thread(target=hidden, daemon=True).start()
+    libc.syscall(SYS_EXIT, 0)
 if len(sys.argv) > 1:
     lock(sys.argv[1])
 os.write(1, b"ready\n")

@@ -22,6 +22,7 @@ use super::glob::Glob;
 use super::retype::Retype;
 use super::values::{Cpus, LIST};
 use crate::report::check::Machine;
+use crate::sampling::faults::{self, Fault};
 
 /// A recording, completely described.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +117,9 @@ impl Settings {
                     .next(again.with(["", "--event"], None)),
             );
         }
-        if typed.reads == Reads::ProcessVm && !machine.reads_without_waiting() {
+        let may_read =
+            machine.reads_without_waiting() || faults::asked(Fault::PagemapOnly).is_some();
+        if typed.reads == Reads::ProcessVm && !may_read {
             return Err(Failure::usage(
                 "--reads process-vm needs a kernel that can read another process without waiting \
                  for it (PROCESS_VM_NOWAIT); this one cannot",

@@ -34,8 +34,9 @@ pub enum Fault {
     LearnerPanic,
     /// The learner never comes back from its Nth sample.
     LearnerStuck,
-    /// On kernels that lack what it takes to read memory without waiting, readers are asked nevertheless:
-    /// they look at the pagemap, which takes the same lock, and read nothing. N is any number.
+    /// On kernels that lack what it takes to read memory without waiting, readers are asked nevertheless,
+    /// under `--reads process-vm` for all names: they look at the pagemap, which takes the same lock, and
+    /// read nothing. N is any number.
     PagemapOnly,
 }
 

@@ -56,8 +56,14 @@ pub(super) const FILES: &[File] = &[
     },
     File {
         name: "names_without_waiting",
-        only_there: &["a_name_that_is_brought"],
-        by_flags: &["a_name_that_is_brought"],
+        only_there: &[
+            "a_name_that_is_brought",
+            "names_of_a_process_without_its_first_thread",
+        ],
+        by_flags: &[
+            "a_name_that_is_brought",
+            "names_of_a_process_without_its_first_thread",
+        ],
         ..FILE
     },
     File {

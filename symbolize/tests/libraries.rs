@@ -9,7 +9,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use object::read::ReadCache;
-use rprof_symbolize::libraries::{CodeFile, Environment, MAX_FILES, of_file, of_path, running};
+use rprof_symbolize::libraries::{
+    CodeFile, Environment, MAX_FILES, of_file, of_path, of_processes, running,
+};
 use rprof_symbolize::{ErrorKind, beneath, runtimes};
 
 fn code(path: impl AsRef<Path>, environment: &Environment) -> Vec<CodeFile> {
@@ -619,6 +621,8 @@ fn what_runs_now_is_found_once() {
     let all = running(256, |_, _| true).unwrap();
     let took = start.elapsed();
     let first = running(1, |_, _| true).unwrap();
+    let pids = children.each_ref().map(|child| child.id());
+    let ours = of_processes(pids, 256, |_, _| true).unwrap();
     for child in &mut children {
         child.kill().unwrap();
         child.wait().unwrap();
@@ -640,6 +644,10 @@ fn what_runs_now_is_found_once() {
     assert_eq!(of(&std::env::current_exe().unwrap()), 1);
     assert!(!all.cut && first.cut);
     assert_eq!(first.executables, 1);
+    assert_eq!(ours.executables, 1);
+    assert_eq!(ours.files[0].path, directory.join("program"));
+    let others = |file: &&CodeFile| file.path == std::env::current_exe().unwrap();
+    assert_eq!(ours.files.iter().filter(others).count(), 0);
 }
 
 #[test]

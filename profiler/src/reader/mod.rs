@@ -156,6 +156,14 @@ pub struct Found {
     pub interpreter: Result<Option<Detected>, String>,
 }
 
+/// What is learned before the first tick.
+pub enum Ahead {
+    /// A program that is to be started.
+    Program(Start),
+    /// What these processes run, by their pids as we see them; none: all that runs.
+    Running(Vec<u32>),
+}
+
 /// The rows of a module, if it has any.
 pub type Made = Result<Option<Table>, Failed>;
 
@@ -176,9 +184,10 @@ impl Reader {
         }
     }
 
-    /// Whether a module's file is left alone now, because it kept silent.
-    pub fn leaves_alone(&self, key: &ModuleKey) -> bool {
-        self.readers.leaves_alone(Place::of(key))
+    /// Whether nothing may be asked about a module's file now: it kept silent, or readers are stuck over
+    /// its device.
+    pub fn leaves_alone(&self, key: &ModuleKey, path: &str) -> bool {
+        self.readers.refuses(Place::of(key), path)
     }
 
     /// Finds the file of a sampled module. Fails if it cannot be found.
@@ -251,14 +260,16 @@ impl Reader {
         self.ask(talk, along, Ask::Memory(objects), Box::new(take))
     }
 
-    /// The files of the program that is to be started, or the interpreters among those of all that
-    /// run, with their rows; until `each` fails. What does not answer is passed over.
-    pub fn prepare(
-        &mut self,
-        start: Option<Start>,
-        mut each: impl FnMut(Found, Made) -> io::Result<()>,
-    ) {
-        let mut ask = start.map_or_else(|| Ask::Running(Rest::default()), Ask::Start);
+    /// The files of the program that is to be started, or the interpreters among those of what
+    /// runs, with their rows; until `each` fails. What does not answer is passed over.
+    pub fn prepare(&mut self, ahead: Ahead, mut each: impl FnMut(Found, Made) -> io::Result<()>) {
+        let mut ask = match ahead {
+            Ahead::Program(start) => Ask::Start(start),
+            Ahead::Running(processes) => Ask::Running(Rest {
+                processes,
+                ..Rest::default()
+            }),
+        };
         for _ in 0..ROUNDS {
             if let Ask::Running(rest) = &mut ask {
                 rest.executables = EXECUTABLES;

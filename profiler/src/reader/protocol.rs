@@ -192,6 +192,9 @@ pub(super) struct Rest {
     pub(super) executables: u32,
     #[prost(message, repeated, tag = "2")]
     pub(super) passed: Vec<Passed>,
+    /// Only what these processes run; none: all of them.
+    #[prost(uint32, repeated, tag = "3")]
+    pub(super) processes: Vec<u32>,
 }
 
 /// An executable, by device and inode as the system shows them; inode 0: all of its device.

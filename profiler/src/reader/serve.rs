@@ -235,10 +235,14 @@ fn started(start: Start) -> Vec<CodeFile> {
     files.unwrap_or_default()
 }
 
-/// The files of all that runs, but for executables that were looked at already.
+/// The files of what runs, but for executables that were looked at already.
 fn running(socket: &UnixStream, rest: &Rest) -> Vec<CodeFile> {
     let limit = usize::try_from(rest.executables).unwrap_or(usize::MAX);
-    let running = libraries::running(limit, |dev, ino| begin(socket, Passed { dev, ino }, rest));
+    let begin = |dev, ino| begin(socket, Passed { dev, ino }, rest);
+    let running = match rest.processes.as_slice() {
+        [] => libraries::running(limit, begin),
+        some => libraries::of_processes(some.iter().copied(), limit, begin),
+    };
     running.map(|running| running.files).unwrap_or_default()
 }
 

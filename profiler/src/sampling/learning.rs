@@ -21,7 +21,7 @@ use super::ring::{self, Batch, MAX_AT_LEARNER, Unfinished, sample_of};
 use super::slices::Slices;
 use super::threads::batch_of;
 use crate::cli::settings::Target;
-use crate::reader::{Failed, Reader, Start};
+use crate::reader::{Ahead, Failed, Reader, Start};
 
 /// How soon it is looked at whether what kept silent may be asked again.
 const LOOK: Duration = Duration::from_secs(1);
@@ -62,14 +62,11 @@ impl School {
     pub(super) fn run(mut self, target: &Target, errands: Errands, preparing: Sender<()>) {
         // What is not learned before it is met is learned then.
         let _ = catch_unwind(AssertUnwindSafe(|| self.learner.vdso()));
-        let start = match target {
-            Target::Command(command) => std::path::absolute(&command.file).ok(),
-            _ => None,
-        };
+        let ahead = ahead(target);
         // Without the thread, what is large stays unlearned: its stacks go by slices.
         let _ = std::thread::Builder::new()
             .name("rprof-rows".into())
-            .spawn(move || errands.run(start.map(|file| Start::new(&file)), preparing));
+            .spawn(move || errands.run(ahead, preparing));
         let mut samples = 0;
         let mut looked = Instant::now();
         loop {
@@ -232,6 +229,26 @@ impl School {
     }
 }
 
+/// What can be learned before the first tick. What else runs beside some processes is in no sample of
+/// theirs; of children it is not known what they run.
+fn ahead(target: &Target) -> Vec<Ahead> {
+    match target {
+        Target::Command(command) => {
+            let file = std::path::absolute(&command.file).ok();
+            let program = file.map(|file| Ahead::Program(Start::new(&file)));
+            program
+                .into_iter()
+                .chain([Ahead::Running(Vec::new())])
+                .collect()
+        }
+        Target::Pids {
+            pids,
+            children: false,
+        } => vec![Ahead::Running(pids.clone())],
+        Target::Pids { .. } | Target::All { .. } => vec![Ahead::Running(Vec::new())],
+    }
+}
+
 /// Whether a sample went to its worker.
 enum Sent {
     Sent,
@@ -241,10 +258,9 @@ enum Sent {
 
 impl Errands {
     /// The other thread. What cannot be found before the first tick is learned when it is met.
-    fn run(mut self, start: Option<Start>, preparing: Sender<()>) {
-        let starts = start.is_some().then_some(start);
-        for start in starts.into_iter().chain([None]) {
-            self.reader.prepare(start, |found, rows| {
+    fn run(mut self, ahead: Vec<Ahead>, preparing: Sender<()>) {
+        for ahead in ahead {
+            self.reader.prepare(ahead, |found, rows| {
                 let lesson = Lesson::Prepared(Box::new(found), rows);
                 let taken = self.lessons.send(lesson);
                 taken.map_err(|_| std::io::ErrorKind::BrokenPipe.into())

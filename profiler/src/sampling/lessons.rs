@@ -105,7 +105,7 @@ impl Asker {
             Ok(Content::Image(image)) => {
                 return FrameInfo::from_image(image).map_err(|e| Failed::Said(e.to_string()));
             }
-            Err(_) if self.reader.leaves_alone(&key) => {
+            Err(_) if self.reader.leaves_alone(&key, &module.path) => {
                 return self.settle(key, Err(Failed::Silent));
             }
             // It was looked for just now, and not found.
@@ -135,8 +135,9 @@ impl Asker {
     }
 
     /// Whether a module's file is not to be asked now.
-    pub fn leaves_alone(&self, key: &ModuleKey) -> bool {
-        self.pending.contains(key) || self.reader.leaves_alone(key)
+    pub fn leaves_alone(&self, module: &Module) -> bool {
+        let key = &module.key;
+        self.pending.contains(key) || self.reader.leaves_alone(key, &module.path)
     }
 
     /// A lesson about a module has come.

@@ -30,7 +30,7 @@ use crate::error::Result;
 use loader::closure;
 use root::Root;
 
-pub use running::{Running, running};
+pub use running::{Running, of_processes, running};
 
 /// Files of one program at most.
 pub const MAX_FILES: usize = 512;

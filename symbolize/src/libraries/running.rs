@@ -24,7 +24,7 @@ const MAX_ROOTS: usize = 64;
 /// What runs on this machine.
 #[derive(Debug, Default)]
 pub struct Running {
-    /// Each file once: executables in the order of their lowest pid, each followed by those of its
+    /// Each file once: executables in the order of the first process that runs them, each followed by those of its
     /// libraries that did not come before.
     pub files: Vec<CodeFile>,
     /// Distinct executables among them.
@@ -33,24 +33,37 @@ pub struct Running {
     pub cut: bool,
 }
 
-/// The code of the programs that all processes run now, `limit` distinct executables at most, and
+/// The code of the programs that all processes run now: see [`of_processes`].
+///
+/// To be called once, at start: its work grows with the number of processes, by one `statx` each.
+///
+/// # Errors
+/// `/proc` cannot be listed.
+pub fn running(limit: usize, begin: impl FnMut(u32, u64) -> bool) -> Result<Running> {
+    let mut pids: Vec<u32> = std::fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    of_processes(pids, limit, begin)
+}
+
+/// The code of the programs that these processes run now, `limit` distinct executables at most, and
 /// only those that `begin` agrees to: before an executable is opened it is given its device, as
 /// module keys have it, and its inode.
 ///
-/// To be called once, at start: its work grows with the number of processes, by one `statx` each.
 /// It costs a target nothing but a reference on its executable's file, for a moment: `exe` and
 /// `root` are looked up under the task's own spin lock; neither is `mmap_lock` taken, nor is the
 /// process's memory referenced (fs/proc/base.c, `proc_exe_link`; kernel/fork.c,
 /// `get_task_exe_file`). The environments of these processes stay unknown: they are memory.
 ///
 /// # Errors
-/// `/proc` cannot be listed.
-pub fn running(limit: usize, mut begin: impl FnMut(u32, u64) -> bool) -> Result<Running> {
+/// `/proc` cannot be opened.
+pub fn of_processes(
+    pids: impl IntoIterator<Item = u32>,
+    limit: usize,
+    mut begin: impl FnMut(u32, u64) -> bool,
+) -> Result<Running> {
     let proc = beneath::root("/proc")?;
-    let mut pids: Vec<u32> = std::fs::read_dir("/proc")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    pids.sort_unstable();
     let environment = Environment::default();
     let mut running = Running::default();
     let mut roots: Vec<(Place, Root)> = Vec::new();

@@ -26,6 +26,9 @@ const UNTIL_QUARANTINE: Duration = Duration::from_secs(6);
 /// A second of silence, and the looks that see it.
 const QUARANTINE: Row = Row::at_most("a file never answers: s until it is left alone", 2.0);
 
+/// One that does not sample by then never will.
+const START: Duration = Duration::from_secs(30);
+
 /// A way to be stuck.
 struct Case {
     how: How,
@@ -161,6 +164,15 @@ fn measure(bench: &mut Bench, case: &Case) -> Outcome {
     // Only these: what others on the machine start is learned, too.
     let mut running = bench.agents.start_with(FREQUENCY, &ours, fault)?;
     group.take(running.pid())?;
+    // What it takes to start is another row's: beside a build that may last longer than the warm-up.
+    let start = Instant::now();
+    while !running.has_events(bench.cpus) {
+        running.still_runs()?;
+        if start.elapsed() > START {
+            return Err("rprof does not begin to sample".into());
+        }
+        sleep(Duration::from_millis(20));
+    }
     sleep(bench.plan.warm_up);
     ours.extend(running.pids());
     let watch = Watch::start(&ours);

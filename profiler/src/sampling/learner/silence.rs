@@ -65,12 +65,13 @@ impl Learner {
         }
     }
 
-    /// Those that may be asked again bring slices again: so somebody asks.
+    /// Those that may be asked again bring slices again: so somebody asks. Not those of which nobody would
+    /// ask anything yet: slice, question and refusal would come anew each second.
     pub fn ask_again(&mut self) {
         let now = self.modules.now();
         let late = |since: u32| now.saturating_sub(since) >= LOOK_AGAIN;
         let again = |id: &ModuleId| match self.modules.get(*id) {
-            Some(module) => !self.asker.leaves_alone(&module.key),
+            Some(module) => !self.asker.leaves_alone(&module),
             None => false,
         };
         let silent = self.silent.keys().filter(|id| again(id));

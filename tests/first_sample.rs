@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use rprof_tests::beside::group;
 use rprof_tests::machine;
 use rprof_tests::profile::{Profile, Stack};
 use rprof_tests::python;
@@ -15,14 +16,20 @@ use rustix::process::Signal;
 const HERTZ: f64 = 199.0;
 const PROGRAMS: usize = 40;
 
-/// Profiles the machine while the programs run one after the other, with these faults.
+/// Profiles the machine while the programs run one after the other, with these faults. Only they are looked
+/// into: what new files of others (a compiler beside it) need of rows and slices is their affair.
 fn record(scratch: &Scratch, commands: Vec<Command>, faults: &str) -> (Vec<Usage>, Profile) {
-    let rprof = Rprof::new(scratch, ["--all", "-F", "199", "-v"]);
+    let group = group("first");
+    let folder = group.folder().display().to_string();
+    let rprof = Rprof::new(scratch, ["--all", "-F", "199", "-v", "--cgroup", &folder]);
     let mut running = rprof.env("RPROF_FAULT", faults).start();
     running.wait_until_sampling();
     let usages = commands
         .into_iter()
-        .map(|mut command| start(&mut command).finish())
+        .map(|mut command| {
+            group.enters(&mut command);
+            start(&mut command).finish()
+        })
         .collect();
     running.signal(Signal::INT);
     let run = running.finish();

@@ -35,8 +35,11 @@ type Readers = BTreeMap<u32, Seen>;
 
 fn look(rprof: u32, readers: &mut Readers) {
     for task in of_children(rprof) {
-        // Until it is asked it is one like all others.
-        if task.name != "rprof-memory" {
+        // Until it is asked it is one like all others. Before it is one, it is we, under the name of the
+        // thread that starts it: on a busy machine for long enough to be seen.
+        let line = std::fs::read(format!("/proc/{}/cmdline", task.tid));
+        let is_reader = line.is_ok_and(|line| line == b"rprof-reader\0");
+        if task.name != "rprof-memory" || !is_reader {
             continue;
         }
         let seen = readers.entry(task.tid).or_default();

@@ -1,7 +1,10 @@
 //! The machine that the tests run on. Nothing here is changed for good.
 
 use std::fs::File;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::profile::Profile;
@@ -165,6 +168,18 @@ impl Cgroup {
     pub fn take(&self, pid: u32) {
         let taken = std::fs::write(self.0.join("cgroup.procs"), pid.to_string());
         taken.expect("a process that lives");
+    }
+
+    /// Has a command enter it before it becomes its program.
+    pub fn enters(&self, command: &mut Command) {
+        let members = File::options()
+            .write(true)
+            .open(self.0.join("cgroup.procs"));
+        let members = members.expect("a cgroup");
+        // SAFETY: only a system call, with a descriptor that stays open.
+        unsafe {
+            command.pre_exec(move || (&members).write_all(b"0"));
+        }
     }
 
     /// Its directory.

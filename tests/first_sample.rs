@@ -62,9 +62,8 @@ fn all_is_seen<'a>(usages: &[Usage], profile: &'a Profile) -> Vec<&'a Stack> {
     stacks
 }
 
-/// Complete, and every frame that has to have a name has one; but for one sample in a hundred: a module's
-/// second and third sample go without a slice where new modules of others (a compiler beside it) used up
-/// what slices may cost. 0 to 4 of 1,000 here; which, is said.
+/// Complete, and every frame that has to have a name has one; but for one sample in 300: one that comes while
+/// the interpreter changes its own list of threads cannot be whole. 0 or 1 of 1,000 here; which, is said.
 fn whole_and_named(stacks: &[&Stack], must_be_named: impl Fn(&str) -> bool) {
     // A process that ends gives its memory back first: then it has no user side any more, and says so.
     let ends =
@@ -83,7 +82,7 @@ fn whole_and_named(stacks: &[&Stack], must_be_named: impl Fn(&str) -> bool) {
     let all: u64 = stacks.iter().map(|stack| stack.count).sum();
     println!("{n} of {all} samples are not complete or not named:\n{shown}");
     assert!(
-        n * 100 <= all,
+        n * 300 <= all,
         "{n} of {all} samples are not complete or not named:\n{shown}"
     );
 }

@@ -1,5 +1,5 @@
 //! What a stuck program costs: CPU time of rprof while something never answers it, ticks and names that two
-//! busy neighbours lose meanwhile, and the time until a file that does not answer is left alone.
+//! busy neighbours lose meanwhile, and the time until a file or a process that does not answer is left alone.
 //!
 //! Programs get stuck over a file system of the bench's own (`targets/silent.c`), or are those of the
 //! tests: a page that nobody brings, and a Python program whose mappings are locked, a queued writer
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use super::Bench;
 use super::agent::{Agent, Ended, FREQUENCY};
 use super::loads::Load;
+use super::process;
 use super::table::Row;
 use super::weather::Watch;
 use crate::Outcome;
@@ -26,8 +27,22 @@ const UNTIL_QUARANTINE: Duration = Duration::from_secs(6);
 /// A second of silence, and the looks that see it.
 const QUARANTINE: Row = Row::at_most("a file never answers: s until it is left alone", 2.0);
 
+/// A fifth of a second of silence, counted from the first look at a reader that has used no more CPU time; looks
+/// are 40 ms apart, and somebody has to begin to look: 0.3 s. The rest is for a machine on which they are late.
+const LOCKED: Row = Row::at_most(
+    "a process's locked memory: s from the question until it is left alone",
+    0.5,
+);
+/// By then somebody has asked: names are wanted once a second.
+const QUESTION: Duration = Duration::from_secs(20);
+
 /// One that does not sample by then never will.
 const START: Duration = Duration::from_secs(30);
+
+/// Samples that need the name come until then.
+const UNTIL_COUNTED: Duration = Duration::from_secs(2);
+/// Memory is asked for, also by kernels that cannot read it without waiting.
+const PAGEMAP: &str = "pagemap-only:1";
 
 /// A way to be stuck.
 struct Case {
@@ -76,6 +91,7 @@ const CASES: [Case; 3] = [
 
 pub(super) fn run(bench: &mut Bench) -> Outcome {
     quarantine(bench)?;
+    memory_quarantine(bench)?;
     for case in CASES {
         bench.wait_for_calm();
         measure(bench, &case)?;
@@ -103,6 +119,69 @@ fn quarantine(bench: &mut Bench) -> Outcome {
     let seconds = UNTIL_QUARANTINE.as_secs_f64() * early as f64 / (early + left_alone) as f64;
     bench.add(QUARANTINE, Agent::Rprof, seconds, weather);
     Ok(())
+}
+
+/// A reader of memory that waits for the lock is seen from the moment it has its question and its name, until
+/// it is killed: then its process is left alone, and the ledger says so.
+fn memory_quarantine(bench: &mut Bench) -> Outcome {
+    if bench.programs.python.is_none() {
+        return Ok(());
+    }
+    let silent = Silent::mount(bench)?;
+    let mut stuck = Stuck::start(command(bench, How::Lock, &silent)?, true)?;
+    let ours = [stuck.0.id()];
+    let watch = Watch::start(&ours);
+    let fault = Some(PAGEMAP);
+    let mut running = bench.agents.start_with(FREQUENCY, &ours, fault)?;
+    let seen = wait_for(QUESTION, || {
+        let mut children = process::tree(running.pid()).into_iter().skip(1);
+        children.find(|&pid| is_memory_reader(pid))
+    });
+    let (asked, reader) = (
+        Instant::now(),
+        seen.ok_or("no reader was asked for memory")?,
+    );
+    let killed = wait_for(QUESTION, || is_killed(reader).then_some(()));
+    let seconds = asked.elapsed().as_secs_f64();
+    let weather = watch.end(&[ours.as_slice(), &running.pids()].concat());
+    killed.ok_or("a reader was not given up")?;
+    sleep(UNTIL_COUNTED);
+    running.still_runs()?;
+    let ended = running.stop(|_| ())?;
+    drop(silent);
+    stuck.end();
+    if !ended.said.contains("quarantined  (lost") {
+        return Err(format!("the process was not left alone:\n{}", ended.said));
+    }
+    bench.add(LOCKED, Agent::Rprof, seconds, weather);
+    Ok(())
+}
+
+/// Asks again and again, without being a load.
+fn wait_for<T>(most: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    while start.elapsed() < most {
+        if let Some(found) = attempt() {
+            return Some(found);
+        }
+        sleep(Duration::from_millis(3));
+    }
+    None
+}
+
+/// Not the child that is to become one: it has the name of the thread that starts it.
+fn is_memory_reader(pid: u32) -> bool {
+    let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    read("comm") == b"rprof-memory\n" && read("cmdline") == b"rprof-reader\0"
+}
+
+/// Whether a process has ended, or has got a SIGKILL that it cannot take yet.
+fn is_killed(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+    let pending = field("ShdPnd:").and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    let kill = 1 << (libc::SIGKILL - 1);
+    pending.is_none_or(|bits| bits & kill != 0) || field("State:\tZ").is_some()
 }
 
 /// Folded stacks.
@@ -135,44 +214,46 @@ impl Folded {
     }
 }
 
-fn measure(bench: &mut Bench, case: &Case) -> Outcome {
-    let silent = Silent::mount(bench)?;
-    let command = match case.how {
-        How::Program => Command::new(silent.file("program")),
+/// A program that is stuck in a way.
+fn command(bench: &Bench, how: How, silent: &Silent) -> Result<Command, String> {
+    let mut stuck = match how {
+        How::Program => return Ok(Command::new(silent.file("program"))),
         How::Page => {
             let mut stuck = Command::new(bench.programs.file("stuck"));
-            stuck.arg("page").arg(silent.file("never"));
+            stuck.arg("page");
             stuck
         }
         How::Lock => {
-            let Some(python) = &bench.programs.python else {
-                return Ok(());
-            };
-            let mut stuck = Command::new(python);
+            let mut stuck = Command::new(bench.programs.python.as_ref().ok_or("no Python")?);
             stuck.arg(bench.programs.file("stuck.py"));
-            stuck.arg(silent.file("never"));
             stuck
         }
     };
+    stuck.arg(silent.file("never"));
+    Ok(stuck)
+}
+
+fn measure(bench: &mut Bench, case: &Case) -> Outcome {
+    if case.how == How::Lock && bench.programs.python.is_none() {
+        return Ok(());
+    }
+    let silent = Silent::mount(bench)?;
     // They end when their standard input does.
+    let command = command(bench, case.how, &silent)?;
     let mut stuck = Stuck::start(command, case.how != How::Program)?;
     let neighbours = bench.programs.native()?;
     let group = Group::new()?;
-    let fault = (case.how == How::Lock).then_some("pagemap-only:1");
+    let fault = (case.how == How::Lock).then_some(PAGEMAP);
     let mut ours = neighbours.pids();
     ours.push(stuck.0.id());
     // Only these: what others on the machine start is learned, too.
     let mut running = bench.agents.start_with(FREQUENCY, &ours, fault)?;
     group.take(running.pid())?;
     // What it takes to start is another row's: beside a build that may last longer than the warm-up.
-    let start = Instant::now();
-    while !running.has_events(bench.cpus) {
-        running.still_runs()?;
-        if start.elapsed() > START {
-            return Err("rprof does not begin to sample".into());
-        }
-        sleep(Duration::from_millis(20));
-    }
+    let cpus = bench.cpus;
+    let samples = wait_for(START, || running.has_events(cpus).then_some(()));
+    running.still_runs()?;
+    samples.ok_or("rprof does not begin to sample")?;
     sleep(bench.plan.warm_up);
     ours.extend(running.pids());
     let watch = Watch::start(&ours);

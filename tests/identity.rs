@@ -20,6 +20,15 @@ fn hertz() -> f64 {
     machine::rate(999.0)
 }
 
+/// How often something short is done, and how many times longer each takes: user space reads what was sampled a
+/// quarter of a second ago, a slow machine seconds ago.
+fn times(reads: &str, count: usize) -> (usize, usize) {
+    match reads {
+        "process-vm" => (count / 10 + 2, 30),
+        _ => (count, 1),
+    }
+}
+
 /// Microseconds of CPU that programs printed, by number.
 fn printed(text: &str) -> BTreeMap<String, f64> {
     let lines = text.lines().filter_map(|line| line.split_once(' '));
@@ -93,8 +102,11 @@ fn profile_of(scratch: &Scratch, reads: &str, words: &[String]) -> (Profile, Str
 fn code_made_where_other_code_was() {
     let scratch = Scratch::new();
     let _alone = machine::alone();
-    let words = python::system().words(&source_file("reborn.py"), &["120"]);
     for reads in machine::ways_to_read("code_made_where_other_code_was", &WAYS) {
+        let (count, longer) = times(reads, 120);
+        let args = [count, longer].map(|n| n.to_string());
+        let words =
+            python::system().words(&source_file("reborn.py"), &args.each_ref().map(|s| &**s));
         let (profile, text) = profile_of(&scratch, reads, &words);
         let addresses = text
             .lines()
@@ -103,7 +115,7 @@ fn code_made_where_other_code_was() {
             .and_then(|n| n.parse().ok())
             .expect("their number");
         assert!(
-            addresses < 30,
+            (addresses as usize) < count / 2,
             "{addresses} addresses: nothing was made in the same place"
         );
         let wrong = |frame: &Frame| {
@@ -146,11 +158,15 @@ fn a_process_that_becomes_another() {
     let scratch = Scratch::new();
     let _alone = machine::alone();
     let scripts = scripts(&scratch, 12);
-    let mut words = python::system().words(scripts[0].as_ref(), &["60"]);
-    words.extend_from_slice(&scripts[1..]);
     for reads in machine::ways_to_read("a_process_that_becomes_another", &WAYS) {
+        let (_, longer) = times(reads, 1);
+        let mut words = python::system().words(scripts[0].as_ref(), &[&(60 * longer).to_string()]);
+        words.extend_from_slice(&scripts[1..]);
         let (profile, text) = profile_of(&scratch, reads, &words);
-        let pids: BTreeSet<u32> = profile.stacks.iter().map(|stack| stack.pid).collect();
+        // A slow machine has samples of rprof's own readers before they are known for that.
+        let own = |stack: &&Stack| stack.comm != "exe" && !stack.comm.starts_with("rprof");
+        let pids = profile.stacks.iter().filter(own).map(|stack| stack.pid);
+        let pids: BTreeSet<u32> = pids.collect();
         assert!(pids.len() <= 2, "{pids:?}");
         let file = |f: &Frame| {
             f.function
@@ -162,29 +178,34 @@ fn a_process_that_becomes_another() {
         let samples = by_number(profile.stacks.iter().cloned(), "burn_");
         // The interpreter's start is in what it prints, too.
         as_the_clocks_say(reads, &samples, &printed(&text), 0.06);
-        let is_enough = samples.len() > 3 || reads == "process-vm";
-        assert!(is_enough, "{samples:?}: {:?}", profile.ledger);
+        assert!(samples.len() > 3, "{samples:?}: {:?}", profile.ledger);
     }
 }
 
 /// Nothing but the kernel's count of its `exec`s tells what a process is from what it was.
 #[test]
 fn a_process_that_becomes_its_twin() {
-    const ROUNDS: &str = "0020";
     let scratch = Scratch::new();
     let _alone = machine::alone();
     let text = std::fs::read_to_string(source_file("twin.py")).expect("a target");
     let [a, b] = ["twin_a.py", "twin_b.py"].map(|name| scratch.write(name, &text));
-    let words = python::system().words(&b, &["0", &a.display().to_string(), ROUNDS]);
     let ways = ["context", "auto", "process-vm"];
     for reads in machine::ways_to_read("a_process_that_becomes_its_twin", &ways) {
         let rate = hertz().to_string();
+        let rounds = if reads == "process-vm" {
+            "0008"
+        } else {
+            "0020"
+        };
+        let millis = format!("{:04}", 60 * times(reads, 1).1);
+        let args = ["0", &a.display().to_string(), rounds, &millis];
+        let words = python::system().words(&b, &args);
         let run = Rprof::new(&scratch, ["-F", &rate, "--reads", reads, "--"]).args(&words);
         let run = run.env("RPROF_FAULT", "slow-machine:10").run().expect(0);
         let text = run.text();
         let twins: Vec<(&str, &str)> = text.lines().filter_map(|l| l.split_once(' ')).collect();
         let alike = twins.windows(2).filter(|two| two[0].1 == two[1].1).count();
-        assert!(alike > twins.len() / 2 && alike > 9, "{text}");
+        assert!(alike > twins.len() / 2 && alike > 3, "{text}");
 
         let profile = run.profile();
         let mut named = 0;
@@ -229,6 +250,7 @@ fn a_pid_that_is_given_to_another() {
     let _alone = machine::alone();
     let scripts = scripts(&scratch, PROGRAMS);
     for reads in machine::ways_to_read("a_pid_that_is_given_to_another", &WAYS) {
+        let (count, longer) = times(reads, PROGRAMS);
         let rate = hertz().to_string();
         let mut running = Rprof::new(&scratch, ["--all", "-F", &rate, "--reads", reads])
             .env("RPROF_FAULT", "slow-machine:10")
@@ -238,13 +260,13 @@ fn a_pid_that_is_given_to_another() {
         let mut text = String::new();
         let mut wanted = None;
         let mut same = 0;
-        for script in &scripts {
+        for script in scripts.iter().take(count.max(8)) {
             if let Some(pid) = wanted {
                 std::fs::write(LAST_PID, format!("{}", pid - 1)).expect("root may");
             }
             let mut command = interpreter.command(script.as_ref());
             let child = command
-                .arg("60")
+                .arg((60 * longer).to_string())
                 .stdout(std::process::Stdio::piped())
                 .spawn()
                 .expect("it runs");
@@ -255,14 +277,12 @@ fn a_pid_that_is_given_to_another() {
         }
         running.signal(Signal::INT);
         let profile = running.finish().ok();
-        println!("{same} of {PROGRAMS} had the pid of the one before");
+        println!("{reads}: {same} had the pid of the one before");
         // Others fork, too.
-        assert!(same > 5, "{same} of {PROGRAMS}");
+        assert!(same > 3, "{same}");
         let samples = by_number(profile.stacks.iter().cloned(), "burn_");
         as_the_clocks_say(reads, &samples, &printed(&text), 0.06);
-        // Most have ended before user space could read them on a slow machine; none has another's name.
-        let is_enough = samples.len() > 5 || reads == "process-vm";
-        assert!(is_enough, "{samples:?}: {:?}", profile.ledger);
+        assert!(samples.len() > 3, "{samples:?}: {:?}", profile.ledger);
     }
 }
 
@@ -338,11 +358,12 @@ fn forked_children_have_their_own_names() {
         "import os, sys\nfrom time import thread_time_ns\n\
          for n in range(8):\n    if os.fork() == 0:\n        text = '\\n' * n + f'def child_{n}(end, now):\\n    while now() < end:\\n        sum(range(500))\\n'\n        \
          scope = {}\n        exec(compile(text, f'/child/{n}.py', 'exec'), scope)\n        \
-         scope[f'child_{n}'](thread_time_ns() + 150_000_000, thread_time_ns)\n        os._exit(0)\n\
+         scope[f'child_{n}'](thread_time_ns() + int(sys.argv[1]) * 1_000_000, thread_time_ns)\n        os._exit(0)\n\
          for n in range(8):\n    os.wait()\n",
     );
-    let words = python::system().words(&script, &[]);
     for reads in machine::ways_to_read("forked_children_have_their_own_names", &WAYS) {
+        let millis = (150 * times(reads, 1).1).to_string();
+        let words = python::system().words(&script, &[&millis]);
         let (profile, _) = profile_of(&scratch, reads, &words);
         let mut numbers: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
         for stack in &profile.stacks {
@@ -365,7 +386,7 @@ fn forked_children_have_their_own_names() {
         }
         println!("{reads}: {numbers:?}: {:?}", profile.ledger);
         // Some may have ended before they were read.
-        let all = if reads == "process-vm" { 0 } else { 8 };
+        let all = if reads == "process-vm" { 3 } else { 8 };
         assert!((all..=8).contains(&numbers.len()), "{numbers:?}");
         assert!(
             numbers.values().all(|names| names.len() == 1),

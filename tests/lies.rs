@@ -52,7 +52,13 @@ fn liar(what: &str, lost: &[&str]) -> Vec<(String, u64)> {
     neighbours.check(&profile, &used);
     as_its_clock_says(&profile, pid, &used, ticks_of(&profile, pid));
     for column in lost_of(&profile, pid) {
-        assert!(lost.contains(&column), "{column}: {:?}", profile.ledger);
+        // A reader that is at work is not silent; on a slow machine it may look as if it were.
+        let is_slow = machine::slower() > 1 && column == "quarantined";
+        assert!(
+            lost.contains(&column) || is_slow,
+            "{column}: {:?}",
+            profile.ledger
+        );
     }
     let lies = |name: &str| name.starts_with("lie");
     for stack in profile.stacks.iter().filter(|stack| stack.pid != pid) {
@@ -66,7 +72,8 @@ fn liar(what: &str, lost: &[&str]) -> Vec<(String, u64)> {
     let share = ticks_of(&profile, pid) as f64 / (profile.ledger.total() as f64);
     let each = micros / (ticks * share);
     println!("{what}: {micros:.0} µs in {ticks} ticks, at most {each:.0} µs for each of the liar");
-    assert!(each < MOST, "{each} µs: {:?}", profile.ledger);
+    let most = MOST * f64::from(machine::slower());
+    assert!(each < most, "{each} µs: {:?}", profile.ledger);
     let mut ends: Vec<(String, u64)> = Vec::new();
     for stack in profile.of(pid) {
         let end = stack.frames.last().map_or("", |frame| &frame.function);

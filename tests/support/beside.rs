@@ -106,9 +106,15 @@ pub fn is_early(stack: &Stack) -> bool {
 }
 
 /// The part of a run's samples that may be early: what learning takes is the same for each run, and a
-/// slow machine may share its processors with whatever emulates them.
-fn early_share() -> f64 {
-    if slower() > 1 { 0.5 } else { 0.05 }
+/// slow machine may share its processors with whatever emulates them. Where a run had to be longer because
+/// its programs had to wait for CPUs ([`ENOUGH`]), rprof had to wait as well, and no process has more samples.
+fn early_share(profile: &Profile) -> f64 {
+    if slower() > 1 {
+        return 0.5;
+    }
+    let ticks = profile.ledger.expected as f64 / cpus().len() as f64;
+    let ran = ticks * profile.period as f64 / 1e9;
+    0.05 * (ran / window().as_secs_f64()).clamp(1.0, f64::from(LONGER))
 }
 
 /// A process has as many samples as its CPU clock says, complete and named, and lost none.
@@ -124,7 +130,7 @@ fn check(profile: &Profile, pid: u32, used: &Used, whole: impl Fn(&Stack) -> boo
     println!("pid {pid}: {good} of {n} whole, {early} before its files were known");
     let few = |most: f64, some: u64| is_few(most, some, n);
     assert!(
-        n > 5 && few(early_share(), early) && few(0.01, n - early - good),
+        n > 5 && few(early_share(profile), early) && few(0.01, n - early - good),
         "pid {pid}: {good} of {n} are whole, {early} early; {}{:?}",
         bad.map_or(String::new(), Stack::text),
         profile.ledger
@@ -132,7 +138,7 @@ fn check(profile: &Profile, pid: u32, used: &Used, whole: impl Fn(&Stack) -> boo
     let lost = lost_of(profile, pid);
     let ticks = ticks_of(profile, pid);
     assert!(
-        lost.is_empty() && few(early_share(), ticks - n),
+        lost.is_empty() && few(early_share(profile), ticks - n),
         "pid {pid}: {lost:?}, {n} of {ticks}: {:?}",
         profile.ledger
     );
@@ -178,7 +184,7 @@ pub fn lost_of(profile: &Profile, pid: u32) -> Vec<&str> {
     let ticks = ticks_of(profile, pid);
     let early = |row: &BTreeMap<String, u64>| {
         let early = row.get(LEARNING).copied().unwrap_or(0);
-        slower() > 1 || is_few(early_share(), early, ticks)
+        slower() > 1 || is_few(early_share(profile), early, ticks)
     };
     rows.flat_map(|(.., row)| row.keys().map(move |column| (column.as_str(), row)))
         .filter(|(column, row)| *column != LEARNING || !early(row))

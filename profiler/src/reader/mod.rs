@@ -44,7 +44,7 @@ pub use quarantine::Place;
 pub use readers::Readers;
 use readers::Seat;
 pub use serve::serve;
-use talk::{Along, Take, Talk};
+use talk::{Along, Spare, Take, Talk};
 pub use talk::{Asked, Late};
 
 /// A reader's name: as `argv[0]` it makes rprof one.
@@ -172,6 +172,7 @@ pub struct Reader {
     readers: Arc<Readers>,
     patience: Patience,
     running: Option<Running>,
+    spare: Spare,
 }
 
 impl Reader {
@@ -181,6 +182,7 @@ impl Reader {
             readers,
             patience,
             running: None,
+            spare: Spare::default(),
         }
     }
 
@@ -334,7 +336,9 @@ impl Reader {
             Some(seat) => seat,
             None => None,
         };
-        let running = match talk.begin(self.running.take(), along, ask) {
+        let running = self.running.take().and_then(Running::still);
+        let running = running.or_else(|| self.spare.take());
+        let running = match talk.begin(running, along, ask) {
             Ok(running) => running,
             Err(failed) => return Asked::Answered(Err(failed)),
         };
@@ -345,6 +349,7 @@ impl Reader {
                 talk,
                 running,
                 take,
+                spare: self.spare.clone(),
                 _seat: seat,
             });
         }

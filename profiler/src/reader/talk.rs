@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::process::{Patient, Running};
@@ -64,6 +64,7 @@ pub struct Late<T> {
     pub(super) talk: Talk,
     pub(super) running: Running,
     pub(super) take: Take<Result<T, Failed>>,
+    pub(super) spare: Spare,
     pub(super) _seat: Option<Seat>,
 }
 
@@ -73,7 +74,31 @@ impl<T> Late<T> {
     /// # Errors
     /// [`Failed`].
     pub fn wait(self) -> Result<T, Failed> {
-        self.talk.hear(self.running, self.take).0
+        let (answer, running) = self.talk.hear(self.running, self.take);
+        self.spare.put(running);
+        answer
+    }
+}
+
+/// A process that answered late, for the next question. On a busy machine most answers are, and to start a
+/// process costs more than most questions.
+#[derive(Clone, Default)]
+pub(super) struct Spare(Arc<Mutex<Option<Running>>>);
+
+impl Spare {
+    pub(super) fn take(&self) -> Option<Running> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put(&self, running: Option<Running>) {
+        if running.is_some() {
+            // The one before ends, and that is waited for: not with the lock.
+            let before = std::mem::replace(
+                &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner),
+                running,
+            );
+            drop(before);
+        }
     }
 }
 

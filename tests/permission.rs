@@ -36,9 +36,7 @@ fn start(words: &[&str], first: &str) -> Target {
 
 fn is_named(stack: &Stack) -> bool {
     let names = stack.interpreted().map(|f| f.function.as_str());
-    names
-        .collect::<Vec<_>>()
-        .ends_with(&["middle", "root", "<module>"])
+    names.collect::<Vec<_>>().ends_with(&["root", "<module>"])
 }
 
 fn record(scratch: &Scratch, targets: &[&Target], reads: &str) -> Profile {

@@ -243,8 +243,10 @@ fn check(profile: &Profile, folder: &Path) {
     let shown: String = bad.iter().take(5).map(|(_, text)| text.as_str()).collect();
     assert_eq!(n, 0, "wrong samples of {all}:\n{shown}");
     // A tick may interrupt a thread in the middle of splitting the very mapping that its stack leads
-    // through: until it goes on no mapping holds that pc. Measured here: 5 to 9 of 1,000.
-    let other = ends.keys().find(|&&end| end != "[truncated: no mapping]");
+    // through: until it goes on no mapping holds that pc. Measured here: 5 to 9 of 1,000. And one may interrupt
+    // the program's end, when its memory is given back.
+    let known = ["[truncated: no mapping]", "[truncated: no user registers]"];
+    let other = ends.keys().find(|end| !known.contains(end));
     assert_eq!(other, None, "{ends:?}");
     assert!(
         complete * 100 >= all * 98,

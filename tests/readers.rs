@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rprof_tests::beside::group;
 use rprof_tests::profile::{Profile, Stack};
 use rprof_tests::rprof::{Rprof, Run, binary};
 use rprof_tests::scratch::{OPTIMIZED, Scratch};
@@ -50,16 +51,22 @@ fn record(test: &str, towards: Towards) -> Option<Recorded> {
             return None;
         }
     };
+    // Only these: what new files of others (a compiler beside it) need of slices is their affair.
+    let group = group("hangs");
+    let folder = group.folder().display().to_string();
     let mut command = Command::new(silent.program());
     target = Target::start(command.args(["threads", "60", "1"]));
-    let mut running = Rprof::new(&scratch, ["--all", "-F", &hertz().to_string()]).start();
+    group.take(target.pid());
+    let rate = hertz().to_string();
+    let mut running = Rprof::new(&scratch, ["--all", "-F", &rate, "--cgroup", &folder]).start();
     silent.is_rprof(running.pid());
     running.wait_until_sampling();
     let others = others.into_iter().map(|mut command| {
         // One that is on the silent file system, and soon gone.
-        let _ = Command::new(silent.program())
-            .args(["main", "0.02"])
-            .status();
+        let mut soon_gone = Command::new(silent.program());
+        group.enters(&mut soon_gone);
+        let _ = soon_gone.args(["main", "0.02"]).status();
+        group.enters(&mut command);
         start(&mut command).finish()
     });
     let others = others.collect();

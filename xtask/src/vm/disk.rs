@@ -72,8 +72,11 @@ const FOLDERS: &[&str] = &[
     "vm/modules",
 ];
 
-/// What the same tree, below `folder`, holds for all kernels.
-pub(super) struct Tree(PathBuf);
+/// The tree that is the same for all kernels, but for modules and the list of tests.
+pub(super) struct Tree {
+    root: PathBuf,
+    tests: Vec<(File, PathBuf)>,
+}
 
 impl Tree {
     /// Builds the programs and lays out all files.
@@ -100,24 +103,31 @@ impl Tree {
             .map_err(|error| format!("cannot make init executable: {error}"))?;
         compile(&guest.join("chain.c"), &vm.join("bin/chain"))?;
         copy(&rprof()?, &vm.join("bin/rprof"))?;
-        let mut list = String::new();
-        for (file, program) in suite::build(files)? {
-            copy(&program, &inside(&tree, &program))?;
-            list += &file.words(&program);
+        let tests = suite::build(files)?;
+        for (_, program) in &tests {
+            copy(program, &inside(&tree, program))?;
         }
-        fs::write(vm.join("tests"), list).map_err(|error| format!("cannot write: {error}"))?;
         for sources in ["tests/targets", "symbolize/tests"] {
             let sources = root().join(sources);
             let to = inside(&tree, &sources);
             make(to.parent().unwrap_or(&to))?;
             run(Command::new("cp").arg("-r").arg(&sources).arg(&to))?;
         }
-        Ok(Self(tree))
+        Ok(Self { root: tree, tests })
     }
 
-    /// The image for one kernel, in its folder, with its modules.
-    pub(super) fn image(&self, modules: &Path, folder: &Path) -> Result<PathBuf, String> {
-        let into = self.0.join("vm/modules");
+    /// The image for one kernel, in its folder, with its modules. `flags`: it has those of `process_vm_readv`.
+    pub(super) fn image(
+        &self,
+        modules: &Path,
+        folder: &Path,
+        flags: bool,
+    ) -> Result<PathBuf, String> {
+        let tests = self.tests.iter().filter(|(file, _)| file.runs(flags));
+        let list: String = tests.map(|(file, program)| file.words(program)).collect();
+        fs::write(self.root.join("vm/tests"), list)
+            .map_err(|error| format!("cannot write: {error}"))?;
+        let into = self.root.join("vm/modules");
         let _ = fs::remove_dir_all(&into);
         make(modules)?;
         run(Command::new("cp").arg("-r").arg(modules).arg(&into))?;
@@ -125,7 +135,7 @@ impl Tree {
         let _ = fs::remove_file(&image);
         let mut format = Command::new("mke2fs");
         format.args(["-q", "-t", "ext4", "-O", "^has_journal", "-d"]);
-        run(format.arg(&self.0).arg(&image).arg("4g"))?;
+        run(format.arg(&self.root).arg(&image).arg("4g"))?;
         Ok(image)
     }
 }

@@ -68,7 +68,7 @@ fn vm(names: &[&str], tests: &[&str]) -> Outcome {
         // One kernel that cannot be had or does not boot says nothing about the others.
         let verdict = kernel(name, &own)
             .and_then(|kernel| {
-                let disk = tree.image(&own.join("modules"), &own)?;
+                let disk = tree.image(&own.join("modules"), &own, *name == NOWAIT)?;
                 let report = guest::boot(&kernel, &disk, &own);
                 let _ = fs::remove_file(&disk);
                 report

@@ -51,7 +51,18 @@ fn in_leaf<'a>(profile: &'a Profile, leaf: &str) -> Vec<&'a Stack> {
         "{n} samples in the leaf, {expected} expected; {:?}",
         profile.ledger
     );
-    stacks
+    if machine::slower() == 1 {
+        return stacks;
+    }
+    // What emulates a processor may take it away in the middle of a tick.
+    let late = |stack: &&&Stack| stack.has("[truncated: time]");
+    let whole: Vec<&Stack> = stacks.iter().filter(|s| !late(s)).copied().collect();
+    assert!(
+        whole.len() * 20 >= stacks.len() * 19,
+        "{:?}",
+        profile.ledger
+    );
+    whole
 }
 
 fn native(scratch: &Scratch, depth: usize, more: &[&str]) -> (Vec<String>, Profile) {

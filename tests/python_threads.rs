@@ -70,6 +70,7 @@ type Root = fn(&Stack) -> bool;
 /// a complete stack is the whole chain; and nearly all stacks are complete, all of them seen.
 fn check(chains: &[Chain], profile: &Profile, root: impl Fn(&str) -> Root) {
     let mut seen: HashMap<&str, (u64, u64)> = HashMap::new();
+    let mut cut: HashMap<&str, &Stack> = HashMap::new();
     for stack in &profile.stacks {
         let mut here: Vec<&str> = stack
             .interpreted()
@@ -98,6 +99,7 @@ fn check(chains: &[Chain], profile: &Profile, root: impl Fn(&str) -> Root) {
         let (complete, all) = seen.entry(&chain.name).or_default();
         *all += stack.count;
         if !stack.is_complete() {
+            cut.insert(&chain.name, stack);
             continue;
         }
         *complete += stack.count;
@@ -125,9 +127,10 @@ fn check(chains: &[Chain], profile: &Profile, root: impl Fn(&str) -> Root) {
         );
         assert!(
             complete as f64 >= 0.99 * all as f64,
-            "{}: {complete} of {all} are complete: {:?}",
+            "{}: {complete} of {all} are complete: {:?}\n{}",
             chain.name,
-            profile.ledger
+            profile.ledger,
+            cut[&*chain.name].text()
         );
     }
 }

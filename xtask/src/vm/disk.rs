@@ -27,6 +27,7 @@ pub(super) const PACKAGES: &[&str] = &[
     "g++",
     "binutils",
     "libc6-dev",
+    "libc6-dbg",
     "python3.11",
     "libpython3.11-dev",
     "python3-greenlet",

@@ -103,8 +103,9 @@ fn the_end_of_the_process_ends_the_run() {
     let mut running = Rprof::new(&scratch, ["-p", &target.pid().to_string()]).start();
     running.wait_until_sampling();
     let pid = target.pid();
+    let enough = machine::longer(Duration::from_millis(500)).as_secs_f64();
     machine::wait_for("half a second of its CPU", Duration::from_secs(20), || {
-        (cpu_seconds(pid) > 0.5).then_some(())
+        (cpu_seconds(pid) > enough).then_some(())
     });
     kill_process(Pid::from_raw(pid as i32).expect("a pid"), Signal::KILL).expect("our own");
     drop(target);

@@ -90,6 +90,40 @@ pub(super) const FILES: &[File] = &[
         ..FILE
     },
     File {
+        name: "python_threads",
+        ..FILE
+    },
+    File {
+        name: "mixed_stacks",
+        ..FILE
+    },
+    File {
+        name: "deep_stacks",
+        seconds: 600,
+        left_out: &[(
+            "in_the_usual_time",
+            "asks what a tick holds in 250 µs of an ordinary processor",
+        )],
+        ..FILE
+    },
+    File {
+        name: "pid",
+        ..FILE
+    },
+    File {
+        name: "own_memory",
+        ..FILE
+    },
+    File {
+        name: "least_privilege",
+        ..FILE
+    },
+    File {
+        name: "hostile_files",
+        seconds: 600,
+        ..FILE
+    },
+    File {
         name: "no_trace",
         seconds: 600,
         left_out: &[(
@@ -135,10 +169,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ),
     ("command", "tests the command line, which no kernel changes"),
     (
-        "deep_stacks",
-        "a tick's 250 µs hold a twentieth of 1,000 frames here",
-    ),
-    (
         "first_sample",
         "counts 30 ms of each process, and one needs 300 to start here",
     ),
@@ -148,30 +178,12 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "memory",
         "measures memory and time that its window does not hold here",
     ),
-    ("mixed_stacks", "as deep_stacks"),
     ("native_names", "needs rustc, and has no kernel in it"),
     ("opened_by", "needs Go and Node.js"),
     ("outputs", "has no kernel in it"),
-    (
-        "least_privilege",
-        "not yet made to hold on an emulated processor",
-    ),
-    (
-        "own_memory",
-        "not yet made to hold on an emulated processor",
-    ),
-    ("pid", "not yet made to hold on an emulated processor"),
-    (
-        "python_threads",
-        "not yet made to hold on an emulated processor",
-    ),
     ("readers", "not yet made to hold on an emulated processor"),
     (
         "silent_file",
-        "not yet made to hold on an emulated processor",
-    ),
-    (
-        "hostile_files",
         "not yet made to hold on an emulated processor",
     ),
     ("signals", "not yet made to hold on an emulated processor"),

@@ -214,7 +214,8 @@ fn every_frame_is_at_its_place_in_its_file() {
     check(&profile, scratch.path());
     // It did what it is there for: thousands of mappings a second, and many samples have some of them (the
     // others are in the calls that map).
-    assert!(rounds.is_some_and(|rounds| rounds > 5_000), "{text}");
+    let enough = 5_000 / u64::from(machine::slower());
+    assert!(rounds.is_some_and(|rounds| rounds > enough), "{text}");
     assert!(
         through * 3 > profile.samples() && through > 1_000,
         "{:?}",

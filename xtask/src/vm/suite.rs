@@ -90,6 +90,10 @@ pub(super) const FILES: &[File] = &[
         ..FILE
     },
     File {
+        name: "churn",
+        ..FILE
+    },
+    File {
         name: "python_threads",
         ..FILE
     },
@@ -163,10 +167,6 @@ pub(super) const FILES: &[File] = &[
 
 /// Files of `tests/` that run in no guest, and why.
 const LEFT_OUT: &[(&str, &str)] = &[
-    (
-        "churn",
-        "its program maps more a second than an emulated processor samples",
-    ),
     ("command", "tests the command line, which no kernel changes"),
     (
         "first_sample",

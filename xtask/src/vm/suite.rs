@@ -123,6 +123,10 @@ pub(super) const FILES: &[File] = &[
         ..FILE
     },
     File {
+        name: "signals",
+        ..FILE
+    },
+    File {
         name: "hostile_files",
         seconds: 600,
         ..FILE
@@ -186,7 +190,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "silent_file",
         "not yet made to hold on an emulated processor",
     ),
-    ("signals", "not yet made to hold on an emulated processor"),
     ("shares", "compares shares of a second of a real processor"),
     ("user_mistakes", "has no kernel in it"),
 ];

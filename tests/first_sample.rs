@@ -37,6 +37,32 @@ fn record(scratch: &Scratch, commands: Vec<Command>, faults: &str) -> (Vec<Usage
     (usages, run.ok())
 }
 
+/// Files that are found late, as all are on a busy machine, have rows as soon as they are: of a stack this deep
+/// a slice is never the whole.
+#[test]
+fn of_a_file_that_is_found_late() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let flags = [
+        "-O2",
+        "-g",
+        "-fomit-frame-pointer",
+        "-fno-optimize-sibling-calls",
+    ];
+    let mut deep = Command::new(scratch.cc("deep.c", "deep", &flags));
+    deep.args(["994", "2"]);
+    let (usages, profile) = record(&scratch, vec![deep], "late-files:300,slow-machine:10");
+    let in_leaf = |stack: &Stack| stack.pid == usages[0].pid && stack.has("leaf");
+    let all = profile.count(in_leaf);
+    let whole = profile.count(|stack| in_leaf(stack) && stack.is_complete());
+    println!("{whole} of {all} whole");
+    assert!(
+        all > 200 && whole * 2 > all,
+        "{whole} of {all} whole: {:?}",
+        profile.ledger
+    );
+}
+
 /// How long each program burns: 30 to 200 ms.
 fn milliseconds() -> impl Iterator<Item = String> {
     let mut chance = Chance(42);

@@ -8,6 +8,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use object::read::ReadCache;
 use rprof_ebpf::module::ModuleKey;
@@ -25,6 +26,7 @@ use super::protocol::{
     send,
 };
 use super::{MAX_CFI, MAX_MODULE_WORDS, NAME};
+use crate::sampling::faults::{self, Fault};
 use crate::sampling::{memory, privileges};
 
 /// Answers until nobody asks any more.
@@ -68,20 +70,23 @@ fn answer(
     stamp: Option<Stamp>,
 ) -> io::Result<()> {
     match ask {
-        Ask::Find(wanted) => match wanted
-            .with(|sampled| find(socket, sampled, wanted.elsewhere))
-            .unwrap_or_else(|| Err("what?".into()))
-        {
-            Ok((found, file)) => {
-                let found = Some(found);
-                let reply = Reply {
-                    found,
-                    ..Reply::default()
-                };
-                send(socket, &reply, Some(file.as_fd()))
+        Ask::Find(wanted) => {
+            if let Some(late) = faults::asked(Fault::LateFiles) {
+                std::thread::sleep(Duration::from_millis(late.into()));
             }
-            Err(error) => send(socket, &Reply::error(error), None),
-        },
+            let found = wanted.with(|sampled| find(socket, sampled, wanted.elsewhere));
+            match found.unwrap_or_else(|| Err("what?".into())) {
+                Ok((found, file)) => {
+                    let found = Some(found);
+                    let reply = Reply {
+                        found,
+                        ..Reply::default()
+                    };
+                    send(socket, &reply, Some(file.as_fd()))
+                }
+                Err(error) => send(socket, &Reply::error(error), None),
+            }
+        }
         Ask::Rows(()) => match opened(file, stamp).and_then(rows) {
             Ok(table) => send_table(socket, Reply::default(), table.as_ref(), None),
             Err(error) => send(socket, &Reply::error(error), None),

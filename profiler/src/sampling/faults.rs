@@ -38,10 +38,12 @@ pub enum Fault {
     /// under `--reads process-vm` for all names: they look at the pagemap, which takes the same lock, and
     /// read nothing. N is any number.
     PagemapOnly,
+    /// A reader finds each sampled file N milliseconds later than it could.
+    LateFiles,
 }
 
 /// What they are called.
-pub const NAMES: [(&str, Fault); 11] = [
+pub const NAMES: [(&str, Fault); 12] = [
     ("ring-bytes", Fault::RingBytes),
     ("row-bytes", Fault::RowBytes),
     ("modules", Fault::Modules),
@@ -53,6 +55,7 @@ pub const NAMES: [(&str, Fault); 11] = [
     ("learner-panic", Fault::LearnerPanic),
     ("learner-stuck", Fault::LearnerStuck),
     ("pagemap-only", Fault::PagemapOnly),
+    ("late-files", Fault::LateFiles),
 ];
 
 /// The number of a fault of this run.

@@ -310,6 +310,10 @@ impl Learner {
         let Some(module) = self.modules.get(id) else {
             return;
         };
+        // Its file is still looked for: nobody makes its rows, and no lesson would come.
+        if let Err(Failed::Late) = module.content {
+            return;
+        }
         let Some(rows) = self.rows.get_mut(usize::from(id) - 1) else {
             return;
         };

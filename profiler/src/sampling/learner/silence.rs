@@ -27,7 +27,19 @@ impl Learner {
         failed: Failed,
     ) -> Option<ModuleId> {
         let id = match known {
-            Some(id) => id,
+            Some(id) => {
+                // Why it has none may be another reason by now.
+                if let Some(module) = self.modules.get(id).filter(|m| m.content.is_err()) {
+                    let module = Module {
+                        key: module.key,
+                        path: module.path.clone(),
+                        content: Err(failed),
+                        interpreter: Interpreter::None,
+                    };
+                    self.modules.replace(id, module);
+                }
+                id
+            }
             // The module's announcement has a path.
             None if sampled.components.is_empty() => return None,
             None => {

@@ -61,8 +61,7 @@ pub(crate) fn measured(stored_as: &CStr, input: &[u8], check: &dyn Fn(&[u8])) ->
     }
 }
 
-/// CPU time of this thread.
-pub(crate) fn cpu() -> Duration {
+fn cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

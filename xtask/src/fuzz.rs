@@ -1,6 +1,6 @@
 //! `cargo xtask fuzz`: the targets of `tests/fuzz` for longer, each guided by what it reaches.
 //!
-//! What enters is how many seconds of CPU time all targets together may take, and the targets' names (none:
+//! What enters is how many seconds all targets together may take, one after the other, and the targets' names (none:
 //! all); what leaves is one line a target, how many inputs were tried, and in `tests/fuzz/inputs`
 //! each input that failed, which `cargo test` tries from then on. The build is one of its own, on
 //! the same stable compiler: each edge of the program is counted (LLVM's SanitizerCoverage; see

@@ -115,7 +115,7 @@ fn code_made_where_other_code_was() {
             .and_then(|n| n.parse().ok())
             .expect("their number");
         assert!(
-            (addresses as usize) < count / 2,
+            (addresses as usize) < (count / 2).min(30),
             "{addresses} addresses: nothing was made in the same place"
         );
         let wrong = |frame: &Frame| {
@@ -164,8 +164,9 @@ fn a_process_that_becomes_another() {
         words.extend_from_slice(&scripts[1..]);
         let (profile, text) = profile_of(&scratch, reads, &words);
         // A slow machine has samples of rprof's own readers before they are known for that.
-        let own = |stack: &&Stack| stack.comm != "exe" && !stack.comm.starts_with("rprof");
-        let pids = profile.stacks.iter().filter(own).map(|stack| stack.pid);
+        let is_reader = |stack: &Stack| stack.comm == "exe" || stack.comm.starts_with("rprof");
+        let others = |stack: &&Stack| machine::slower() == 1 || !is_reader(stack);
+        let pids = profile.stacks.iter().filter(others).map(|stack| stack.pid);
         let pids: BTreeSet<u32> = pids.collect();
         assert!(pids.len() <= 2, "{pids:?}");
         let file = |f: &Frame| {
@@ -251,6 +252,7 @@ fn a_pid_that_is_given_to_another() {
     let scripts = scripts(&scratch, PROGRAMS);
     for reads in machine::ways_to_read("a_pid_that_is_given_to_another", &WAYS) {
         let (count, longer) = times(reads, PROGRAMS);
+        let count = count.max(8);
         let rate = hertz().to_string();
         let mut running = Rprof::new(&scratch, ["--all", "-F", &rate, "--reads", reads])
             .env("RPROF_FAULT", "slow-machine:10")
@@ -260,7 +262,7 @@ fn a_pid_that_is_given_to_another() {
         let mut text = String::new();
         let mut wanted = None;
         let mut same = 0;
-        for script in scripts.iter().take(count.max(8)) {
+        for script in scripts.iter().take(count) {
             if let Some(pid) = wanted {
                 std::fs::write(LAST_PID, format!("{}", pid - 1)).expect("root may");
             }
@@ -279,7 +281,7 @@ fn a_pid_that_is_given_to_another() {
         let profile = running.finish().ok();
         println!("{reads}: {same} had the pid of the one before");
         // Others fork, too.
-        assert!(same > 3, "{same}");
+        assert!(same as usize * 4 > count, "{same} of {count}");
         let samples = by_number(profile.stacks.iter().cloned(), "burn_");
         as_the_clocks_say(reads, &samples, &printed(&text), 0.06);
         assert!(samples.len() > 3, "{samples:?}: {:?}", profile.ledger);

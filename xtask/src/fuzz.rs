@@ -1,6 +1,6 @@
 //! `cargo xtask fuzz`: the targets of `tests/fuzz` for longer, each guided by what it reaches.
 //!
-//! What enters is how many seconds all targets together may take, one after the other, and the targets' names (none:
+//! What enters is how many seconds all targets together may take, and the targets' names (none:
 //! all); what leaves is one line a target, how many inputs were tried, and in `tests/fuzz/inputs`
 //! each input that failed, which `cargo test` tries from then on. The build is one of its own, on
 //! the same stable compiler: each edge of the program is counted (LLVM's SanitizerCoverage; see
@@ -58,7 +58,8 @@ fn fuzz(seconds: u64, only: &[String]) -> Outcome {
     let wanted = |name: &&str| only.is_empty() || only.iter().any(|one| one == name);
     let targets: VecDeque<&str> = all.into_iter().filter(wanted).collect();
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let share = seconds as f64 / targets.len().max(1) as f64;
+    let rounds = targets.len().div_ceil(workers).max(1);
+    let share = seconds as f64 / rounds as f64;
     say(&format!("{} targets, {share:.0} s each", targets.len()));
     let (queue, done) = (Mutex::new(targets), Mutex::new((0, 0)));
     std::thread::scope(|scope| {

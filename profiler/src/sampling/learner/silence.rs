@@ -29,7 +29,9 @@ impl Learner {
         let id = match known {
             Some(id) => {
                 // Why it has none may be another reason by now.
-                if let Some(module) = self.modules.get(id).filter(|m| m.content.is_err()) {
+                let differs =
+                    |module: &Module| matches!(&module.content, Err(before) if *before != failed);
+                if let Some(module) = self.modules.get(id).filter(|module| differs(module)) {
                     let module = Module {
                         key: module.key,
                         path: module.path.clone(),

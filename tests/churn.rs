@@ -121,7 +121,9 @@ fn place(function: &str, prefix: &str) -> Option<(usize, usize)> {
 
 /// What is wrong with a stack, if something is.
 fn wrong(stack: &Stack, folder: &Path) -> Option<String> {
-    let frames: Vec<&Frame> = stack.user().filter(|f| !f.is_truncation()).collect();
+    // What stands before the end of a stack that is cut may be a place that is known to be unknown.
+    let says = |f: &&Frame| !f.is_truncation() && f.function != "[unknown]";
+    let frames: Vec<&Frame> = stack.user().filter(says).collect();
     let program = folder.join("churn").display().to_string();
     let files = FILES.map(|letter| {
         folder
@@ -246,11 +248,19 @@ fn check(profile: &Profile, folder: &Path) {
     // A tick may interrupt a thread in the middle of splitting the very mapping that its stack leads
     // through: until it goes on no mapping holds that pc. Measured here: 5 to 9 of 1,000. And one may interrupt
     // the program's end, when its memory is given back.
-    let known = ["[truncated: no mapping]", "[truncated: no user registers]"];
+    // Where a tick takes long it may end at its time.
+    let known = [
+        "[truncated: no mapping]",
+        "[truncated: no user registers]",
+        "[truncated: time]",
+    ];
+    let known = &known[..if machine::slower() > 1 { 3 } else { 2 }];
     let other = ends.keys().find(|end| !known.contains(end));
     assert_eq!(other, None, "{ends:?}");
+    // Linux 6.1 has more such places, and an emulated processor is in them for longer: 40 of 1,000.
+    let least = if machine::slower() > 1 { 93 } else { 98 };
     assert!(
-        complete * 100 >= all * 98,
+        complete * 100 >= all * least,
         "{complete} of {all} are complete; others end in {ends:?}"
     );
 }

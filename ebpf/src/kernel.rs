@@ -101,6 +101,10 @@ kernel_layout! {
     vma_file: "vm_area_struct"."vm_file";
     /// `file.f_inode`
     file_inode: "file"."f_inode";
+    /// `file.f_mapping`
+    file_mapping: "file"."f_mapping";
+    /// `address_space.i_mmap_rwsem.owner`: who changes mappings of the file
+    mapping_lock_owner: "address_space"."i_mmap_rwsem.owner";
     /// `file.private_data`
     file_private: "file"."private_data";
     /// `file.f_path.mnt`

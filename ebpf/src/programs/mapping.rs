@@ -7,7 +7,7 @@
 
 use super::config::offset;
 use super::maps::MODULES;
-use super::memory::{at, kernel, kernel_u64};
+use super::memory::{at, kernel, kernel_u32, kernel_u64};
 use super::module;
 use super::state::{Backing, KEPT, Mapped, State, VMA_BYTES};
 use crate::module::{ModuleInfo, ModuleKey};
@@ -15,15 +15,19 @@ use crate::module::{ModuleInfo, ModuleKey};
 /// `VM_EXEC` (include/linux/mm.h).
 const VM_EXEC: u64 = 4;
 const PAGE_SHIFT: u64 = 12;
+/// Kernel field offsets of members that this kernel does not have.
+const ABSENT: u64 = crate::kernel::ABSENT as u64;
+/// The bit of a lock's owner that says that it was a reader (kernel/locking/rwsem.c).
+const RWSEM_READER_OWNED: u64 = 1;
 /// Levels that a tree of 2^47 addresses can have, with room to spare.
 const MAX_LEVELS: u32 = 8;
-/// How often the tree is walked again for one pc.
-pub(crate) const MAX_ATTEMPTS: u64 = 2;
+/// How often the tree is walked again for one address.
+pub(crate) const MAX_ATTEMPTS: u64 = 4;
 /// The vDSO has four pages at most (arch/x86/entry/vdso).
 const VDSO_BYTES: u64 = 4 << PAGE_SHIFT;
 
 /// What the tree holds at an address.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Entry {
     /// The `vm_area_struct`, 0 for a gap.
     pub(crate) vma: u64,
@@ -53,6 +57,11 @@ pub(crate) unsafe fn entry(state: *mut State, address: u64) -> Option<Entry> {
         for _ in 0..MAX_LEVELS {
             let kind = entry >> 3 & 15;
             if !kernel(node.cast(), 256, entry & !0xff) {
+                return None;
+            }
+            // A dead node: its parent is itself. It may still be in the tree, and then its first pivot is no
+            // pivot any more, but the next dead node (`mat_add`, lib/maple_tree.c, 6.1).
+            if (*node)[0] & !0xff == entry & !0xff {
                 return None;
             }
             // The slot is the number of pivots below the address. Unused pivots are 0; and where an
@@ -90,25 +99,35 @@ pub(crate) fn below(a: u64, b: u64) -> u64 {
     ((!a & b) | ((!a | b) & a.wrapping_sub(b))) >> 63
 }
 
-/// Reads the `vm_area_struct` that the tree has for `address` and what is behind it into
-/// `state.mapped`. False if it is not, or no longer, an executable mapping that holds `address`.
+/// What [`inspect`] found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// An executable mapping: it is in `state.mapped`.
+    Executable,
+    /// A mapping of something else.
+    Data,
+    /// A mapping that is being changed.
+    Changing,
+}
+
+/// Reads the `vm_area_struct` that the tree has for an address, and what is behind it, into
+/// `state.mapped`.
 ///
 /// VMAs are reused in place or freed without waiting for us; so everything is read again after use.
 /// Split and merge change start and offset one after the other, and the tree last of all: where this
 /// tick interrupted them nothing changes until it ends. So a start that is not the tree's counts as
-/// changed. An end that is not (a split in progress; the new mapping is not in the tree yet) moves no
-/// offset: it is believed once the tree has said the same three times.
+/// changed, and so does a file whose offset may be yet to come (see [`moving`]).
 ///
 /// # Safety
 /// `state` is this CPU's slot.
 #[inline(always)]
-pub(crate) unsafe fn inspect(state: *mut State, found: &Entry, address: u64) -> bool {
+pub(crate) unsafe fn inspect(state: *mut State, found: &Entry) -> Found {
     // SAFETY: offsets are constants below VMA_BYTES − 8, or the verifier refuses the program.
     unsafe {
         let vma = found.vma;
         let bytes = (&raw mut (*state).vma).cast::<u8>();
         if !kernel(bytes.cast(), VMA_BYTES as u32, vma) {
-            return false;
+            return Found::Changing;
         }
         let start: u64 = at(bytes, offset!(vma_start));
         let end: u64 = at(bytes, offset!(vma_end));
@@ -116,18 +135,18 @@ pub(crate) unsafe fn inspect(state: *mut State, found: &Entry, address: u64) -> 
         let file: u64 = at(bytes, offset!(vma_file));
         let mm: u64 = at(bytes, offset!(vma_mm));
         let flags: u64 = at(bytes, offset!(vma_flags));
-        if start != found.first || mm != (*state).mm || flags & VM_EXEC == 0 {
-            return false;
+        if start != found.first || mm != (*state).mm {
+            return Found::Changing;
         }
-        if address >= end && (*state).attempts < MAX_ATTEMPTS {
-            return false;
+        if flags & VM_EXEC == 0 {
+            return Found::Data;
         }
         let mapped = &raw mut (*state).mapped;
         (*mapped).end = 0;
         (*state).file = file;
         if file == 0 {
             let vdso = kernel_u64(mm + offset!(mm_vdso));
-            if vdso != 0 && address >= vdso && address - vdso < VDSO_BYTES {
+            if vdso != 0 && start >= vdso && start - vdso < VDSO_BYTES {
                 (*mapped).bias = vdso;
                 (*state).key = ModuleKey::VDSO;
                 find_module(state);
@@ -137,6 +156,9 @@ pub(crate) unsafe fn inspect(state: *mut State, found: &Entry, address: u64) -> 
                 (*mapped).module = ModuleInfo::ZERO;
             }
         } else {
+            if moving(file, mm) {
+                return Found::Changing;
+            }
             (*mapped).bias = start.wrapping_sub(pgoff << PAGE_SHIFT);
             module::key(state, file);
             find_module(state);
@@ -148,12 +170,78 @@ pub(crate) unsafe fn inspect(state: *mut State, found: &Entry, address: u64) -> 
             || at::<u64>(bytes, offset!(vma_file)) != file
             || at::<u64>(bytes, offset!(vma_mm)) != mm
         {
-            return false;
+            return Found::Changing;
         }
         (*mapped).start = start;
         (*mapped).end = end;
-        true
+        Found::Executable
     }
+}
+
+/// Whether what [`inspect`] found for an address can be believed: nothing has been changed in the whole
+/// tick, or the tree says the same once more. A mapping that ends before the address, while the tree has
+/// it there, is being split, and the other part is not in the tree yet: that moves no offset, and is
+/// believed the third time. False: look again.
+///
+/// Between the walk and the look at what it led to, a node may be cleared and a VMA be given to another
+/// mapping, even of the same address: then it says what it will be, field by field.
+///
+/// # Safety
+/// `state` is this CPU's slot.
+#[inline(always)]
+pub(crate) unsafe fn believed(state: *mut State, found: &Entry, address: u64) -> bool {
+    // SAFETY: as said.
+    unsafe {
+        let mapped = &raw const (*state).mapped;
+        let whole = address < (*mapped).end;
+        let sequence = sequence((*state).mm);
+        if whole && sequence & 1 == 0 && sequence == (*state).kept_sequence {
+            return true;
+        }
+        let seen = &raw mut (*state).seen;
+        let same = (*seen).vma == found.vma
+            && (*seen).file == (*state).file
+            && (*seen).start == (*mapped).start
+            && (*seen).end == (*mapped).end
+            && (*seen).bias == (*mapped).bias;
+        let times = if same { (*seen).times + 1 } else { 1 };
+        (*seen).vma = found.vma;
+        (*seen).file = (*state).file;
+        (*seen).start = (*mapped).start;
+        (*seen).end = (*mapped).end;
+        (*seen).bias = (*mapped).bias;
+        (*seen).times = times;
+        let good = times >= if whole { 2 } else { 3 };
+        if good {
+            (*seen).times = 0;
+        }
+        good
+    }
+}
+
+/// The sequence count of a process's `mmap_lock`: odd while it is held for writing, and where the kernel
+/// does not count.
+#[inline(always)]
+fn sequence(mm: u64) -> u64 {
+    match offset!(mm_lock_seq) {
+        ABSENT => 1,
+        offset => u64::from(kernel_u32(mm + offset)),
+    }
+}
+
+/// Whether a thread of this process changes a mapping of the file right now, on kernels that do it in an
+/// order that [`inspect`] cannot see through: `__vma_adjust` (mm/mmap.c, 6.1 and 6.2) sets the start,
+/// stores it in the tree, and only then sets the offset. It holds the file's `i_mmap_rwsem` meanwhile.
+#[inline(always)]
+fn moving(file: u64, mm: u64) -> bool {
+    if offset!(mm_lock_seq) != ABSENT || offset!(mapping_lock_owner) == ABSENT {
+        return false;
+    }
+    let mapping = kernel_u64(file + offset!(file_mapping));
+    // A task's address with flags in its low bits (kernel/locking/rwsem.c). 0 is nobody, and a reader's
+    // is not kept up to date.
+    let owner = kernel_u64(mapping + offset!(mapping_lock_owner));
+    owner & RWSEM_READER_OWNED == 0 && kernel_u64((owner & !7) + offset!(task_mm)) == mm
 }
 
 /// Looks up `state.key` among the known modules.
@@ -204,7 +292,11 @@ pub(crate) unsafe fn find(state: *mut State, pc: u64) -> bool {
         let Some(found) = entry(state, pc) else {
             return false;
         };
-        if found.vma == 0 || !inspect(state, &found, pc) {
+        if found.vma == 0 || inspect(state, &found) != Found::Executable {
+            return false;
+        }
+        if !believed(state, &found, pc) {
+            (*state).mapped.end = 0;
             return false;
         }
         if (*state).mapped.backing == Backing::Unlearned as u64 {
@@ -228,11 +320,7 @@ pub(crate) unsafe fn find(state: *mut State, pc: u64) -> bool {
 pub(crate) unsafe fn keep_or_forget(state: *mut State, generation: u64) {
     // SAFETY: as said.
     unsafe {
-        let sequence = if offset!(mm_lock_seq) == crate::kernel::ABSENT as u64 {
-            1
-        } else {
-            super::memory::kernel_u32((*state).mm + offset!(mm_lock_seq)) as u64
-        };
+        let sequence = sequence((*state).mm);
         let process = (*state).sample.task.process;
         if sequence & 1 == 0
             && (*state).kept_sequence == sequence

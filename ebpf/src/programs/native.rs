@@ -104,7 +104,7 @@ unsafe fn native(state: *mut State) -> c_long {
         let guessed = (*state).guessed;
         let pc = (*state).pc.wrapping_sub(1 - (exact & 1));
         if !mapping::find(state, pc) {
-            // On old kernels a walk can meet a node replaced under it, on all a split in progress: again.
+            // A node replaced under the walk, a split in progress, or not believed yet: again.
             if (*state).attempts < mapping::MAX_ATTEMPTS {
                 (*state).attempts += 1;
                 return 0;

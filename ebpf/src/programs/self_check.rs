@@ -11,7 +11,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
 
 use super::config::offset;
-use super::mapping;
+use super::mapping::{self, Found};
 use super::maps::state;
 use super::memory::at;
 use super::state::Backing;
@@ -44,7 +44,7 @@ pub fn look_up(address: u64) -> i32 {
             return 0;
         }
         (*to).kind = Kind::Data as u64;
-        if mapping::inspect(state, &entry, address) {
+        if mapping::inspect(state, &entry) == Found::Executable {
             let mapped = &raw mut (*state).mapped;
             (*to).start = (*mapped).start;
             (*to).end = (*mapped).end;

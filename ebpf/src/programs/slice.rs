@@ -6,7 +6,7 @@ use core::ffi::{c_long, c_void};
 use aya_ebpf::helpers::generated as helpers;
 
 use super::config::config;
-use super::mapping;
+use super::mapping::{self, Found, MAX_ATTEMPTS};
 use super::maps::state;
 use super::memory::{masked, now, user};
 use super::module;
@@ -61,6 +61,7 @@ pub(crate) unsafe fn send(state: *mut State) {
         (*state).address = FIRST_ADDRESS;
         (*state).listed = 0;
         (*state).count = 0;
+        (*state).attempts = 0;
         helpers::bpf_loop(
             MAX_ENTRIES,
             executable as *mut c_void,
@@ -141,11 +142,26 @@ unsafe extern "C" fn executable(_: u64, _: *mut c_void) -> c_long {
         if out_of_time(state) {
             return 1;
         }
-        let Some(entry) = mapping::entry(state, address) else {
-            return 1;
+        let entry = mapping::entry(state, address);
+        let mut found = match entry {
+            None => Found::Changing,
+            Some(entry) if entry.vma == 0 => Found::Data,
+            Some(entry) => mapping::inspect(state, &entry),
         };
+        let entry = entry.unwrap_or_default();
+        if found == Found::Executable && !mapping::believed(state, &entry, address) {
+            found = Found::Changing;
+        }
+        if found == Found::Changing && (*state).attempts < MAX_ATTEMPTS {
+            (*state).attempts += 1;
+            return 0;
+        }
+        (*state).attempts = 0;
+        if entry.last == 0 {
+            return 1;
+        }
         let mapped = &raw const (*state).mapped;
-        if entry.vma != 0 && mapping::inspect(state, &entry, address) {
+        if found == Found::Executable {
             let count = (*state).count;
             if count < MAX_MAPPINGS as u64 {
                 let to = (&raw mut (*state).buffer)

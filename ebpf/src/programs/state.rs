@@ -39,6 +39,19 @@ pub(crate) struct Mapped {
     pub(crate) module: ModuleInfo,
 }
 
+/// What the last walk of the tree led to, if it is not believed yet.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Seen {
+    pub(crate) vma: u64,
+    pub(crate) file: u64,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) bias: u64,
+    /// How many walks in a row led to it.
+    pub(crate) times: u64,
+}
+
 /// What stands behind a mapping.
 #[repr(u64)]
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,8 +113,9 @@ pub(crate) struct State {
     pub(crate) steps: u64,
     /// 1: a module was met for the first time in this tick, or the first time for long.
     pub(crate) announced: u64,
-    /// Walks of the tree that did not find the current pc.
+    /// Walks of the tree that did not find the current address.
     pub(crate) attempts: u64,
+    pub(crate) seen: Seen,
     // The native frame that waits until the runtime's frames before it are written.
     pub(crate) pending: u64,
     pub(crate) next_pc: u64,

@@ -199,6 +199,7 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
         (*state).frames = 0;
         (*state).steps = 0;
         (*state).attempts = 0;
+        (*state).seen.times = 0;
         (*state).announced = 0;
         (*state).phase = Phase::Native as u64;
         stack::forget(state);

@@ -20,10 +20,12 @@ pub enum Error {
     FarField(&'static str, &'static str),
 }
 
-/// Fields that not every kernel has, and that rprof can do without: a count that saves walks, and what
-/// leads from a pidfd to its process, without which no names are read in user space.
-const OPTIONAL: [&str; 8] = [
+/// Fields that not every kernel has, and that rprof can do without: a count that saves walks, a lock's
+/// owner, whom real-time kernels keep elsewhere, and what leads from a pidfd to its process, without
+/// which no names are read in user space.
+const OPTIONAL: [&str; 9] = [
     "mm_lock_seq.sequence",
+    "i_mmap_rwsem.owner",
     "files",
     "fdt",
     "fd",

@@ -113,7 +113,7 @@ fn full(quick: bool, steps: &[&Step]) -> Outcome {
         true => scratch().join("RESULTS.md"),
     };
     std::fs::create_dir_all(scratch()).map_err(|error| error.to_string())?;
-    let mut results = Results::read(&std::fs::read_to_string(&file).unwrap_or_default());
+    let before = || Results::read(&std::fs::read_to_string(&file).unwrap_or_default());
     let mut failed = Vec::new();
     for step in steps {
         // Before it runs: that is what it is run on.
@@ -136,6 +136,9 @@ fn full(quick: bool, steps: &[&Step]) -> Outcome {
         };
         if !passed {
             failed.push(step.what);
+            let kept = scratch().join(format!("{}.said", step.what));
+            let _ = std::fs::write(&kept, &said);
+            say(&format!("what it said is in {}", kept.display()));
         }
         let row = format!(
             "| {} | {} | {} | {} | {} | {of} |",
@@ -147,12 +150,13 @@ fn full(quick: bool, steps: &[&Step]) -> Outcome {
         );
         say(&row);
         let details = if step.shown { said.trim_end() } else { "" };
+        // After each: who ends this chore keeps what it found, and steps can run beside each other.
+        let mut results = before();
         results.put(step.what, row, details);
-        // After each: who ends this chore keeps what it found.
         std::fs::write(&file, results.text())
             .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     }
-    print!("{}", results.text());
+    print!("{}", before().text());
     say(&format!("{} written", file.display()));
     match failed[..] {
         [] => Ok(()),

@@ -1,9 +1,10 @@
 //! From a sampled module to an open file that is the one sampled.
 //!
 //! A module's key, a process that mapped it and the path at the sample enter; an open file leaves,
-//! or an error that says what was tried. A candidate counts only if it is the file of the key, or,
-//! where the key cannot tell, has the build id that the process had in its memory: a path proves
-//! nothing, a new build takes the place of the old one while that still runs.
+//! or an error that says what was tried. A candidate counts only if it is the file of the key, or the
+//! same inode with another change time and the build id that the process had in its memory: a path proves
+//! nothing, a new build takes the place of the old one while that still runs; and what a process has in
+//! its memory it may have written there itself, to pass another file off as one that others run.
 //!
 //! Opening can wait (network file systems): never call this on a thread that others wait for.
 
@@ -91,20 +92,26 @@ impl Identity {
         })
     }
 
-    /// Whether all of the key is known: it alone says which file this is.
-    fn is_whole(&self) -> bool {
-        self.has_generation && self.has_device && self.has_inode
-    }
-
     /// Whether this can be the file that was sampled: nothing that is known of both differs.
     pub fn is(&self, sampled: &ModuleKey) -> bool {
-        let (own, other) = (&self.key, sampled);
         let time = |key: &ModuleKey| (key.ctime_sec, key.ctime_nsec);
+        self.is_but_for_its_time(sampled) && time(&self.key) == time(sampled)
+    }
+
+    fn is_but_for_its_time(&self, sampled: &ModuleKey) -> bool {
+        let (own, other) = (&self.key, sampled);
         own.size == other.size
-            && time(own) == time(other)
             && (!self.has_device || own.dev == other.dev)
             && (!self.has_inode || own.ino == other.ino)
             && (!self.has_inode || !self.has_generation || own.generation == other.generation)
+    }
+
+    /// Whether this is an inode of the sampled file's number, that was changed since (a link to it was made
+    /// or removed, say): its build id must confirm that the content was not.
+    fn may_have_changed(&self, sampled: &ModuleKey) -> bool {
+        self.has_inode
+            && (self.has_device || self.has_generation)
+            && self.is_but_for_its_time(sampled)
     }
 }
 
@@ -191,23 +198,25 @@ pub fn find(sampled: &Sampled<'_>, mut may: impl FnMut(Way) -> bool) -> Result<(
 /// Opens what `pointed` points at, if it is the file that was sampled.
 fn accept(pointed: OwnedFd, sampled: &Sampled<'_>) -> Result<File> {
     let other = || Err(Error::new(ErrorKind::OtherFile, "is another file"));
-    let size = |identity: &Identity| identity.key.size == sampled.key.size;
     let pointed_at = Identity::without_generation(&pointed)?;
-    if !pointed_at.is(&sampled.key) && (sampled.build_id.is_none() || !size(&pointed_at)) {
+    let changed = pointed_at.has_inode && pointed_at.is_but_for_its_time(&sampled.key);
+    let may_be = pointed_at.is(&sampled.key) || changed && sampled.build_id.is_some();
+    if !may_be {
         return other();
     }
     let file = beneath::reopen(pointed)?;
     let identity = Identity::of(&file)?;
-    let is = identity.is(&sampled.key);
-    // What a process has in its memory it may have written there itself: it does not count against
-    // a key that tells all.
-    let is = match sampled.build_id {
-        Some(expected) if !(is && identity.is_whole()) => {
-            size(&identity) && build_id(&file)? == *expected
+    if identity.is(&sampled.key) {
+        return Ok(file);
+    }
+    match sampled.build_id {
+        Some(expected)
+            if identity.may_have_changed(&sampled.key) && build_id(&file)? == *expected =>
+        {
+            Ok(file)
         }
-        _ => is,
-    };
-    if is { Ok(file) } else { other() }
+        _ => other(),
+    }
 }
 
 fn build_id(file: &File) -> Result<BuildId> {

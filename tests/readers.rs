@@ -36,8 +36,16 @@ struct Recorded {
     ending: Duration,
 }
 
+/// Where the silent file system is mounted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Here,
+    /// In a mount namespace of the process beside alone; rprof looks for files when those who ran them are gone.
+    Inside,
+}
+
 /// `None`: there is no FUSE here.
-fn record(test: &str, towards: Towards) -> Option<Recorded> {
+fn record(test: &str, towards: Towards, mounted: Where) -> Option<Recorded> {
     let scratch = Scratch::new();
     let _alone = machine::alone();
     let program = scratch.cc("burn.c", "burn", OPTIMIZED);
@@ -54,16 +62,35 @@ fn record(test: &str, towards: Towards) -> Option<Recorded> {
     // Only these: what new files of others (a compiler beside it) need of slices is their affair.
     let group = group("hangs");
     let folder = group.folder().display().to_string();
-    let mut command = Command::new(silent.program());
-    target = Target::start(command.args(["threads", "60", "1"]));
+    let mut command = match mounted {
+        Where::Here => Command::new(silent.program()),
+        Where::Inside => Command::new("unshare"),
+    };
+    match mounted {
+        Where::Here => command.args(["threads", "60", "1"]),
+        Where::Inside => command.args(["-m", "sh", "-c", "echo ready; while :; do :; done"]),
+    };
+    target = Target::start(&mut command);
     group.take(target.pid());
     let rate = hertz().to_string();
-    let mut running = Rprof::new(&scratch, ["--all", "-F", &rate, "--cgroup", &folder]).start();
+    let mut rprof = Rprof::new(&scratch, ["--all", "-F", &rate, "--cgroup", &folder]);
+    if mounted == Where::Inside {
+        silent.hide();
+        rprof = rprof.env("RPROF_FAULT", "late-files:60");
+    }
+    let mut running = rprof.start();
     silent.is_rprof(running.pid());
     running.wait_until_sampling();
-    let others = others.into_iter().map(|mut command| {
+    let others = others.into_iter().enumerate().map(|(n, mut command)| {
         // One that is on the silent file system, and soon gone.
-        let mut soon_gone = Command::new(silent.program());
+        let mut soon_gone = match mounted {
+            Where::Here => Command::new(silent.program()),
+            Where::Inside => Command::new("nsenter"),
+        };
+        if mounted == Where::Inside {
+            let pid = target.pid().to_string();
+            soon_gone.args(["-m", "-t", &pid]).arg(silent.copy(n));
+        }
         group.enters(&mut soon_gone);
         let _ = soon_gone.args(["main", "0.02"]).status();
         group.enters(&mut command);
@@ -74,7 +101,11 @@ fn record(test: &str, towards: Towards) -> Option<Recorded> {
     running.signal(Signal::INT);
     let run = running.finish().expect(0);
     let ending = asked.elapsed();
-    let said = silent.program().display().to_string();
+    let said = match mounted {
+        Where::Here => silent.program(),
+        Where::Inside => silent.folder().to_owned(),
+    };
+    let said = said.display().to_string();
     assert!(run.stderr.contains(&said), "{}", run.stderr);
     let askers: Vec<String> = silent.askers().into_iter().collect();
     println!("{ending:?} to end; asked by {askers:?}");
@@ -111,6 +142,11 @@ fn compare(what: &str, samples: u64, seconds: f64) {
 impl Recorded {
     /// The others are in the profile as if nothing was there, and the end came soon.
     fn nothing_else_suffered(&self) {
+        self.others_are_whole(99);
+    }
+
+    /// As many of 100.
+    fn others_are_whole(&self, least: u64) {
         let is_other = |stack: &&Stack| self.others.iter().any(|usage| usage.pid == stack.pid);
         let others: Vec<&Stack> = self.profile.stacks.iter().filter(is_other).collect();
         let all: u64 = others.iter().map(|stack| stack.count).sum();
@@ -126,7 +162,7 @@ impl Recorded {
         let bad: Vec<&&Stack> = others.iter().filter(|stack| !good(stack)).collect();
         let shown: String = bad.iter().take(5).map(|stack| stack.text()).collect();
         assert!(
-            n * 100 >= all * 99,
+            n * 100 >= all * least,
             "{n} of {all} are complete and named:\n{shown}{}",
             self.run.stderr
         );
@@ -162,7 +198,7 @@ impl Recorded {
 
 #[test]
 fn a_file_whose_reads_hang() {
-    if let Some(recorded) = record("a_file_whose_reads_hang", Towards::Reads) {
+    if let Some(recorded) = record("a_file_whose_reads_hang", Towards::Reads, Where::Here) {
         recorded.nothing_else_suffered();
         recorded.cut();
     }
@@ -170,15 +206,24 @@ fn a_file_whose_reads_hang() {
 
 #[test]
 fn a_file_whose_close_hangs() {
-    if let Some(recorded) = record("a_file_whose_close_hangs", Towards::Flush) {
+    if let Some(recorded) = record("a_file_whose_close_hangs", Towards::Flush, Where::Here) {
         recorded.nothing_else_suffered();
     }
 }
 
 #[test]
 fn a_file_whose_lookups_hang() {
-    if let Some(recorded) = record("a_file_whose_lookups_hang", Towards::Lookups) {
+    if let Some(recorded) = record("a_file_whose_lookups_hang", Towards::Lookups, Where::Here) {
         recorded.nothing_else_suffered();
+    }
+}
+
+#[test]
+fn a_file_whose_lookups_hang_where_only_others_see_it() {
+    let test = "a_file_whose_lookups_hang_where_only_others_see_it";
+    if let Some(recorded) = record(test, Towards::Lookups, Where::Inside) {
+        // Theirs are found late as well.
+        recorded.others_are_whole(94);
     }
 }
 

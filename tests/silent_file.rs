@@ -61,6 +61,56 @@ fn names_of_a_file_that_stops_answering() {
     );
 }
 
+/// They are waited for together, and after all others were asked.
+#[test]
+fn names_beside_many_files_that_stop_answering() {
+    let test = "names_beside_many_files_that_stop_answering";
+    const FILES: usize = 6;
+    let scratch = Scratch::new();
+    let program = scratch.cc("burn.c", "burn", OPTIMIZED);
+    let folders: Vec<Scratch> = (0..FILES).map(|_| Scratch::new()).collect();
+    // Dropped last: they may wait for the file systems, too.
+    let mut targets = Vec::new();
+    let mut silents = Vec::new();
+    // Behind whoever reads and serves their files.
+    let burn = |program| {
+        let mut nice = Command::new("nice");
+        nice.args(["-n", "19"]).arg(program);
+        Target::start(nice.args(["threads", "1", "40"]))
+    };
+    for folder in &folders {
+        match Silent::mount(folder, &program) {
+            Ok(silent) => silents.push(silent),
+            Err(why) => return skipped(test, &why),
+        }
+    }
+    targets.extend(silents.iter().map(|silent| burn(silent.program())));
+    // Its file is met last.
+    targets.push(burn(program));
+    let pids: Vec<String> = targets.iter().map(|t| t.pid().to_string()).collect();
+    let mut rprof = Rprof::new(&scratch, ["-p", &pids.join(",")]).start();
+    rprof.wait_until_sampling();
+    std::thread::sleep(Duration::from_millis(2500));
+    silents.iter().for_each(Silent::silence);
+    rprof.signal(Signal::INT);
+    let began = Instant::now();
+    let run = rprof.finish().expect(0);
+    let took = began.elapsed();
+    let profile = run.profile();
+    drop(silents);
+    let last = targets.last().expect("one").pid();
+    let all = profile.count(|stack| stack.pid == last);
+    let named = profile.count(|stack| stack.pid == last && stack.has("burn"));
+    println!("{took:?} to end; {named} of {all} named; {}", run.stderr);
+    assert!(all > 9 && named * 100 >= all * 95, "{named} of {all}");
+    assert!(run.stderr.contains("and 3 more"), "{}", run.stderr);
+    // Five seconds together, and until each is known to be late; one after the other it were 30.
+    assert!(
+        took < machine::patience(Duration::from_secs(14)),
+        "{took:?}"
+    );
+}
+
 #[test]
 fn an_interrupt_leaves_out_names_that_are_waited_for() {
     let test = "an_interrupt_leaves_out_names_that_are_waited_for";

@@ -21,6 +21,8 @@ use crate::scratch::Scratch;
 const ROOT: u64 = 1;
 const PROGRAM: u64 = 2;
 const MADE: u64 = 3;
+/// Of as many more as are asked for.
+const COPIES: u64 = 16;
 
 /// How the kernel asks for what a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,9 +144,23 @@ impl Silent {
         self.folder.join("program")
     }
 
+    /// The path of a copy of the program, a file of its own.
+    pub fn copy(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("program-{number}"))
+    }
+
     /// The folder that it is mounted on. A file can be made in it.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// It is there no more for whoever sees the test's mounts; it goes on in mount namespaces that have a copy
+    /// of them.
+    pub fn hide(&self) {
+        let target = CString::new(self.folder.as_os_str().as_bytes()).expect("a path");
+        // SAFETY: a text that ends in NUL.
+        let hidden = unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
+        assert_eq!(hidden, 0, "{}", std::io::Error::last_os_error());
     }
 
     /// From now on reads and writes have no answer.
@@ -203,6 +219,9 @@ impl Server {
             2 | 36 | 42 => return true,
             // LOOKUP.
             1 if node == ROOT && body == b"program\0" => Ok(self.entry(PROGRAM)),
+            1 if node == ROOT && copy(body).is_some() => {
+                Ok(self.entry(COPIES + copy(body).unwrap_or_default()))
+            }
             1 => Err(libc::ENOENT),
             // GETATTR, SETATTR: fuse_attr_out.
             3 | 4 => {
@@ -310,6 +329,12 @@ impl Server {
         attributes.extend(rest.iter().flat_map(|n: &u32| n.to_le_bytes()));
         attributes
     }
+}
+
+/// The number of a copy, by its name.
+fn copy(name: &[u8]) -> Option<u64> {
+    let number = name.strip_prefix(b"program-")?.strip_suffix(b"\0")?;
+    std::str::from_utf8(number).ok()?.parse().ok()
 }
 
 fn words(words: &[u64]) -> Vec<u8> {

@@ -2,7 +2,8 @@
 //! map it, and only for the places that were sampled. Modules and addresses come in, lines leave.
 //!
 //! Files of modules are read by a [`Reader`], a process of its own: a file may be one that never
-//! answers. It costs only that module's names, and some seconds.
+//! answers. It costs only that module's names, and some seconds: what is not answered soon is waited for
+//! after all others were asked, and all that keep silent have those seconds together.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,12 +12,16 @@ use rprof_ebpf::module::ModuleId;
 use rprof_symbolize::kernel::{self, KernelLine};
 use rprof_symbolize::module_names::ModuleNames;
 
-use crate::profile::{Line, Module, Names};
-use crate::reader::{Answer, Failed, NAMING, Places, Reader, Readers};
+use crate::profile::{Each, Line, Module, Names};
+use crate::reader::{Answer, Asked, Failed, Late, NAMING, Patience, Places, Reader, Readers};
 use crate::sampling::modules::{self, Content, Modules};
 
 /// How long all of it may take. What has no name by then goes without.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Those who may wait beside all wait for somebody else's answers: when to ask again.
+const AGAIN: Duration = Duration::from_millis(20);
+/// Who is waited for last still gets so long, if the answer is there already.
+const LEAST: Duration = Duration::from_millis(200);
 /// Places that are asked for at once: more of one module's are asked for in several questions.
 const PLACES: usize = 32 << 10;
 /// Modules that are named for not having answered.
@@ -28,12 +33,32 @@ pub struct Lookup {
     inlines: bool,
     reader: Reader,
     readers: Arc<Readers>,
-    /// From when on nothing is asked any more; set by the first question.
-    until: Option<Instant>,
     /// What could not be read, for `-v`.
     left_out: Vec<String>,
     /// Paths of modules that did not answer in time.
     silent: Vec<String>,
+    /// Of those for which no time was left.
+    unasked: Vec<String>,
+}
+
+/// A module whose names are looked up.
+struct Naming {
+    /// Its index among those that are wanted.
+    n: usize,
+    module: Arc<modules::Module>,
+    about: Module,
+    lines: Vec<Vec<Line>>,
+    /// Places asked for so far.
+    asked: usize,
+}
+
+/// How far a module's names have come.
+enum Step {
+    Done,
+    /// There is no answer yet.
+    Late(Box<Late<Answer>>),
+    /// Nothing was asked: it must wait for others' answers.
+    Busy,
 }
 
 impl Lookup {
@@ -45,8 +70,8 @@ impl Lookup {
             inlines,
             reader: Reader::new(readers.clone(), NAMING),
             readers,
-            until: None,
             silent: Vec::new(),
+            unasked: Vec::new(),
         }
     }
 
@@ -63,6 +88,11 @@ impl Lookup {
         if let Some(files) = some_of(&self.silent) {
             said.push(format!(
                 "No names of {files}: reading took too long, addresses stand for them."
+            ));
+        }
+        if let Some(files) = some_of(&self.unasked) {
+            said.push(format!(
+                "No names of {files}: no time was left to read them, addresses stand for them."
             ));
         }
         if let Some(files) = some_of(&cut) {
@@ -85,23 +115,134 @@ impl Lookup {
         said
     }
 
-    /// Asks a reader about a file, or this process about a copy in memory.
-    fn ask(&mut self, module: &modules::Module, places: Places) -> Result<Answer, Failed> {
-        match &module.content {
-            Ok(Content::File(file)) => {
-                let until = *self.until.get_or_insert_with(|| Instant::now() + PATIENCE);
-                if Instant::now() >= until {
-                    return Err(Failed::Silent);
+    /// What is known of a module without asking; `None`: there is no such module.
+    fn begin(&self, n: usize, id: ModuleId) -> Option<Naming> {
+        let module = self.modules.get(id)?;
+        let about = Module {
+            path: module.path.clone(),
+            build_id: String::new(),
+            size: match &module.content {
+                Ok(Content::Image(bytes)) => bytes.len() as u64,
+                _ => module.key.size,
+            },
+        };
+        Some(Naming {
+            n,
+            module,
+            about,
+            lines: Vec::new(),
+            asked: 0,
+        })
+    }
+
+    /// Asks for a module's places, until all were or there is no answer.
+    fn ask(&mut self, naming: &mut Naming, offsets: &[u64], until: Instant) -> Step {
+        while let Some(offsets) = offsets
+            .get(naming.asked..)
+            .and_then(|rest| rest.chunks(PLACES).next())
+        {
+            let module = naming.module.clone();
+            let places = Places {
+                path: module.path.clone(),
+                inlines: self.inlines,
+                offsets: offsets.to_vec(),
+            };
+            let answer = match &module.content {
+                Ok(Content::File(_)) if Instant::now() >= until => {
+                    self.left_out
+                        .push(format!("{}: no time was left", module.path));
+                    self.unasked.push(module.path.clone());
+                    return Step::Done;
                 }
-                self.reader.names(&module.key, file, places).wait()
+                Ok(Content::File(file)) => match self.reader.names(&module.key, file, places) {
+                    Asked::Answered(Err(Failed::Busy)) => return Step::Busy,
+                    Asked::Answered(answer) => answer,
+                    Asked::Late(late) => return Step::Late(Box::new(late)),
+                },
+                Ok(Content::Image(bytes)) => ModuleNames::of_bytes(bytes.clone(), places.options())
+                    .map(|names| Answer::of(&names, &places.offsets))
+                    .map_err(|error| Failed::Said(error.to_string())),
+                Err(failed) => Err(failed.clone()),
+            };
+            if !self.take(naming, offsets.len(), answer) {
+                break;
             }
-            Ok(Content::Image(bytes)) => {
-                let names = ModuleNames::of_bytes(bytes.clone(), places.options())
-                    .map_err(|error| Failed::Said(error.to_string()))?;
-                Ok(Answer::of(&names, &places.offsets))
-            }
-            Err(failed) => Err(failed.clone()),
         }
+        Step::Done
+    }
+
+    /// Takes an answer for the next so many places. False: there is none, and no more are asked for.
+    fn take(&mut self, naming: &mut Naming, places: usize, answer: Result<Answer, Failed>) -> bool {
+        let path = &naming.module.path;
+        match answer {
+            Ok(answer) => {
+                let notes = answer.left_out.iter();
+                self.left_out
+                    .extend(notes.map(|note| format!("{path}: {note}")));
+                naming.about.build_id.clone_from(&answer.build_id);
+                naming.lines.extend(answer.lines(places));
+                naming.asked += places;
+                true
+            }
+            Err(failed) => {
+                self.left_out.push(format!("{path}: {failed}"));
+                if failed == Failed::Silent {
+                    self.silent.push(path.clone());
+                }
+                false
+            }
+        }
+    }
+
+    /// As [`Names::modules`]; what has no answer by then has no names.
+    fn name(&mut self, wanted: &[(ModuleId, Vec<u64>)], until: Instant, each: &mut Each<'_>) {
+        let mut open = Vec::new();
+        for (n, (id, _)) in wanted.iter().enumerate() {
+            match self.begin(n, *id) {
+                Some(naming) => open.push(naming),
+                None => each(n, Module::default(), Vec::new()),
+            }
+        }
+        let offsets = |n: usize| wanted.get(n).map_or(&[][..], |(_, all)| all);
+        while !open.is_empty() {
+            // Whose device has always answered comes before whose has not.
+            open.sort_by_key(|naming| !self.reader.trusts(&naming.module.key));
+            let (mut late, mut busy) = (Vec::new(), Vec::new());
+            for mut naming in std::mem::take(&mut open) {
+                let offsets = offsets(naming.n);
+                match self.ask(&mut naming, offsets, until) {
+                    Step::Done => each(naming.n, naming.about, naming.lines),
+                    Step::Late(answer) => late.push((naming, answer)),
+                    Step::Busy => busy.push(naming),
+                }
+            }
+            if late.is_empty() && !busy.is_empty() {
+                std::thread::sleep(AGAIN);
+            }
+            let from = Instant::now();
+            for (mut naming, answer) in late {
+                let rest = offsets(naming.n).len().saturating_sub(naming.asked);
+                let answer = answer.wait_on(left(NAMING, from, until));
+                match self.take(&mut naming, rest.min(PLACES), answer) {
+                    true => open.push(naming),
+                    false => each(naming.n, naming.about, naming.lines),
+                }
+            }
+            open.append(&mut busy);
+        }
+    }
+}
+
+/// What is left of a patience that all have together from a moment on, and not beyond another.
+fn left(patience: Patience, from: Instant, until: Instant) -> Patience {
+    let left = |all: Duration| {
+        let end = (from + all).min(until);
+        end.saturating_duration_since(Instant::now()).max(LEAST)
+    };
+    Patience {
+        silence: left(patience.silence),
+        answer: left(patience.answer),
+        ..patience
     }
 }
 
@@ -116,43 +257,8 @@ fn some_of(paths: &[String]) -> Option<String> {
 }
 
 impl Names for Lookup {
-    fn module(&mut self, id: ModuleId, offsets: &[u64]) -> (Module, Vec<Vec<Line>>) {
-        let Some(module) = self.modules.get(id) else {
-            return Default::default();
-        };
-        let mut about = Module {
-            path: module.path.clone(),
-            build_id: String::new(),
-            size: match &module.content {
-                Ok(Content::Image(bytes)) => bytes.len() as u64,
-                _ => module.key.size,
-            },
-        };
-        let mut lines = Vec::with_capacity(offsets.len());
-        for offsets in offsets.chunks(PLACES) {
-            let places = Places {
-                path: module.path.clone(),
-                inlines: self.inlines,
-                offsets: offsets.to_vec(),
-            };
-            match self.ask(&module, places) {
-                Ok(answer) => {
-                    let notes = answer.left_out.iter();
-                    let notes = notes.map(|note| format!("{}: {note}", module.path));
-                    self.left_out.extend(notes);
-                    about.build_id.clone_from(&answer.build_id);
-                    lines.extend(answer.lines(offsets.len()));
-                }
-                Err(failed) => {
-                    self.left_out.push(format!("{}: {failed}", module.path));
-                    if failed == Failed::Silent {
-                        self.silent.push(module.path.clone());
-                    }
-                    break;
-                }
-            }
-        }
-        (about, lines)
+    fn modules(&mut self, wanted: &[(ModuleId, Vec<u64>)], each: &mut Each<'_>) {
+        self.name(wanted, Instant::now() + PATIENCE, each);
     }
 
     fn kernel(&mut self, addresses: &[u64]) -> Vec<Option<Line>> {
@@ -206,19 +312,30 @@ mod tests {
 
     #[test]
     fn nobody_is_asked_when_time_is_up() {
-        let mut lookup = Lookup::new(Arc::default(), true, Arc::default());
-        lookup.until = Some(Instant::now());
+        let modules: Arc<Modules> = Arc::default();
         let file = tempfile::tempfile().expect("a file");
-        let module = modules::Module {
+        let id = modules.add(modules::Module {
             key: rprof_ebpf::module::ModuleKey::VDSO,
-            path: String::new(),
+            path: "/a".into(),
             content: Ok(Content::File(Pointed {
                 fd: file.into(),
                 stamp: Stamp::default(),
             })),
             interpreter: modules::Interpreter::None,
-        };
-        let asked = lookup.ask(&module, Places::default());
-        assert_eq!(asked, Err(Failed::Silent));
+        });
+        let mut lookup = Lookup::new(modules, true, Arc::default());
+        let wanted = [(id.expect("room"), vec![1, 2]), (77, vec![3])];
+        let mut told = Vec::new();
+        lookup.name(&wanted, Instant::now(), &mut |n, module, lines| {
+            told.push((n, module.path, lines.len()));
+        });
+        // Each of them is told once all the same.
+        told.sort_unstable();
+        assert_eq!(told, [(0, "/a".into(), 0), (1, String::new(), 0)]);
+        let said = lookup.silent();
+        assert!(
+            said[0].starts_with("No names of /a: no time was left"),
+            "{said:?}"
+        );
     }
 }

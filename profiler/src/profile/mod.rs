@@ -115,12 +115,16 @@ pub struct Module {
     pub size: u64,
 }
 
+/// Takes a module's names: see [`Names::modules`].
+pub type Each<'a> = dyn FnMut(usize, Module, Vec<Vec<Line>>) + 'a;
+
 /// Names for native and kernel frames, asked for at the end: each module once, with all places that
 /// were sampled in it, so that the lines of one module at a time are in memory.
 pub trait Names {
-    /// A module, and the lines of places in it (file offsets, rising): innermost inlined callee
-    /// first. Without lines no name is known; places at the end may be left out.
-    fn module(&mut self, id: ModuleId, offsets: &[u64]) -> (Module, Vec<Vec<Line>>);
+    /// Modules, and the lines of places in them (file offsets, rising): innermost inlined callee first.
+    /// Without lines no name is known; places at the end may be left out. `each` is called once for each
+    /// of them with its index, in any order: what takes long shall not keep the others waiting.
+    fn modules(&mut self, wanted: &[(ModuleId, Vec<u64>)], each: &mut Each<'_>);
     /// Kernel functions, `None` if not known; addresses at the end may be left out.
     fn kernel(&mut self, addresses: &[u64]) -> Vec<Option<Line>>;
 }

@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::iter::repeat_with;
 
+use rprof_ebpf::module::ModuleId;
+
 use super::frames::{Packed, Source, Tables, Unpacked};
 use super::intern::Interner;
 use super::{FrameId, Line, Module, Names, text};
@@ -102,21 +104,32 @@ impl Symbols {
         let mut order: Vec<(Packed, u32)> =
             tables.frames.items().iter().copied().zip(0..).collect();
         order.sort_unstable();
+        let mut of_modules = Vec::new();
+        let mut wanted: Vec<(ModuleId, Vec<u64>)> = Vec::new();
+        let mut others = Vec::new();
         for frames in order.chunk_by(|(a, _), (b, _)| a.source() == b.source()) {
-            let Some((first, _)) = frames.first() else {
-                continue;
-            };
-            match first.source() {
-                Source::Module(id) => {
-                    let offsets: Vec<u64> = frames.iter().map(|(f, _)| f.offset()).collect();
-                    let (module, lines) = names.module(id, &offsets);
-                    symbols.begin_module(&module);
-                    let lines = lines.into_iter().chain(repeat_with(Vec::new));
-                    for ((&(_, frame), offset), lines) in frames.iter().zip(offsets).zip(lines) {
-                        let place = symbols.native(&lines, offset);
-                        symbols.put(frame, place);
-                    }
+            match frames.first().map(|(first, _)| first.source()) {
+                Some(Source::Module(id)) => {
+                    of_modules.push(frames);
+                    wanted.push((id, frames.iter().map(|(f, _)| f.offset()).collect()));
                 }
+                Some(source) => others.push((source, frames)),
+                None => {}
+            }
+        }
+        names.modules(&wanted, &mut |n, module, lines| {
+            let (Some(frames), Some((_, offsets))) = (of_modules.get(n), wanted.get(n)) else {
+                return;
+            };
+            symbols.begin_module(&module);
+            let lines = lines.into_iter().chain(repeat_with(Vec::new));
+            for ((&(_, frame), &offset), lines) in frames.iter().zip(offsets).zip(lines) {
+                let place = symbols.native(&lines, offset);
+                symbols.put(frame, place);
+            }
+        });
+        for (source, frames) in others {
+            match source {
                 Source::Kernel => {
                     let addresses: Vec<u64> = frames.iter().map(|(f, _)| f.0).collect();
                     symbols.begin_kernel();
@@ -127,7 +140,7 @@ impl Symbols {
                         symbols.put(frame, place);
                     }
                 }
-                Source::Own => {
+                _ => {
                     for &(packed, frame) in frames {
                         let place = symbols.own(packed, tables);
                         symbols.put(frame, place);

@@ -15,7 +15,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rprof_ebpf::identity::ProcessKey;
 use rprof_ebpf::module::ModuleKey;
@@ -44,7 +44,7 @@ pub use quarantine::Place;
 pub use readers::Readers;
 use readers::Seat;
 pub use serve::serve;
-use talk::{Along, Spare, Take, Talk};
+use talk::{Along, Heard, Spare, Take, Talk};
 pub use talk::{Asked, Late};
 
 /// A reader's name: as `argv[0]` it makes rprof one.
@@ -90,9 +90,9 @@ pub const ERRANDS: Patience = Patience {
     soon: None,
     ..LEARNING
 };
-/// Nothing waits for names but the end.
+/// Nothing waits for names but the end, and the names of other files.
 pub const NAMING: Patience = Patience {
-    soon: None,
+    soon: Some(Duration::from_millis(500)),
     silence: Duration::from_secs(5),
     answer: Duration::from_secs(30),
     last: true,
@@ -192,6 +192,11 @@ impl Reader {
         self.readers.refuses(Place::of(key), path)
     }
 
+    /// Whether a file on the same device answered, and none there is known to keep silent.
+    pub fn trusts(&self, key: &ModuleKey) -> bool {
+        self.readers.trusts(Place::of(key))
+    }
+
     /// Finds the file of a sampled module. Fails if it cannot be found.
     pub fn find(&mut self, sampled: &Sampled<'_>) -> Asked<Found> {
         let key = sampled.key;
@@ -225,7 +230,8 @@ impl Reader {
             Ok(ControlFlow::Break(transpose(answer)?))
         };
         let mut talk = self.talk(key, path);
-        if key.size >= LARGE {
+        talk.large = key.size >= LARGE;
+        if talk.large {
             talk.patience.soon = talk.patience.soon.map(|_| Duration::ZERO);
         }
         self.ask(talk, file.into(), Ask::Frames(()), Box::new(take))
@@ -237,7 +243,8 @@ impl Reader {
             let answer = reply.checked().map(|reply| reply.names.unwrap_or_default());
             Ok(ControlFlow::Break(answer))
         };
-        let talk = self.talk(key, &places.path);
+        let mut talk = self.talk(key, &places.path);
+        talk.large = key.size >= LARGE;
         self.ask(talk, file.into(), Ask::Names(places), Box::new(take))
     }
 
@@ -321,16 +328,19 @@ impl Reader {
 
     fn ask<T>(
         &mut self,
-        talk: Talk,
+        mut talk: Talk,
         along: Along<'_>,
         ask: Ask,
-        take: Take<Result<T, Failed>>,
+        mut take: Take<Result<T, Failed>>,
     ) -> Asked<T> {
-        let large = talk.patience.soon == Some(Duration::ZERO);
+        if self.readers.doubts(talk.about.get()) {
+            // Whoever waited for each of its files would have time for nobody else's.
+            talk.patience.soon = talk.patience.soon.map(|_| Duration::ZERO);
+        }
         let seat = match talk
             .patience
             .soon
-            .map(|_| Seat::take(&self.readers, talk.about.get(), large))
+            .map(|_| Seat::take(&self.readers, talk.about.get(), talk.large))
         {
             Some(None) => return Asked::Answered(Err(Failed::Busy)),
             Some(seat) => seat,
@@ -342,20 +352,20 @@ impl Reader {
             Ok(running) => running,
             Err(failed) => return Asked::Answered(Err(failed)),
         };
-        if let Some(soon) = talk.patience.soon
-            && !running.answers_within(soon)
-        {
-            return Asked::Late(Late {
+        let until = talk.patience.soon.map(|soon| Instant::now() + soon);
+        match talk.hear_until(running, until, &mut take) {
+            Heard::Answer(answer, running) => {
+                self.running = running;
+                Asked::Answered(answer)
+            }
+            Heard::Nothing(running) => Asked::Late(Late {
                 talk,
                 running,
                 take,
                 spare: self.spare.clone(),
                 _seat: seat,
-            });
+            }),
         }
-        let (answer, running) = talk.hear(running, take);
-        self.running = running;
-        Asked::Answered(answer)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What kept silent is left alone: a file or a process for a while that doubles each time, and, if a
-//! second file of its device kept silent and none has answered since, all of that device. Nothing here
-//! asks anybody; time is given.
+//! second file of its device kept silent and none has answered since, all of that device. A device is in
+//! doubt for longer: until several of its files have answered for each that did not. Nothing here asks
+//! anybody; time is given.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ const FIRST: Duration = Duration::from_secs(8);
 const LONGEST: Duration = Duration::from_secs(600);
 /// Files and processes that are remembered at most, and devices.
 const MAX_PLACES: usize = 4096;
+/// So many answers make good for one silence: whoever makes files that keep silent can make others, too.
+const FORGIVEN: u32 = 8;
 
 /// Whom a question is about, as far as quarantine goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -95,8 +98,10 @@ pub(super) struct Quarantine {
 /// What is known of a device.
 #[derive(Clone, Copy, Debug, Default)]
 struct Device {
-    /// Files that kept silent since one answered.
+    /// Files that kept silent, less those that are forgiven.
     silent: u32,
+    /// Answers since one did, or was forgiven.
+    answers: u32,
     term: Option<Term>,
 }
 
@@ -129,19 +134,42 @@ impl Quarantine {
         if place == Place::Unknown {
             return;
         }
-        if self.places.len() >= MAX_PLACES {
-            self.places.clear();
-        }
         let term = Term::after(self.places.get(&place), now);
         let known = self.places.insert(place, term).is_some();
+        if self.places.len() > MAX_PLACES {
+            // Those whose time is over were only remembered; or else the one whose time is over first.
+            self.places.retain(|_, term| now < term.until);
+            let first = self.places.iter().min_by_key(|(_, term)| term.until);
+            let first = first.map(|(place, _)| *place);
+            if self.places.len() > MAX_PLACES
+                && let Some(first) = first
+            {
+                self.places.remove(&first);
+            }
+        }
         self.answering.remove(&place);
-        if let Place::File { .. } = place {
-            let device = self.devices.entry(place.whole()).or_default();
+        if let Some(device) = self.device(place) {
             device.silent += u32::from(!known || device.silent == 0);
+            device.answers = 0;
             if device.silent > 1 {
                 device.term = Some(Term::after(device.term.as_ref(), now));
             }
         }
+    }
+
+    /// What is known of a file's device.
+    fn device(&mut self, place: Place) -> Option<&mut Device> {
+        let Place::File { .. } = place else {
+            return None;
+        };
+        if self.devices.len() >= MAX_PLACES && !self.devices.contains_key(&place.whole()) {
+            // Of those that keep silent it is told anew.
+            self.devices.retain(|_, device| device.silent > 0);
+            if self.devices.len() >= MAX_PLACES {
+                self.devices.clear();
+            }
+        }
+        Some(self.devices.entry(place.whole()).or_default())
     }
 
     /// A file answered, and so does its device; or a process.
@@ -153,11 +181,13 @@ impl Quarantine {
             }
             self.answering.insert(place);
         }
-        if let Place::File { .. } = place {
-            if self.devices.len() >= MAX_PLACES {
-                self.devices.clear();
+        if let Some(device) = self.device(place) {
+            device.term = None;
+            device.answers += 1;
+            if device.answers >= FORGIVEN {
+                device.answers = 0;
+                device.silent = device.silent.saturating_sub(1);
             }
-            self.devices.insert(place.whole(), Device::default());
         }
     }
 
@@ -171,7 +201,13 @@ impl Quarantine {
         terms.iter().flatten().any(|term| now < term.until)
     }
 
-    /// Whether a file of the device answered, and none has kept silent since; or the process did.
+    /// Whether a file of the device kept silent, and is not forgiven.
+    pub(super) fn doubts(&self, place: Place) -> bool {
+        let device = self.devices.get(&place.whole());
+        device.is_some_and(|device| device.silent > 0)
+    }
+
+    /// Whether a file of the device answered, and none is known to keep silent; or the process did.
     pub(super) fn trusts(&self, place: Place) -> bool {
         if place.is_process() {
             return self.answering.contains(&place);
@@ -205,7 +241,41 @@ mod tests {
         assert!(quarantine.holds(A, later + FIRST));
         assert!(!quarantine.holds(A, later + 2 * FIRST));
         quarantine.answered(A);
-        assert!(!quarantine.holds(A, later) && quarantine.trusts(A));
+        assert!(!quarantine.holds(A, later));
+        // Several answers for each time that there was none, also if they come in turn.
+        let answers = |quarantine: &mut Quarantine| {
+            (0..FORGIVEN).for_each(|_| quarantine.answered(A));
+        };
+        assert!(quarantine.doubts(A) && !quarantine.trusts(A));
+        answers(&mut quarantine);
+        assert!(!quarantine.doubts(B) && quarantine.trusts(B));
+    }
+
+    #[test]
+    fn silence_and_answers_in_turn() {
+        let now = Instant::now();
+        let mut quarantine = Quarantine::default();
+        let file = |ino| Place::File { dev: 7, ino };
+        for ino in 0..2 {
+            quarantine.silent(file(2 * ino), now);
+            quarantine.answered(file(2 * ino + 1));
+        }
+        quarantine.silent(A, now);
+        assert!(quarantine.holds(file(100), now));
+    }
+
+    #[test]
+    fn more_than_are_remembered() {
+        let now = Instant::now();
+        let mut quarantine = Quarantine::default();
+        let file = |dev, ino| Place::File { dev, ino };
+        quarantine.silent(file(1, 1), now);
+        let later = now + FIRST / 2;
+        for n in 0..u64::try_from(MAX_PLACES).expect("few") {
+            quarantine.silent(file(n as u32 + 2, n), later);
+        }
+        assert!(quarantine.places.len() <= MAX_PLACES && quarantine.devices.len() <= MAX_PLACES);
+        assert!(!quarantine.holds(file(1, 1), later) && quarantine.holds(file(2, 0), later));
     }
 
     #[test]
@@ -219,6 +289,10 @@ mod tests {
         assert!(quarantine.holds(C, now) && !quarantine.holds(C, now + FIRST));
         quarantine.answered(A);
         assert!(!quarantine.holds(C, now) && quarantine.holds(B, now));
+        assert!(quarantine.doubts(C) && !quarantine.doubts(Place::File { dev: 9, ino: 1 }));
+        // It is at its second already.
+        quarantine.silent(C, now);
+        assert!(quarantine.holds(A, now));
     }
 
     #[test]

@@ -15,8 +15,9 @@ use super::quarantine::{Place, Quarantine};
 /// answer.
 const MAX_STUCK: usize = 2;
 const MAX_ALL_STUCK: usize = 16;
-/// Questions that somebody waits for beside, at most.
+/// Questions that somebody waits for beside, at most; and of those, for whom is known to answer alone.
 const MAX_LATE: usize = 8;
+const RESERVED: usize = 2;
 /// Files that are named at most.
 const MAX_SAID: usize = 64;
 
@@ -39,7 +40,7 @@ struct State {
     quarantine: Quarantine,
     /// Questions that somebody waits for beside: about files, and about processes.
     late: [usize; 2],
-    /// One of them waits for the CFI of a large file: not two at a time are in our memory.
+    /// One of them waits for the CFI or the names of a large file: not two at a time are in memory.
     large: bool,
     /// Those that run.
     pids: BTreeSet<u32>,
@@ -122,6 +123,16 @@ impl Readers {
     /// Whether a file is in quarantine.
     pub(super) fn leaves_alone(&self, place: Place) -> bool {
         self.state().quarantine.holds(place, Instant::now())
+    }
+
+    /// Whether files of the same device are known to keep silent.
+    pub(super) fn doubts(&self, place: Place) -> bool {
+        self.state().quarantine.doubts(place)
+    }
+
+    /// Whether a file of the same device answered, and none is known to keep silent.
+    pub(super) fn trusts(&self, place: Place) -> bool {
+        self.state().quarantine.trusts(place)
     }
 
     /// Whether a file is not to be asked now.
@@ -255,12 +266,16 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// One for who asks about this place. `large`: for the CFI of a large file, which one may wait for at
-    /// a time.
+    /// One for who asks about this place. `large`: for the CFI or the names of a large file, which one may
+    /// wait for at a time.
     pub(super) fn take(readers: &Arc<Readers>, place: Place, large: bool) -> Option<Self> {
         let row = usize::from(place.is_process());
         let mut state = readers.state();
-        if state.late[row] >= MAX_LATE || large && state.large {
+        let reserved = match state.quarantine.trusts(place) {
+            true => 0,
+            false => RESERVED,
+        };
+        if state.late[row] >= MAX_LATE - reserved || large && state.large {
             return None;
         }
         state.late[row] += 1;
@@ -300,9 +315,17 @@ mod tests {
         let take = |place, large| Seat::take(&readers, place, large);
         let large = take(FILE, true);
         assert!(large.is_some() && take(FILE, true).is_none());
-        let others: Vec<_> = (1..MAX_LATE).map(|_| take(FILE, false)).collect();
+        let others: Vec<_> = (1..MAX_LATE - RESERVED)
+            .map(|_| take(FILE, false))
+            .collect();
         assert!(others.iter().all(Option::is_some));
         assert!(take(FILE, false).is_none() && take(PROCESS, false).is_some());
+        // Who answers needs not wait behind who does not.
+        const GOOD: Place = Place::File { dev: 8, ino: 1 };
+        readers.answered(GOOD);
+        let good: Vec<_> = (0..RESERVED).map(|_| take(GOOD, false)).collect();
+        assert!(good.iter().all(Option::is_some) && take(GOOD, false).is_none());
+        drop(good);
         drop(others);
         assert!(take(FILE, true).is_none());
         drop(large);

@@ -6,7 +6,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::process::{Patient, Running};
 use super::protocol::{Ask, Question, Reply, Stamp};
@@ -74,8 +74,29 @@ impl<T> Late<T> {
     /// # Errors
     /// [`Failed`].
     pub fn wait(self) -> Result<T, Failed> {
-        let (answer, running) = self.talk.hear(self.running, self.take);
-        self.spare.put(running);
+        self.hear()
+    }
+
+    /// Waits for the answer, from now on with this patience.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub fn wait_on(mut self, patience: Patience) -> Result<T, Failed> {
+        self.talk.patience = patience;
+        self.running = self.running.used();
+        self.hear()
+    }
+
+    fn hear(self) -> Result<T, Failed> {
+        let Self {
+            talk,
+            running,
+            mut take,
+            spare,
+            ..
+        } = self;
+        let (answer, running) = talk.hear(running, &mut take);
+        spare.put(running);
         answer
     }
 }
@@ -102,11 +123,21 @@ impl Spare {
     }
 }
 
+/// What was heard of an answer.
+pub(super) enum Heard<T> {
+    /// The answer, and the process if it can be asked again.
+    Answer(Result<T, Failed>, Option<Running>),
+    /// Nothing yet.
+    Nothing(Running),
+}
+
 /// A question, and how long its answer may take.
 pub(super) struct Talk {
     readers: Arc<Readers>,
     pub(super) patience: Patience,
     pub(super) about: Cell<Place>,
+    /// It is about a large file, and takes memory to answer.
+    pub(super) large: bool,
     path: String,
 }
 
@@ -117,6 +148,7 @@ impl Talk {
             readers: reader.readers.clone(),
             patience: reader.patience,
             about: Cell::new(about),
+            large: false,
             path: path.to_owned(),
         }
     }
@@ -161,12 +193,38 @@ impl Talk {
     pub(super) fn hear<T>(
         &self,
         running: Running,
-        mut take: impl FnMut(
+        take: impl FnMut(
             &mut Patient<'_>,
             Reply,
             Option<OwnedFd>,
         ) -> io::Result<ControlFlow<Result<T, Failed>>>,
     ) -> (Result<T, Failed>, Option<Running>) {
+        match self.hear_until(running, None, take) {
+            Heard::Answer(answer, running) => (answer, running),
+            // There is no time by which it must have begun.
+            Heard::Nothing(running) => (Err(self.silent(running)), None),
+        }
+    }
+
+    /// Hears the answer, if it begins by then.
+    pub(super) fn hear_until<T>(
+        &self,
+        running: Running,
+        until: Option<Instant>,
+        mut take: impl FnMut(
+            &mut Patient<'_>,
+            Reply,
+            Option<OwnedFd>,
+        ) -> io::Result<ControlFlow<Result<T, Failed>>>,
+    ) -> Heard<T> {
+        let begins = |running: &Running| {
+            until.is_none_or(|until| {
+                running.answers_within(until.saturating_duration_since(Instant::now()))
+            })
+        };
+        if !begins(&running) {
+            return Heard::Nothing(running);
+        }
         let mut patience = self.patience;
         if self.readers.leaves_alone(self.about.get()) {
             patience.silence = patience.silence.min(LEARNING.silence);
@@ -178,8 +236,11 @@ impl Talk {
             if let Ok((reply, _)) = &reply
                 && reply.elsewhere
             {
-                // Said once, before what may not end.
+                // Said once, before what may not end: it is no answer.
                 self.about.set(self.about.get().elsewhere());
+                if !begins(&running) {
+                    return Heard::Nothing(running);
+                }
                 continue;
             }
             match reply.and_then(|(reply, file)| take(&mut patient, reply, file)) {
@@ -192,15 +253,15 @@ impl Talk {
         match answer {
             Ok(answer) => {
                 self.readers.answered(self.about.get());
-                (answer, Some(running.used()))
+                Heard::Answer(answer, Some(running.used()))
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                (Err(self.silent(running)), None)
+                Heard::Answer(Err(self.silent(running)), None)
             }
             Err(error) => {
                 running.kill(self.about.get());
                 let why = format!("{NAME} ended over it: {error}");
-                (Err(Failed::Broken(why)), None)
+                Heard::Answer(Err(Failed::Broken(why)), None)
             }
         }
     }

@@ -165,7 +165,7 @@ impl Modules {
     }
 
     /// Adds a module, and gives its number, or `None` if there are 65,535 already.
-    pub(super) fn add(&self, module: Module) -> Option<ModuleId> {
+    pub(crate) fn add(&self, module: Module) -> Option<ModuleId> {
         let mut table = self.table.write().ok()?;
         let id = ModuleId::try_from(table.modules.len() + 1).ok()?;
         self.look_at(&module);

@@ -18,7 +18,7 @@ use pprof::protos::{self, Message};
 use rprof_ebpf::module::ModuleId;
 use rprof_ebpf::record::End;
 use rprof_profiler::profile::{
-    About, Added, Frame, Function, Labels, Limits, Line, Module, Names, Profile, Symbols,
+    About, Added, Each, Frame, Function, Labels, Limits, Line, Module, Names, Profile, Symbols,
 };
 
 /// Names place by place, as tests say them.
@@ -31,9 +31,11 @@ pub trait PlaceNames {
 struct All<'a>(&'a dyn PlaceNames);
 
 impl Names for All<'_> {
-    fn module(&mut self, id: ModuleId, offsets: &[u64]) -> (Module, Vec<Vec<Line>>) {
-        let lines = offsets.iter().map(|&offset| self.0.native(id, offset));
-        (self.0.module(id), lines.collect())
+    fn modules(&mut self, wanted: &[(ModuleId, Vec<u64>)], each: &mut Each<'_>) {
+        for (n, (id, offsets)) in wanted.iter().enumerate() {
+            let lines = offsets.iter().map(|&offset| self.0.native(*id, offset));
+            each(n, self.0.module(*id), lines.collect());
+        }
     }
 
     fn kernel(&mut self, addresses: &[u64]) -> Vec<Option<Line>> {

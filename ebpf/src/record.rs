@@ -122,7 +122,7 @@ pub enum End {
     Time = 2,
     /// A stack word was not in memory.
     WouldFault = 3,
-    /// No mapping holds the pc (or the walk of the tree failed twice).
+    /// No mapping holds the pc, or the one that does is being changed.
     NoMapping = 4,
     /// No row, and no frame pointer that convinces.
     NoRow = 5,

@@ -23,8 +23,6 @@ const RWSEM_READER_OWNED: u64 = 1;
 const MAX_LEVELS: u32 = 8;
 /// How often the tree is walked again for one address.
 pub(crate) const MAX_ATTEMPTS: u64 = 4;
-/// The vDSO has four pages at most (arch/x86/entry/vdso).
-const VDSO_BYTES: u64 = 4 << PAGE_SHIFT;
 
 /// What the tree holds at an address.
 #[derive(Clone, Copy, Default)]
@@ -146,7 +144,8 @@ pub(crate) unsafe fn inspect(state: *mut State, found: &Entry) -> Found {
         (*state).file = file;
         if file == 0 {
             let vdso = kernel_u64(mm + offset!(mm_vdso));
-            if vdso != 0 && start >= vdso && start - vdso < VDSO_BYTES {
+            // It is never split (special mappings refuse that), and `mremap` moves what is said of it too.
+            if start == vdso {
                 (*mapped).bias = vdso;
                 (*state).key = ModuleKey::VDSO;
                 find_module(state);
@@ -263,8 +262,8 @@ unsafe fn find_module(state: *mut State) {
     }
 }
 
-/// Makes `state.mapped` the mapping that holds `pc`. False: none does, or the tree changed under the
-/// walk: the caller tries again.
+/// Makes `state.mapped` the mapping that holds `pc`. False: none does, the tree changed under the walk, or
+/// what it says is not [`believed`] yet: the caller tries again.
 ///
 /// # Safety
 /// `state` is this CPU's slot.

@@ -22,7 +22,8 @@ use crate::runtimes::walk;
 const FIRST_ADDRESS: u64 = 4096;
 /// Pages in a row that are missing before what follows is taken to be no stack.
 const MAX_HOLE: u64 = 8;
-/// Entries of the tree looked at: mappings and the gaps between them.
+/// Looks at entries of the tree, which are mappings and the gaps between them: one each, or some more for one
+/// that is not believed at once.
 const MAX_ENTRIES: u32 = 4096;
 
 /// Sends slices and mappings for the sample in `state`.

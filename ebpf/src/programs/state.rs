@@ -48,7 +48,7 @@ pub(crate) struct Seen {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) bias: u64,
-    /// How many walks in a row led to it.
+    /// How many walks led to it, and none to another since.
     pub(crate) times: u64,
 }
 

@@ -121,9 +121,11 @@ fn place(function: &str, prefix: &str) -> Option<(usize, usize)> {
 
 /// What is wrong with a stack, if something is.
 fn wrong(stack: &Stack, folder: &Path) -> Option<String> {
-    // What stands before the end of a stack that is cut may be a place that is known to be unknown.
-    let says = |f: &&Frame| !f.is_truncation() && f.function != "[unknown]";
-    let frames: Vec<&Frame> = stack.user().filter(says).collect();
+    let mut frames: Vec<&Frame> = stack.user().filter(|f| !f.is_truncation()).collect();
+    // Where a stack is cut, its last place may be one of which nothing is known.
+    if !stack.is_complete() && frames.last().is_some_and(|f| f.function == "[unknown]") {
+        frames.pop();
+    }
     let program = folder.join("churn").display().to_string();
     let files = FILES.map(|letter| {
         folder

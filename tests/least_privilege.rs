@@ -72,8 +72,14 @@ fn threads_and_readers_have_what_they_need() {
                 continue;
             };
             if field(&status, "NoNewPrivs:") == "1" {
-                let more = capabilities(&status) & !set(&READING);
-                readers += u32::from(more == 0);
+                // That is the first thing that it does, and this the next.
+                readers +=
+                    machine::wait_for("it has what it needs", Duration::from_secs(2), || {
+                        let Some(status) = status_of(task.tid) else {
+                            return Some(0);
+                        };
+                        (capabilities(&status) & !set(&READING) == 0).then_some(1)
+                    });
             }
         }
     }

@@ -36,7 +36,12 @@ fn unprivileged(words: &[&str]) -> Output {
     std::fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
     // Where the build is kept, another user may not look.
     let binary = folder.path().join("rprof");
-    std::fs::copy(RPROF, &binary).unwrap();
+    // By another process: a child of another test could have it open for writing for a moment, and then
+    // it cannot be run.
+    let copied = Command::new("cp")
+        .args([RPROF.as_ref(), binary.as_os_str()])
+        .status();
+    assert!(copied.unwrap().success());
     let mut command = Command::new(&binary);
     command
         .args(words)

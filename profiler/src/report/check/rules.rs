@@ -24,6 +24,7 @@ pub fn checks(machine: &Machine, as_root: &str) -> Vec<Check> {
     checks.push(files(machine));
     checks.push(names(machine));
     checks.push(memory_lock(machine));
+    checks.push(others(machine));
     checks.extend(isolated(machine));
     checks
 }
@@ -288,17 +289,56 @@ fn kernel_names(machine: &Machine) -> Check {
 }
 
 fn files(machine: &Machine) -> Check {
-    if machine.has(CapabilitySet::DAC_READ_SEARCH) {
-        ok(
+    // CAP_SYS_ADMIN still includes what was split off from it in 5.9.
+    let links =
+        machine.has(CapabilitySet::CHECKPOINT_RESTORE) || machine.has(CapabilitySet::SYS_ADMIN);
+    match (machine.has(CapabilitySet::DAC_READ_SEARCH), links) {
+        (true, true) => ok(
             "files",
             "binaries can be opened even when they are deleted or replaced",
-        )
-    } else {
-        warning(
+        ),
+        (true, false) => warning(
+            "files",
+            "without CAP_CHECKPOINT_RESTORE deleted and replaced binaries have names only where the file \
+             system knows handles (overlays do not)",
+        ),
+        (false, _) => warning(
             "files",
             "without CAP_DAC_READ_SEARCH deleted and replaced binaries have no names",
-        )
+        ),
     }
+}
+
+/// What only some ask for: it is no obstacle to all else.
+fn others(machine: &Machine) -> Check {
+    let has = |name, capability| (name, machine.has(capability));
+    let lacking = |all: &[(&'static str, bool)]| {
+        let names = all.iter().filter_map(|&(name, has)| (!has).then_some(name));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let commands = lacking(&[
+        has("CAP_SETUID", CapabilitySet::SETUID),
+        has("CAP_SETGID", CapabilitySet::SETGID),
+        has("CAP_KILL", CapabilitySet::KILL),
+    ]);
+    let folders = lacking(&[
+        has("CAP_DAC_OVERRIDE", CapabilitySet::DAC_OVERRIDE),
+        has("CAP_CHOWN", CapabilitySet::CHOWN),
+        has("CAP_FOWNER", CapabilitySet::FOWNER),
+    ]);
+    let found = match (commands.is_empty(), folders.is_empty()) {
+        (true, true) => {
+            "commands run as any of them, profiles are written to folders of theirs".into()
+        }
+        (false, true) => format!("without {commands} no --user"),
+        (true, false) => format!("without {folders} no profile in folders of theirs"),
+        (false, false) => {
+            format!(
+                "without {commands} no --user, without {folders} no profile in folders of theirs"
+            )
+        }
+    };
+    ok("other users", found)
 }
 
 fn names(machine: &Machine) -> Check {

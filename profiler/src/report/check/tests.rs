@@ -156,6 +156,18 @@ fn privileges() {
         "files",
         "CAP_DAC_READ_SEARCH",
     );
+    is(
+        without(CapabilitySet::SYS_ADMIN | CapabilitySet::CHECKPOINT_RESTORE),
+        State::Warning,
+        "files",
+        "CAP_CHECKPOINT_RESTORE",
+    );
+    let few = checks(
+        &without(CapabilitySet::SETGID | CapabilitySet::FOWNER),
+        ROOT,
+    );
+    let said = "without CAP_SETGID no --user, without CAP_FOWNER no profile in folders of theirs";
+    assert!(few.iter().any(|check| check.found == said), "{few:#?}");
     for harmless in [
         // Root in many containers and virtual machines has it not.
         CapabilitySet::SYS_RESOURCE,

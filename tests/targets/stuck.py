@@ -2,11 +2,11 @@
 for ever. Another runs `plain`. Says `ready`, and ends when its standard input does. To the line `bring` it
 brings the page, and answers `brought`.
 
-    stuck.py [FILE | headless]
+    stuck.py [FILE | headless | mapping LIBRARY]
 
 With a FILE that does not answer, a thread waits for a page of it through /proc/self/mem, with the lock on
 the process's mappings held, and another for that lock, to map something. With `headless` the first thread
-has ended before it is ready.
+has ended before it is ready. With `mapping` it does what mapping.c, built as a LIBRARY, does.
 """
 
 import ctypes
@@ -81,11 +81,17 @@ first = id(name) & -PAGE
 was = ctypes.create_string_buffer(ctypes.string_at(first, PAGE), PAGE)
 fcntl.ioctl(descriptor, UFFDIO_REGISTER, struct.pack("4Q", first, PAGE, MISSING, 0))
 assert libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(PAGE), MADV_DONTNEED) == 0
-threading.Thread(target=watch_input, daemon=True).start()
+mapping = sys.argv[1:2] == ["mapping"]
+if not mapping:
+    threading.Thread(target=watch_input, daemon=True).start()
 threading.Thread(target=plain, daemon=True).start()
 if headless:
     threading.Thread(target=hidden, daemon=True).start()
     libc.syscall(SYS_EXIT, 0)
+if mapping:
+    threading.Thread(target=hidden, daemon=True).start()
+    ctypes.CDLL(sys.argv[2]).mapping()
+    os._exit(0)
 if len(sys.argv) > 1:
     lock(sys.argv[1])
 os.write(1, b"ready\n")

@@ -57,9 +57,10 @@ fn in_leaf<'a>(profile: &'a Profile, leaf: &str) -> Vec<&'a Stack> {
     // What emulates a processor may take it away in the middle of a tick.
     let late = |stack: &&&Stack| stack.has("[truncated: time]");
     let whole: Vec<&Stack> = stacks.iter().filter(|s| !late(s)).copied().collect();
+    let of_whole: u64 = whole.iter().map(|stack| stack.count).sum();
     assert!(
-        whole.len() * 20 >= stacks.len() * 19,
-        "{:?}",
+        of_whole * 20 >= n * 19,
+        "{of_whole} of {n}: {:?}",
         profile.ledger
     );
     whole

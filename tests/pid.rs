@@ -4,7 +4,9 @@
 use std::process::Command;
 use std::time::Duration;
 
+use rprof_tests::beside::is_early;
 use rprof_tests::machine;
+use rprof_tests::profile::Stack;
 use rprof_tests::rprof::Rprof;
 use rprof_tests::scratch::{OPTIMIZED, Scratch};
 use rprof_tests::statistics::count_bound;
@@ -37,11 +39,12 @@ fn a_program_of_many_threads() {
     drop(other);
 
     assert_eq!(profile.count(|stack| stack.pid != target.pid()), 0);
-    let burn: Vec<_> = profile
-        .stacks
-        .iter()
-        .filter(|stack| stack.has("burn"))
-        .collect();
+    // Where rprof itself waits long for a CPU, libc's file may still be looked for at first.
+    let early = |stack: &&Stack| machine::slower() > 1 && is_early(stack);
+    let burn = profile.stacks.iter().filter(|stack| stack.has("burn"));
+    let all = burn.clone().count();
+    let burn: Vec<_> = burn.filter(|stack| !early(stack)).collect();
+    assert!(burn.len() * 10 >= all * 9, "{} of {all}", burn.len());
     for stack in &burn {
         // Below a thread's function: start_thread and clone3 of glibc.
         assert!(

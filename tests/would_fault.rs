@@ -127,7 +127,10 @@ fn a_name() {
     let profile = record(&scratch, "mark", &words, 1);
     for stack in is_marked(&profile, "python3.11") {
         // A page of its stack may be away where the program starts, where a slow machine has samples.
-        let starts = || stack.frames.iter().any(|f| f.module.contains("/ld-linux"));
+        let starts = || {
+            let mut frames = stack.frames.iter();
+            frames.any(|f| f.module.contains("/ld-linux") || f.function == "_start")
+        };
         if machine::slower() > 1 && starts() {
             continue;
         }

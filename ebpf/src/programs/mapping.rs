@@ -191,10 +191,9 @@ pub(crate) unsafe fn inspect(state: *mut State, found: &Entry) -> Found {
 pub(crate) unsafe fn believed(state: *mut State, found: &Entry, address: u64) -> bool {
     // SAFETY: as said.
     unsafe {
-        let mapped = &raw const (*state).mapped;
+        let mapped = &raw mut (*state).mapped;
         let whole = address < (*mapped).end;
-        let sequence = sequence((*state).mm);
-        if whole && sequence & 1 == 0 && sequence == (*state).kept_sequence {
+        if whole && is_quiet(state) {
             return true;
         }
         let seen = &raw mut (*state).seen;
@@ -213,8 +212,20 @@ pub(crate) unsafe fn believed(state: *mut State, found: &Entry, address: u64) ->
         let good = times >= if whole { 2 } else { 3 };
         if good {
             (*seen).times = 0;
+        } else {
+            (*mapped).end = 0;
         }
         good
+    }
+}
+
+/// Whether nothing of the process's mappings has changed in this tick, or does now.
+#[inline(always)]
+unsafe fn is_quiet(state: *mut State) -> bool {
+    // SAFETY: this CPU's slot.
+    unsafe {
+        let sequence = sequence((*state).mm);
+        sequence & 1 == 0 && sequence == (*state).kept_sequence
     }
 }
 
@@ -228,12 +239,12 @@ fn sequence(mm: u64) -> u64 {
     }
 }
 
-/// Whether a thread of this process changes a mapping of the file right now, on kernels that do it in an
-/// order that [`inspect`] cannot see through: `__vma_adjust` (mm/mmap.c, 6.1 and 6.2) sets the start,
-/// stores it in the tree, and only then sets the offset. It holds the file's `i_mmap_rwsem` meanwhile.
+/// Whether a thread of this process changes a mapping of the file right now. Kernels do that in orders that
+/// [`inspect`] cannot see through: `__vma_adjust` (mm/mmap.c, 6.1 and 6.2) sets the start, stores it in the
+/// tree, and only then sets the offset. All hold the file's `i_mmap_rwsem` meanwhile.
 #[inline(always)]
 fn moving(file: u64, mm: u64) -> bool {
-    if offset!(mm_lock_seq) != ABSENT || offset!(mapping_lock_owner) == ABSENT {
+    if offset!(mapping_lock_owner) == ABSENT || sequence(mm) & 1 == 0 {
         return false;
     }
     let mapping = kernel_u64(file + offset!(file_mapping));
@@ -263,7 +274,7 @@ unsafe fn find_module(state: *mut State) {
 }
 
 /// Makes `state.mapped` the mapping that holds `pc`. False: none does, the tree changed under the walk, or
-/// what it says is not [`believed`] yet: the caller tries again.
+/// what it says is not [`believed`] yet: the caller tries again, unless `state.attempts` are used up.
 ///
 /// # Safety
 /// `state` is this CPU's slot.
@@ -291,11 +302,18 @@ pub(crate) unsafe fn find(state: *mut State, pc: u64) -> bool {
         let Some(found) = entry(state, pc) else {
             return false;
         };
-        if found.vma == 0 || inspect(state, &found) != Found::Executable {
+        let looked = match found.vma {
+            0 => Found::Data,
+            _ => inspect(state, &found),
+        };
+        if looked != Found::Executable {
+            if looked == Found::Data && is_quiet(state) {
+                // It will be so the next time, too.
+                (*state).attempts = MAX_ATTEMPTS;
+            }
             return false;
         }
         if !believed(state, &found, pc) {
-            (*state).mapped.end = 0;
             return false;
         }
         if (*state).mapped.backing == Backing::Unlearned as u64 {

@@ -4,10 +4,12 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rprof_tests::beside::group;
 use rprof_tests::machine;
+use rprof_tests::profile::Stack;
 use rprof_tests::rprof::Rprof;
 use rprof_tests::scratch::{OPTIMIZED, Scratch};
-use rprof_tests::silent::Silent;
+use rprof_tests::silent::{Silent, Towards};
 use rprof_tests::skipped;
 use rprof_tests::target::Target;
 use rustix::process::Signal;
@@ -109,6 +111,58 @@ fn names_beside_many_files_that_stop_answering() {
         took < machine::patience(Duration::from_secs(14)),
         "{took:?}"
     );
+}
+
+/// A device that is left alone at the end is asked once more, and answers: then for all of its files.
+#[test]
+fn names_of_a_device_that_answers_again() {
+    let test = "names_of_a_device_that_answers_again";
+    let scratch = Scratch::new();
+    let program = scratch.cc("burn.c", "burn", OPTIMIZED);
+    // Dropped last: they may wait for the file system, too.
+    let mut targets = Vec::new();
+    let silent = match Silent::mount_towards(&scratch, &program, Towards::Reads) {
+        Ok(silent) => silent,
+        Err(why) => return skipped(test, &why),
+    };
+    let burn = |n| {
+        let mut nice = Command::new("nice");
+        nice.args(["-n", "19"]).arg(silent.copy(n));
+        Target::start(nice.args(["threads", "1", "60"]))
+    };
+    targets.extend((0..3).map(burn));
+    let group = group("again");
+    targets.iter().for_each(|target| group.take(target.pid()));
+    let folder = group.folder().display().to_string();
+    let mut rprof = Rprof::new(&scratch, ["--all", "-F", "49", "--cgroup", &folder]).start();
+    rprof.wait_until_sampling();
+    std::thread::sleep(machine::patience(Duration::from_millis(2500)));
+    silent.is_rprof(rprof.pid());
+    for n in 3..5 {
+        targets.push(burn(n));
+        group.take(targets[n].pid());
+    }
+    std::thread::sleep(machine::patience(Duration::from_millis(3500)));
+    silent.answers();
+    rprof.signal(Signal::INT);
+    let run = rprof.finish().expect(0);
+    let profile = run.profile();
+    println!("{}", run.stderr);
+    // It was left alone: two of its files kept silent.
+    let of = |n: usize| profile.of(targets[n].pid());
+    let unread = |stack: &&&Stack| stack.has("[truncated: file does not answer]");
+    for n in 3..5 {
+        assert!(of(n).filter(|stack| unread(&stack)).count() > 0, "{n}");
+    }
+    for n in 0..3 {
+        let all: u64 = of(n).map(|stack| stack.count).sum();
+        let named = of(n).filter(|stack| stack.has("burn"));
+        let named: u64 = named.map(|stack| stack.count).sum();
+        assert!(all > 20 && named * 100 >= all * 90, "{n}: {named} of {all}");
+    }
+    assert!(!run.stderr.contains("program-0:"), "{}", run.stderr);
+    assert!(!run.stderr.contains("program-0,"), "{}", run.stderr);
+    drop(silent);
 }
 
 #[test]

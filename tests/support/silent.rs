@@ -52,6 +52,8 @@ pub struct Silent {
     silent: Arc<AtomicBool>,
     rprof: Arc<AtomicU32>,
     askers: Arc<Mutex<BTreeSet<String>>>,
+    fuse: File,
+    unanswered: Arc<Mutex<Vec<u64>>>,
 }
 
 impl Silent {
@@ -110,6 +112,7 @@ impl Silent {
             return Err(format!("mount: {}", std::io::Error::last_os_error()));
         }
         let silent = Arc::new(AtomicBool::new(false));
+        let ours = fuse.try_clone().expect("another descriptor");
         let mut server = Server {
             fuse,
             silent: silent.clone(),
@@ -117,16 +120,32 @@ impl Silent {
             towards,
             rprof: Arc::default(),
             askers: Arc::default(),
+            unanswered: Arc::default(),
             bytes: std::fs::read(program).expect("the program"),
         };
         let (rprof, askers) = (server.rprof.clone(), server.askers.clone());
+        let unanswered = server.unanswered.clone();
         std::thread::spawn(move || while server.request() {});
         Ok(Self {
             folder,
             silent,
             rprof,
             askers,
+            fuse: ours,
+            unanswered,
         })
+    }
+
+    /// From now on rprof is answered, too, and what it waited for has failed.
+    pub fn answers(&self) {
+        self.rprof.store(0, SeqCst);
+        for unique in self.unanswered.lock().expect("no panic").drain(..) {
+            // fuse_out_header: length, error, unique. Who asked may have been killed.
+            let mut out = 16u32.to_le_bytes().to_vec();
+            out.extend((-libc::EIO).to_le_bytes());
+            out.extend(unique.to_le_bytes());
+            let _ = (&self.fuse).write_all(&out);
+        }
     }
 
     /// Which process is rprof: to be said before it asks anything.
@@ -185,6 +204,7 @@ struct Server {
     towards: Towards,
     rprof: Arc<AtomicU32>,
     askers: Arc<Mutex<BTreeSet<String>>>,
+    unanswered: Arc<Mutex<Vec<u64>>>,
     bytes: Vec<u8>,
 }
 
@@ -212,6 +232,8 @@ impl Server {
             _ => false,
         };
         if silent {
+            let mut unanswered = self.unanswered.lock().expect("no panic");
+            unanswered.push(number(header, 8, 8));
             return true;
         }
         let answer: Result<Vec<u8>, i32> = match opcode {

@@ -5,6 +5,7 @@
 //! answers. It costs only that module's names, and some seconds: what is not answered soon is waited for
 //! after all others were asked, and all that keep silent have those seconds together.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,15 +14,17 @@ use rprof_symbolize::kernel::{self, KernelLine};
 use rprof_symbolize::module_names::ModuleNames;
 
 use crate::profile::{Each, Line, Module, Names};
-use crate::reader::{Answer, Asked, Failed, Late, NAMING, Patience, Places, Reader, Readers};
+use crate::reader::{Answer, Asked, Failed, Late, NAMING, Places, Reader, Readers, Standing};
 use crate::sampling::modules::{self, Content, Modules};
 
 /// How long all of it may take. What has no name by then goes without.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Those who may wait beside all wait for somebody else's answers: when to ask again.
+/// How often those that are late are looked at.
 const AGAIN: Duration = Duration::from_millis(20);
-/// Who is waited for last still gets so long, if the answer is there already.
-const LEAST: Duration = Duration::from_millis(200);
+/// So many that must wait for others are asked for before these are looked at.
+const SOME: usize = 16;
+/// Late readers that may be at work side by side: each may need much memory.
+const AT_WORK: u32 = 2;
 /// Places that are asked for at once: more of one module's are asked for in several questions.
 const PLACES: usize = 32 << 10;
 /// Modules that are named for not having answered.
@@ -136,7 +139,14 @@ impl Lookup {
     }
 
     /// Asks for a module's places, until all were or there is no answer.
-    fn ask(&mut self, naming: &mut Naming, offsets: &[u64], until: Instant) -> Step {
+    /// `one_is_asked`: another file of its device.
+    fn ask(
+        &mut self,
+        naming: &mut Naming,
+        offsets: &[u64],
+        until: Instant,
+        one_is_asked: bool,
+    ) -> Step {
         while let Some(offsets) = offsets
             .get(naming.asked..)
             .and_then(|rest| rest.chunks(PLACES).next())
@@ -156,6 +166,7 @@ impl Lookup {
                 }
                 Ok(Content::File(file)) => match self.reader.names(&module.key, file, places) {
                     Asked::Answered(Err(Failed::Busy)) => return Step::Busy,
+                    Asked::Answered(Err(Failed::Silent)) if one_is_asked => return Step::Busy,
                     Asked::Answered(answer) => answer,
                     Asked::Late(late) => return Step::Late(Box::new(late)),
                 },
@@ -196,53 +207,68 @@ impl Lookup {
 
     /// As [`Names::modules`]; what has no answer by then has no names.
     fn name(&mut self, wanted: &[(ModuleId, Vec<u64>)], until: Instant, each: &mut Each<'_>) {
-        let mut open = Vec::new();
+        let mut queue = Vec::new();
         for (n, (id, _)) in wanted.iter().enumerate() {
             match self.begin(n, *id) {
-                Some(naming) => open.push(naming),
+                Some(naming) => queue.push(naming),
                 None => each(n, Module::default(), Vec::new()),
             }
         }
+        // Whose device has always answered comes before whose has not.
+        queue.sort_by_cached_key(|naming| !self.reader.trusts(&naming.module.key));
+        let mut queue = VecDeque::from(queue);
         let offsets = |n: usize| wanted.get(n).map_or(&[][..], |(_, all)| all);
-        while !open.is_empty() {
-            // Whose device has always answered comes before whose has not.
-            open.sort_by_key(|naming| !self.reader.trusts(&naming.module.key));
-            let (mut late, mut busy) = (Vec::new(), Vec::new());
-            for mut naming in std::mem::take(&mut open) {
+        let mut late: Vec<(Naming, Box<Late<Answer>>)> = Vec::new();
+        while !(queue.is_empty() && late.is_empty()) {
+            let (mut waits, mut busy) = (true, 0);
+            for _ in 0..queue.len() {
+                let works = |late: &mut Late<_>| late.look(AT_WORK) == Standing::Works;
+                let at_work: u32 = late
+                    .iter_mut()
+                    .map(|(_, late)| u32::from(works(late)))
+                    .sum();
+                let Some(mut naming) = queue.pop_front_if(|_| at_work < AT_WORK) else {
+                    break;
+                };
+                // Of a device in quarantine one file is asked all the same; the others wait for its answer.
+                let dev = naming.module.key.dev;
+                let one_is_asked = late.iter().any(|(other, _)| other.module.key.dev == dev);
                 let offsets = offsets(naming.n);
-                match self.ask(&mut naming, offsets, until) {
-                    Step::Done => each(naming.n, naming.about, naming.lines),
+                match self.ask(&mut naming, offsets, until, one_is_asked) {
+                    Step::Done => {
+                        each(naming.n, naming.about, naming.lines);
+                        waits = false;
+                    }
                     Step::Late(answer) => late.push((naming, answer)),
-                    Step::Busy => busy.push(naming),
+                    Step::Busy => {
+                        queue.push_back(naming);
+                        busy += 1;
+                    }
+                }
+                if busy >= SOME {
+                    break;
                 }
             }
-            if late.is_empty() && !busy.is_empty() {
-                std::thread::sleep(AGAIN);
-            }
-            let from = Instant::now();
-            for (mut naming, answer) in late {
+            for (mut naming, mut answer) in std::mem::take(&mut late) {
+                let answer = match answer.look(AT_WORK) {
+                    Standing::Answered => answer.take(),
+                    Standing::Works | Standing::Waits if Instant::now() < until => {
+                        late.push((naming, answer));
+                        continue;
+                    }
+                    _ => Err(answer.give_up()),
+                };
+                waits = false;
                 let rest = offsets(naming.n).len().saturating_sub(naming.asked);
-                let answer = answer.wait_on(left(NAMING, from, until));
                 match self.take(&mut naming, rest.min(PLACES), answer) {
-                    true => open.push(naming),
+                    true => queue.push_front(naming),
                     false => each(naming.n, naming.about, naming.lines),
                 }
             }
-            open.append(&mut busy);
+            if waits {
+                std::thread::sleep(AGAIN);
+            }
         }
-    }
-}
-
-/// What is left of a patience that all have together from a moment on, and not beyond another.
-fn left(patience: Patience, from: Instant, until: Instant) -> Patience {
-    let left = |all: Duration| {
-        let end = (from + all).min(until);
-        end.saturating_duration_since(Instant::now()).max(LEAST)
-    };
-    Patience {
-        silence: left(patience.silence),
-        answer: left(patience.answer),
-        ..patience
     }
 }
 

@@ -119,7 +119,7 @@ pub struct Module {
 pub type Each<'a> = dyn FnMut(usize, Module, Vec<Vec<Line>>) + 'a;
 
 /// Names for native and kernel frames, asked for at the end: each module once, with all places that
-/// were sampled in it, so that the lines of one module at a time are in memory.
+/// were sampled in it, so that the lines of few modules at a time are in memory.
 pub trait Names {
     /// Modules, and the lines of places in them (file offsets, rising): innermost inlined callee first.
     /// Without lines no name is known; places at the end may be left out. `each` is called once for each

@@ -1,6 +1,6 @@
 //! The names of a profile's frames. The distinct frames come in once, at the end of a run, and are
-//! asked for in the order of modules and offsets, so that a module's symbols are read once; lines,
-//! functions and mappings go out. It never gives an address another function's name: what has none
+//! asked for by modules, in the order of offsets, so that a module's symbols are read once; lines,
+//! functions and mappings go out, those in the order in which modules answer. It never gives an address another function's name: what has none
 //! is `module+0x1234` or `[unknown]`.
 
 use std::borrow::Cow;
@@ -140,7 +140,7 @@ impl Symbols {
                         symbols.put(frame, place);
                     }
                 }
-                _ => {
+                Source::Own | Source::Module(_) => {
                     for &(packed, frame) in frames {
                         let place = symbols.own(packed, tables);
                         symbols.put(frame, place);

@@ -45,7 +45,7 @@ pub use readers::Readers;
 use readers::Seat;
 pub use serve::serve;
 use talk::{Along, Heard, Spare, Take, Talk};
-pub use talk::{Asked, Late};
+pub use talk::{Asked, Late, Standing};
 
 /// A reader's name: as `argv[0]` it makes rprof one.
 pub const NAME: &str = "rprof-reader";
@@ -189,7 +189,7 @@ impl Reader {
     /// Whether nothing may be asked about a module's file now: it kept silent, or readers are stuck over
     /// its device.
     pub fn leaves_alone(&self, key: &ModuleKey, path: &str) -> bool {
-        self.readers.refuses(Place::of(key), path)
+        self.readers.refuses(Place::of(key), path, false)
     }
 
     /// Whether a file on the same device answered, and none there is known to keep silent.
@@ -358,13 +358,9 @@ impl Reader {
                 self.running = running;
                 Asked::Answered(answer)
             }
-            Heard::Nothing(running) => Asked::Late(Late {
-                talk,
-                running,
-                take,
-                spare: self.spare.clone(),
-                _seat: seat,
-            }),
+            Heard::Nothing(running) => {
+                Asked::Late(Late::new(talk, running, take, self.spare.clone(), seat))
+            }
         }
     }
 }

@@ -160,6 +160,13 @@ impl Running {
         is_readable(&self.socket, time)
     }
 
+    /// CPU time that it has used, and whether it would use more now.
+    pub(super) fn work(&self) -> (Option<Duration>, bool) {
+        let process = self.process.as_ref();
+        let used = process.and_then(Process::used);
+        (used, process.is_some_and(Process::is_runnable))
+    }
+
     /// Speaks with it.
     pub(super) fn patient(&self, patience: Patience) -> Patient<'_> {
         Patient {
@@ -225,9 +232,8 @@ impl Patient<'_> {
                 }
                 _ => return Err(io::ErrorKind::TimedOut.into()),
             }
-            let process = self.running.process.as_ref();
-            let used = process.and_then(Process::used);
-            if used != self.used || process.is_some_and(Process::is_runnable) {
+            let (used, runnable) = self.running.work();
+            if used != self.used || runnable {
                 (self.used, self.alive) = (used, Instant::now());
             }
             if self.running.readers.is_hurried()

@@ -98,11 +98,20 @@ pub(super) struct Quarantine {
 /// What is known of a device.
 #[derive(Clone, Copy, Debug, Default)]
 struct Device {
-    /// Files that kept silent, less those that are forgiven.
+    /// Files that kept silent, less those that are forgiven: two at most.
     silent: u32,
+    /// When the last one did.
+    last: Option<Instant>,
     /// Answers since one did, or was forgiven.
     answers: u32,
     term: Option<Term>,
+}
+
+impl Device {
+    /// Whether the last silence is so long ago that it says nothing of today.
+    fn is_forgotten(&self, now: Instant) -> bool {
+        self.last.is_some_and(|last| now >= last + LONGEST)
+    }
 }
 
 /// For how long, and until when.
@@ -149,7 +158,11 @@ impl Quarantine {
         }
         self.answering.remove(&place);
         if let Some(device) = self.device(place) {
-            device.silent += u32::from(!known || device.silent == 0);
+            if device.is_forgotten(now) {
+                device.silent = 0;
+            }
+            device.silent = (device.silent + u32::from(!known || device.silent == 0)).min(2);
+            device.last = Some(now);
             device.answers = 0;
             if device.silent > 1 {
                 device.term = Some(Term::after(device.term.as_ref(), now));
@@ -202,18 +215,17 @@ impl Quarantine {
     }
 
     /// Whether a file of the device kept silent, and is not forgiven.
-    pub(super) fn doubts(&self, place: Place) -> bool {
+    pub(super) fn doubts(&self, place: Place, now: Instant) -> bool {
         let device = self.devices.get(&place.whole());
-        device.is_some_and(|device| device.silent > 0)
+        device.is_some_and(|device| device.silent > 0 && !device.is_forgotten(now))
     }
 
     /// Whether a file of the device answered, and none is known to keep silent; or the process did.
-    pub(super) fn trusts(&self, place: Place) -> bool {
+    pub(super) fn trusts(&self, place: Place, now: Instant) -> bool {
         if place.is_process() {
             return self.answering.contains(&place);
         }
-        let device = self.devices.get(&place.whole());
-        device.is_some_and(|device| device.silent == 0)
+        self.devices.contains_key(&place.whole()) && !self.doubts(place, now)
     }
 }
 
@@ -232,7 +244,7 @@ mod tests {
         let mut quarantine = Quarantine::default();
         quarantine.silent(A, now);
         assert!(quarantine.holds(A, now) && !quarantine.holds(B, now));
-        assert!(!quarantine.trusts(A));
+        assert!(!quarantine.trusts(A, now));
         // Asked before that, and answered by nobody after it.
         quarantine.silent(A, now);
         let later = now + FIRST;
@@ -246,9 +258,21 @@ mod tests {
         let answers = |quarantine: &mut Quarantine| {
             (0..FORGIVEN).for_each(|_| quarantine.answered(A));
         };
-        assert!(quarantine.doubts(A) && !quarantine.trusts(A));
+        assert!(quarantine.doubts(A, now) && !quarantine.trusts(A, now));
         answers(&mut quarantine);
-        assert!(!quarantine.doubts(B) && quarantine.trusts(B));
+        assert!(!quarantine.doubts(B, now) && quarantine.trusts(B, now));
+    }
+
+    #[test]
+    fn a_silence_of_long_ago() {
+        let now = Instant::now();
+        let mut quarantine = Quarantine::default();
+        quarantine.silent(A, now);
+        quarantine.silent(B, now);
+        let later = now + LONGEST;
+        assert!(quarantine.doubts(C, now) && quarantine.trusts(C, later));
+        quarantine.silent(C, later);
+        assert!(!quarantine.holds(A, later) && quarantine.doubts(A, later));
     }
 
     #[test]
@@ -289,7 +313,9 @@ mod tests {
         assert!(quarantine.holds(C, now) && !quarantine.holds(C, now + FIRST));
         quarantine.answered(A);
         assert!(!quarantine.holds(C, now) && quarantine.holds(B, now));
-        assert!(quarantine.doubts(C) && !quarantine.doubts(Place::File { dev: 9, ino: 1 }));
+        assert!(
+            quarantine.doubts(C, now) && !quarantine.doubts(Place::File { dev: 9, ino: 1 }, now)
+        );
         // It is at its second already.
         quarantine.silent(C, now);
         assert!(quarantine.holds(A, now));
@@ -323,9 +349,9 @@ mod tests {
         quarantine.silent(process(1), now);
         quarantine.silent(process(2), now);
         assert!(quarantine.holds(process(1), now) && !quarantine.holds(process(3), now));
-        assert!(!quarantine.trusts(process(3)));
+        assert!(!quarantine.trusts(process(3), now));
         quarantine.answered(process(3));
-        assert!(quarantine.trusts(process(3)) && !quarantine.trusts(process(1)));
+        assert!(quarantine.trusts(process(3), now) && !quarantine.trusts(process(1), now));
         let reused = Place::Process { pid: 1, start: 6 };
         assert!(!quarantine.holds(reused, now));
         // For longer the second time, unless it answered.

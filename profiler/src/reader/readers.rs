@@ -102,10 +102,10 @@ impl Readers {
     }
 
     /// A file is waited for from now until what is given is dropped.
-    pub(super) fn wait_for(&self, path: &str) -> Wait<'_> {
+    pub(super) fn wait_for(self: &Arc<Self>, path: &str) -> Wait {
         let wait: (Arc<str>, Instant) = (path.into(), Instant::now());
         self.state().waits.push(wait.clone());
-        Wait(self, wait.0)
+        Wait(self.clone(), wait.0)
     }
 
     /// A file kept silent.
@@ -127,16 +127,16 @@ impl Readers {
 
     /// Whether files of the same device are known to keep silent.
     pub(super) fn doubts(&self, place: Place) -> bool {
-        self.state().quarantine.doubts(place)
+        self.state().quarantine.doubts(place, Instant::now())
     }
 
     /// Whether a file of the same device answered, and none is known to keep silent.
     pub(super) fn trusts(&self, place: Place) -> bool {
-        self.state().quarantine.trusts(place)
+        self.state().quarantine.trusts(place, Instant::now())
     }
 
-    /// Whether a file is not to be asked now.
-    pub(super) fn refuses(&self, place: Place, path: &str) -> bool {
+    /// Whether a file is not to be asked now. `last`: somebody asks for the last time, and says what came of it.
+    pub(super) fn refuses(&self, place: Place, path: &str, last: bool) -> bool {
         let mut state = self.state();
         let held = state.quarantine.holds(place, Instant::now());
         if !state.killed.is_empty() {
@@ -144,10 +144,10 @@ impl Readers {
         }
         let stuck = state.stuck_like(place);
         let given_up = state.stuck_over(place) >= MAX_STUCK
-            || stuck >= MAX_ALL_STUCK && !state.quarantine.trusts(place);
+            || stuck >= MAX_ALL_STUCK && !state.quarantine.trusts(place, Instant::now());
         state.gave_up |= given_up && !path.is_empty();
         state.gave_up_memory |= given_up && place.is_process();
-        if held || given_up {
+        if (held || given_up) && !last {
             state.say(path);
         }
         held || given_up
@@ -226,9 +226,9 @@ impl Readers {
 }
 
 /// See [`Readers::wait_for`].
-pub(super) struct Wait<'a>(&'a Readers, Arc<str>);
+pub(super) struct Wait(Arc<Readers>, Arc<str>);
 
-impl Drop for Wait<'_> {
+impl Drop for Wait {
     fn drop(&mut self) {
         self.0
             .state()
@@ -271,7 +271,7 @@ impl Seat {
     pub(super) fn take(readers: &Arc<Readers>, place: Place, large: bool) -> Option<Self> {
         let row = usize::from(place.is_process());
         let mut state = readers.state();
-        let reserved = match state.quarantine.trusts(place) {
+        let reserved = match state.quarantine.trusts(place, Instant::now()) {
             true => 0,
             false => RESERVED,
         };
@@ -378,12 +378,12 @@ mod tests {
         let readers = stuck(other);
         readers.answered(PROCESS);
         // Neither files, nor who answers, nor what is not known to keep silent more than need be.
-        assert!(!readers.refuses(FILE, "/a") && !readers.refuses(PROCESS, ""));
+        assert!(!readers.refuses(FILE, "/a", false) && !readers.refuses(PROCESS, "", false));
         assert!(readers.last_chance(FILE));
-        assert!(readers.refuses(other, "") && readers.state().gave_up_memory);
+        assert!(readers.refuses(other, "", false) && readers.state().gave_up_memory);
         let readers = stuck(Place::File { dev: 8, ino: 0 });
-        assert!(!readers.refuses(PROCESS, "") && readers.refuses(FILE, "/a"));
+        assert!(!readers.refuses(PROCESS, "", false) && readers.refuses(FILE, "/a", false));
         readers.answered(FILE);
-        assert!(!readers.refuses(FILE, "/a"));
+        assert!(!readers.refuses(FILE, "/a", false));
     }
 }

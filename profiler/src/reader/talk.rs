@@ -1,7 +1,7 @@
 //! One question to a reader process: it is asked, its answer is heard, and one that keeps silent over it is
 //! killed, and what it was about left alone.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::process::{Patient, Running};
 use super::protocol::{Ask, Question, Reply, Stamp};
 use super::quarantine::Place;
-use super::readers::{Readers, Seat};
+use super::readers::{Readers, Seat, Wait};
 use super::{Failed, LEARNING, NAME, Patience, Pointed, Reader};
 
 /// How often a reader is looked at while it is silent: so often, or five times until it is taken to be.
@@ -59,35 +59,93 @@ impl<T> Asked<T> {
 }
 
 /// A question that was not answered soon. The [`Reader`] that asked it goes on with another process;
-/// somebody else waits.
+/// somebody else waits, or looks from time to time how it stands.
 pub struct Late<T> {
-    pub(super) talk: Talk,
-    pub(super) running: Running,
-    pub(super) take: Take<Result<T, Failed>>,
-    pub(super) spare: Spare,
-    pub(super) _seat: Option<Seat>,
+    talk: Talk,
+    running: Running,
+    take: Take<Result<T, Failed>>,
+    spare: Spare,
+    _seat: Option<Seat>,
+    since: Instant,
+    /// When it was last seen at work, and the CPU time that it had used then.
+    worked: Option<Instant>,
+    used: Option<Duration>,
 }
 
+/// How it stands with a late answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is there.
+    Answered,
+    /// Its reader is at work, or may be.
+    Works,
+    /// Its reader waits for something.
+    Waits,
+    /// It has taken too long.
+    Silent,
+}
+
+/// Whoever was at work so long ago may be still.
+const STILL: Duration = Duration::from_secs(1);
+/// Nobody knows yet whether one that is late for so short a time is at work.
+const YOUNG: Duration = Duration::from_millis(100);
+
 impl<T> Late<T> {
+    pub(super) fn new(
+        talk: Talk,
+        running: Running,
+        take: Take<Result<T, Failed>>,
+        spare: Spare,
+        seat: Option<Seat>,
+    ) -> Self {
+        let (used, _) = running.work();
+        Self {
+            talk,
+            running,
+            take,
+            spare,
+            _seat: seat,
+            since: Instant::now(),
+            worked: None,
+            used,
+        }
+    }
+
+    /// How it stands. Who works has `times` as long as one who works alone.
+    pub fn look(&mut self, times: u32) -> Standing {
+        if self.running.answers_within(Duration::ZERO) {
+            return Standing::Answered;
+        }
+        let now = Instant::now();
+        let (used, runnable) = self.running.work();
+        if runnable || used != self.used {
+            (self.worked, self.used) = (Some(now), used);
+        }
+        let patience = self.talk.patience();
+        let alive = self.worked.unwrap_or(self.since);
+        if self.talk.readers.is_hurried()
+            || now >= alive + patience.silence
+            || now >= self.since + patience.answer * times
+        {
+            return Standing::Silent;
+        }
+        let works = self.worked.is_some_and(|worked| now < worked + STILL);
+        match works || now < self.since + YOUNG {
+            true => Standing::Works,
+            false => Standing::Waits,
+        }
+    }
+
+    /// Waits no longer.
+    pub fn give_up(self) -> Failed {
+        self.talk.silent(self.running)
+    }
+
     /// Waits for the answer.
     ///
     /// # Errors
     /// [`Failed`].
     pub fn wait(self) -> Result<T, Failed> {
-        self.hear()
-    }
-
-    /// Waits for the answer, from now on with this patience.
-    ///
-    /// # Errors
-    /// [`Failed`].
-    pub fn wait_on(mut self, patience: Patience) -> Result<T, Failed> {
-        self.talk.patience = patience;
-        self.running = self.running.used();
-        self.hear()
-    }
-
-    fn hear(self) -> Result<T, Failed> {
         let Self {
             talk,
             running,
@@ -98,6 +156,15 @@ impl<T> Late<T> {
         let (answer, running) = talk.hear(running, &mut take);
         spare.put(running);
         answer
+    }
+
+    /// Takes the answer, which is there: it may be for long.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub fn take(mut self) -> Result<T, Failed> {
+        self.running = self.running.used();
+        self.wait()
     }
 }
 
@@ -139,6 +206,8 @@ pub(super) struct Talk {
     /// It is about a large file, and takes memory to answer.
     pub(super) large: bool,
     path: String,
+    /// It is waited for from when it was asked.
+    wait: OnceCell<Wait>,
 }
 
 impl Talk {
@@ -150,6 +219,7 @@ impl Talk {
             about: Cell::new(about),
             large: false,
             path: path.to_owned(),
+            wait: OnceCell::new(),
         }
     }
 
@@ -164,8 +234,9 @@ impl Talk {
             return Err(Failed::Silent);
         }
         let running = running.and_then(Running::still);
-        let refused = self.readers.refuses(self.about.get(), &self.path);
-        if refused && !(self.patience.last && self.readers.last_chance(self.about.get())) {
+        let last = self.patience.last;
+        let refused = self.readers.refuses(self.about.get(), &self.path, last);
+        if refused && !(last && self.readers.last_chance(self.about.get())) {
             return Err(Failed::Silent);
         }
         let cannot = |error| Failed::Broken(format!("cannot ask {NAME}: {error}"));
@@ -181,7 +252,10 @@ impl Talk {
             stamp: along.stamp,
         };
         match running.send(&question, along.fd) {
-            Ok(()) => Ok(running),
+            Ok(()) => {
+                let _ = self.wait.set(self.readers.wait_for(&self.path));
+                Ok(running)
+            }
             Err(error) => {
                 running.kill(self.about.get());
                 Err(cannot(error))
@@ -225,12 +299,7 @@ impl Talk {
         if !begins(&running) {
             return Heard::Nothing(running);
         }
-        let mut patience = self.patience;
-        if self.readers.leaves_alone(self.about.get()) {
-            patience.silence = patience.silence.min(LEARNING.silence);
-        }
-        let mut patient = running.patient(patience);
-        let wait = self.readers.wait_for(&self.path);
+        let mut patient = running.patient(self.patience());
         let answer = loop {
             let reply = patient.receive();
             if let Ok((reply, _)) = &reply
@@ -249,7 +318,6 @@ impl Talk {
                 Err(error) => break Err(error),
             }
         };
-        drop(wait);
         match answer {
             Ok(answer) => {
                 self.readers.answered(self.about.get());
@@ -264,6 +332,15 @@ impl Talk {
                 Heard::Answer(Err(Failed::Broken(why)), None)
             }
         }
+    }
+
+    /// How long the answer may take, as things stand.
+    fn patience(&self) -> Patience {
+        let mut patience = self.patience;
+        if self.readers.leaves_alone(self.about.get()) {
+            patience.silence = patience.silence.min(LEARNING.silence);
+        }
+        patience
     }
 
     fn silent(&self, running: Running) -> Failed {

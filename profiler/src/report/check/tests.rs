@@ -157,7 +157,7 @@ fn privileges() {
         "CAP_DAC_READ_SEARCH",
     );
     is(
-        without(CapabilitySet::SYS_ADMIN | CapabilitySet::CHECKPOINT_RESTORE),
+        without(CapabilitySet::CHECKPOINT_RESTORE),
         State::Warning,
         "files",
         "CAP_CHECKPOINT_RESTORE",

@@ -135,8 +135,12 @@ fn check(profile: &Profile, pid: u32, used: &Used, whole: impl Fn(&Stack) -> boo
         bad.map_or(String::new(), Stack::text),
         profile.ledger
     );
-    let lost = lost_of(profile, pid);
+    let mut lost = lost_of(profile, pid);
     let ticks = ticks_of(profile, pid);
+    // While the kernel moves a page it is nowhere: on an emulated processor for long enough to be met.
+    if slower() > 1 && few(0.01, profile.ledger.get("would fault")) {
+        lost.retain(|column| *column != "would fault");
+    }
     assert!(
         lost.is_empty() && few(early_share(profile), ticks - n),
         "pid {pid}: {lost:?}, {n} of {ticks}: {:?}",

@@ -168,7 +168,7 @@ impl Lookup {
                     Asked::Answered(Err(Failed::Busy)) => return Step::Busy,
                     Asked::Answered(Err(Failed::Silent)) if one_is_asked => return Step::Busy,
                     Asked::Answered(answer) => answer,
-                    Asked::Late(late) => return Step::Late(Box::new(late)),
+                    Asked::Late(late) => return Step::Late(late),
                 },
                 Ok(Content::Image(bytes)) => ModuleNames::of_bytes(bytes.clone(), places.options())
                     .map(|names| Answer::of(&names, &places.offsets))

@@ -359,7 +359,8 @@ impl Reader {
                 Asked::Answered(answer)
             }
             Heard::Nothing(running) => {
-                Asked::Late(Late::new(talk, running, take, self.spare.clone(), seat))
+                let late = Late::new(talk, running, take, self.spare.clone(), seat);
+                Asked::Late(Box::new(late))
             }
         }
     }

@@ -42,7 +42,7 @@ pub enum Asked<T> {
     /// There is an answer.
     Answered(Result<T, Failed>),
     /// There is none yet.
-    Late(Late<T>),
+    Late(Box<Late<T>>),
 }
 
 impl<T> Asked<T> {

@@ -170,7 +170,7 @@ impl Asker {
     fn wait_beside<T: 'static, U>(
         &mut self,
         key: ModuleKey,
-        late: Late<T>,
+        late: Box<Late<T>>,
         lesson: impl FnOnce(Result<T, Failed>) -> Lesson + Send + 'static,
     ) -> Result<U, Failed> {
         let lessons = self.lessons.clone();

@@ -38,7 +38,7 @@ fn head(layout: &PythonLayout) -> [u32; 2] {
         (layout.code_first_line, layout.code_first_line),
         |r, &at| (r.0.min(at), r.1.max(at)),
     );
-    [first, last + 8]
+    [first, last.saturating_add(8)]
 }
 
 /// The plan that names a code object. Its fields: the type, the head, the name's hash, the qualified

@@ -2,31 +2,22 @@
 //! map it, and only for the places that were sampled. Modules and addresses come in, lines leave.
 //!
 //! Files of modules are read by a [`Reader`], a process of its own: a file may be one that never
-//! answers. It costs only that module's names, and some seconds: what is not answered soon is waited for
-//! after all others were asked, and all that keep silent have those seconds together.
+//! answers. It costs only that module's names, and some seconds (`asking`).
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rprof_ebpf::module::ModuleId;
 use rprof_symbolize::kernel::{self, KernelLine};
-use rprof_symbolize::module_names::ModuleNames;
 
-use crate::profile::{Each, Line, Module, Names};
-use crate::reader::{Answer, Asked, Failed, Late, NAMING, Places, Reader, Readers, Standing};
-use crate::sampling::modules::{self, Content, Modules};
+use crate::profile::{Each, Line, Names};
+use crate::reader::{NAMING, Reader, Readers};
+use crate::sampling::modules::Modules;
+
+mod asking;
 
 /// How long all of it may take. What has no name by then goes without.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How often those that are late are looked at.
-const AGAIN: Duration = Duration::from_millis(20);
-/// So many that must wait for others are asked for before these are looked at.
-const SOME: usize = 16;
-/// Late readers that may be at work side by side: each may need much memory.
-const AT_WORK: u32 = 2;
-/// Places that are asked for at once: more of one module's are asked for in several questions.
-const PLACES: usize = 32 << 10;
 /// Modules that are named for not having answered.
 const SHOWN: usize = 3;
 
@@ -42,26 +33,6 @@ pub struct Lookup {
     silent: Vec<String>,
     /// Of those for which no time was left.
     unasked: Vec<String>,
-}
-
-/// A module whose names are looked up.
-struct Naming {
-    /// Its index among those that are wanted.
-    n: usize,
-    module: Arc<modules::Module>,
-    about: Module,
-    lines: Vec<Vec<Line>>,
-    /// Places asked for so far.
-    asked: usize,
-}
-
-/// How far a module's names have come.
-enum Step {
-    Done,
-    /// There is no answer yet.
-    Late(Box<Late<Answer>>),
-    /// Nothing was asked: it must wait for others' answers.
-    Busy,
 }
 
 impl Lookup {
@@ -117,159 +88,6 @@ impl Lookup {
         }
         said
     }
-
-    /// What is known of a module without asking; `None`: there is no such module.
-    fn begin(&self, n: usize, id: ModuleId) -> Option<Naming> {
-        let module = self.modules.get(id)?;
-        let about = Module {
-            path: module.path.clone(),
-            build_id: String::new(),
-            size: match &module.content {
-                Ok(Content::Image(bytes)) => bytes.len() as u64,
-                _ => module.key.size,
-            },
-        };
-        Some(Naming {
-            n,
-            module,
-            about,
-            lines: Vec::new(),
-            asked: 0,
-        })
-    }
-
-    /// Asks for a module's places, until all were or there is no answer.
-    /// `one_is_asked`: another file of its device.
-    fn ask(
-        &mut self,
-        naming: &mut Naming,
-        offsets: &[u64],
-        until: Instant,
-        one_is_asked: bool,
-    ) -> Step {
-        while let Some(offsets) = offsets
-            .get(naming.asked..)
-            .and_then(|rest| rest.chunks(PLACES).next())
-        {
-            let module = naming.module.clone();
-            let places = Places {
-                path: module.path.clone(),
-                inlines: self.inlines,
-                offsets: offsets.to_vec(),
-            };
-            let answer = match &module.content {
-                Ok(Content::File(_)) if Instant::now() >= until => {
-                    self.left_out
-                        .push(format!("{}: no time was left", module.path));
-                    self.unasked.push(module.path.clone());
-                    return Step::Done;
-                }
-                Ok(Content::File(file)) => match self.reader.names(&module.key, file, places) {
-                    Asked::Answered(Err(Failed::Busy)) => return Step::Busy,
-                    Asked::Answered(Err(Failed::Silent)) if one_is_asked => return Step::Busy,
-                    Asked::Answered(answer) => answer,
-                    Asked::Late(late) => return Step::Late(late),
-                },
-                Ok(Content::Image(bytes)) => ModuleNames::of_bytes(bytes.clone(), places.options())
-                    .map(|names| Answer::of(&names, &places.offsets))
-                    .map_err(|error| Failed::Said(error.to_string())),
-                Err(failed) => Err(failed.clone()),
-            };
-            if !self.take(naming, offsets.len(), answer) {
-                break;
-            }
-        }
-        Step::Done
-    }
-
-    /// Takes an answer for the next so many places. False: there is none, and no more are asked for.
-    fn take(&mut self, naming: &mut Naming, places: usize, answer: Result<Answer, Failed>) -> bool {
-        let path = &naming.module.path;
-        match answer {
-            Ok(answer) => {
-                let notes = answer.left_out.iter();
-                self.left_out
-                    .extend(notes.map(|note| format!("{path}: {note}")));
-                naming.about.build_id.clone_from(&answer.build_id);
-                naming.lines.extend(answer.lines(places));
-                naming.asked += places;
-                true
-            }
-            Err(failed) => {
-                self.left_out.push(format!("{path}: {failed}"));
-                if failed == Failed::Silent {
-                    self.silent.push(path.clone());
-                }
-                false
-            }
-        }
-    }
-
-    /// As [`Names::modules`]; what has no answer by then has no names.
-    fn name(&mut self, wanted: &[(ModuleId, Vec<u64>)], until: Instant, each: &mut Each<'_>) {
-        let mut queue = Vec::new();
-        for (n, (id, _)) in wanted.iter().enumerate() {
-            match self.begin(n, *id) {
-                Some(naming) => queue.push(naming),
-                None => each(n, Module::default(), Vec::new()),
-            }
-        }
-        // Whose device has always answered comes before whose has not.
-        queue.sort_by_cached_key(|naming| !self.reader.trusts(&naming.module.key));
-        let mut queue = VecDeque::from(queue);
-        let offsets = |n: usize| wanted.get(n).map_or(&[][..], |(_, all)| all);
-        let mut late: Vec<(Naming, Box<Late<Answer>>)> = Vec::new();
-        while !(queue.is_empty() && late.is_empty()) {
-            let (mut waits, mut busy) = (true, 0);
-            for _ in 0..queue.len() {
-                let works = |late: &mut Late<_>| late.look(AT_WORK) == Standing::Works;
-                let at_work: u32 = late
-                    .iter_mut()
-                    .map(|(_, late)| u32::from(works(late)))
-                    .sum();
-                let Some(mut naming) = queue.pop_front_if(|_| at_work < AT_WORK) else {
-                    break;
-                };
-                // Of a device in quarantine one file is asked all the same; the others wait for its answer.
-                let dev = naming.module.key.dev;
-                let one_is_asked = late.iter().any(|(other, _)| other.module.key.dev == dev);
-                let offsets = offsets(naming.n);
-                match self.ask(&mut naming, offsets, until, one_is_asked) {
-                    Step::Done => {
-                        each(naming.n, naming.about, naming.lines);
-                        waits = false;
-                    }
-                    Step::Late(answer) => late.push((naming, answer)),
-                    Step::Busy => {
-                        queue.push_back(naming);
-                        busy += 1;
-                    }
-                }
-                if busy >= SOME {
-                    break;
-                }
-            }
-            for (mut naming, mut answer) in std::mem::take(&mut late) {
-                let answer = match answer.look(AT_WORK) {
-                    Standing::Answered => answer.take(),
-                    Standing::Works | Standing::Waits if Instant::now() < until => {
-                        late.push((naming, answer));
-                        continue;
-                    }
-                    _ => Err(answer.give_up()),
-                };
-                waits = false;
-                let rest = offsets(naming.n).len().saturating_sub(naming.asked);
-                match self.take(&mut naming, rest.min(PLACES), answer) {
-                    true => queue.push_front(naming),
-                    false => each(naming.n, naming.about, naming.lines),
-                }
-            }
-            if waits {
-                std::thread::sleep(AGAIN);
-            }
-        }
-    }
 }
 
 /// The first of some paths, and how many more there are.
@@ -311,7 +129,6 @@ fn kernel_line(line: KernelLine) -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reader::{Pointed, Stamp};
 
     #[test]
     fn kernel_modules_stand_for_files() {
@@ -334,34 +151,5 @@ mod tests {
         assert_eq!(some(&["/a"]).as_deref(), Some("/a"));
         let all = some(&["/a", "/b", "/c", "/d", "/e"]);
         assert_eq!(all.as_deref(), Some("/a, /b, /c and 2 more"));
-    }
-
-    #[test]
-    fn nobody_is_asked_when_time_is_up() {
-        let modules: Arc<Modules> = Arc::default();
-        let file = tempfile::tempfile().expect("a file");
-        let id = modules.add(modules::Module {
-            key: rprof_ebpf::module::ModuleKey::VDSO,
-            path: "/a".into(),
-            content: Ok(Content::File(Pointed {
-                fd: file.into(),
-                stamp: Stamp::default(),
-            })),
-            interpreter: modules::Interpreter::None,
-        });
-        let mut lookup = Lookup::new(modules, true, Arc::default());
-        let wanted = [(id.expect("room"), vec![1, 2]), (77, vec![3])];
-        let mut told = Vec::new();
-        lookup.name(&wanted, Instant::now(), &mut |n, module, lines| {
-            told.push((n, module.path, lines.len()));
-        });
-        // Each of them is told once all the same.
-        told.sort_unstable();
-        assert_eq!(told, [(0, "/a".into(), 0), (1, String::new(), 0)]);
-        let said = lookup.silent();
-        assert!(
-            said[0].starts_with("No names of /a: no time was left"),
-            "{said:?}"
-        );
     }
 }

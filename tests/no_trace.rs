@@ -220,6 +220,10 @@ fn waits_for_nobody(
         let args = ["-p", &pid.to_string(), "-F", "199"];
         let mut running = profiled(Rprof::new(scratch, args)).start();
         running.wait_until_sampling();
+        if machine::slower() > 1 {
+            // Until its runtime is known nobody reads its names.
+            std::thread::sleep(Duration::from_secs(6));
+        }
         with.push(stalls(target));
         running.signal(rustix::process::Signal::INT);
         let profile = running.finish().ok();

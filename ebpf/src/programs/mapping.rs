@@ -239,12 +239,14 @@ fn sequence(mm: u64) -> u64 {
     }
 }
 
-/// Whether a thread of this process changes a mapping of the file right now. Kernels do that in orders that
-/// [`inspect`] cannot see through: `__vma_adjust` (mm/mmap.c, 6.1 and 6.2) sets the start, stores it in the
-/// tree, and only then sets the offset. All hold the file's `i_mmap_rwsem` meanwhile.
+/// Whether a thread of this process changes a mapping of the file right now, on kernels that do it in an
+/// order that [`inspect`] cannot see through: `__vma_adjust` (mm/mmap.c, 6.1 and 6.2) sets the start,
+/// stores it in the tree, and only then sets the offset. It holds the file's `i_mmap_rwsem` meanwhile. Where
+/// the kernel counts changes (6.12) asking would cost 22 of 1,000 samples of a program that changes its
+/// mappings without pause, for a moment of one instruction.
 #[inline(always)]
 fn moving(file: u64, mm: u64) -> bool {
-    if offset!(mapping_lock_owner) == ABSENT || sequence(mm) & 1 == 0 {
+    if offset!(mm_lock_seq) != ABSENT || offset!(mapping_lock_owner) == ABSENT {
         return false;
     }
     let mapping = kernel_u64(file + offset!(file_mapping));

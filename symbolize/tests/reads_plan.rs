@@ -114,7 +114,7 @@ fn fields(text: ([u8; 8], &[u8; 8]), table: ([u8; 8], &[u8])) -> Vec<u8> {
 }
 
 #[test]
-fn three_calls_and_the_object_last() {
+fn four_calls_and_the_object_last() {
     let mut words = Words::new(5, ASCII, 10);
     let got = execute(&plan(), &mut words, OBJECT).unwrap();
     let table = [0x02, 1, 0, 0, 0, 0, 0, 0, 0x04, 3, 0, 0, 0, 0, 0, 0];
@@ -129,7 +129,8 @@ fn three_calls_and_the_object_last() {
         [
             vec![head],
             vec![STRING + 16, TABLE + 16],
-            vec![STRING + 32, TABLE + 32, head]
+            vec![STRING + 32, TABLE + 32, head],
+            vec![head]
         ]
     );
 }

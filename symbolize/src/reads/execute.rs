@@ -91,11 +91,15 @@ pub fn execute(plan: &Plan, reads: &mut dyn Reads, address: u64) -> Result<Vec<u
             execution.answer(ask.step, ask.bytes)?;
         }
         if last {
-            let same = |s| head.part(&first, s) == head.part(&again, s);
-            if !steps.iter().filter(|s| is_head(s)).all(same) {
-                return Err(ReadError::Changed);
+            // And once more a moment later: one that is being made where another was has its type and count
+            // first, and until its fields are written looks like that (`_PyCode_New`, Objects/codeobject.c).
+            for again in [again, head.read(reads)?] {
+                let same = |s| head.part(&first, s) == head.part(&again, s);
+                if !steps.iter().filter(|s| is_head(s)).all(same) {
+                    return Err(ReadError::Changed);
+                }
+                head.alive(&again)?;
             }
-            head.alive(&again)?;
             return execution.fields();
         }
     }

@@ -7,7 +7,7 @@
 //! longer alive, nothing is given.
 //!
 //! Each round asks for everything whose address is known by then, in one call: three for CPython
-//! (head; string headers and lengths; characters and tables).
+//! (head; string headers and lengths; characters and tables), and one for the head again.
 
 use std::ops::RangeInclusive;
 

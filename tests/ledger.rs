@@ -412,7 +412,7 @@ fn a_cpu_that_goes_and_comes_back() {
     /// Milliseconds until rprof has looked at it twice.
     const SEEN: u64 = 1200;
     let scratch = Scratch::new();
-    let _alone = machine::changed();
+    let _alone = machine::alone();
     let program = scratch.cc("burn.c", "burn", OPTIMIZED);
     let cpus = machine::cpus();
     let &cpu = cpus.last().expect("a CPU");

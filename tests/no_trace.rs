@@ -338,7 +338,7 @@ fn pages(pid: u32, address: u64, bytes: u64) -> [usize; 2] {
 #[test]
 fn what_is_swapped_out_stays_there() {
     let scratch = Scratch::new();
-    let _changed = machine::changed();
+    let _alone = machine::alone();
     let _swap = match Swap::on(&scratch) {
         Ok(swap) => swap,
         Err(why) => return skipped("what_is_swapped_out_stays_there", &why),

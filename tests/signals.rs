@@ -1,10 +1,11 @@
 //! Promise: no signal that rprof may get by mistake or by habit takes its samples with it, and none that is
 //! for the command stays with rprof.
 
+use std::process::Command;
 use std::time::Duration;
 
 use rprof_tests::machine;
-use rprof_tests::rprof::{Rprof, Running};
+use rprof_tests::rprof::{self, Rprof, Running};
 use rprof_tests::scratch::Scratch;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
@@ -39,6 +40,22 @@ fn those_that_end_a_recording() {
         let profile = running.finish().ok();
         assert!(profile.duration > 100_000_000, "{signal:?}");
     }
+}
+
+#[test]
+fn a_hangup_is_not_for_who_said_nohup() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let mut nohup = Command::new("nohup");
+    nohup.arg(rprof::binary());
+    let rprof = Rprof::within(&scratch, nohup).args(["-o", "out.pb.gz", "--all"]);
+    let mut running = rprof.start();
+    running.wait_until_sampling();
+    running.signal(Signal::HUP);
+    std::thread::sleep(Duration::from_millis(500));
+    running.signal(Signal::INT);
+    let profile = running.finish().ok();
+    assert!(profile.duration > 450_000_000, "{} ns", profile.duration);
 }
 
 #[test]

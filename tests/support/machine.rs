@@ -85,37 +85,19 @@ pub fn build_folder() -> PathBuf {
         .to_path_buf()
 }
 
-/// Both CPUs for one test: held as long as the value lives. Tests of one file run at the same time
-/// otherwise, and would take each other's CPU.
+/// The machine for one test: held as long as the value lives. Tests of one file run at the same time
+/// otherwise, and those of other builds too, and would take each other's CPU, or a CPU away altogether.
 #[must_use = "the machine is shared again when this is dropped"]
 pub struct Alone {
     #[expect(dead_code, reason = "locked while it is open")]
-    build: File,
-    #[expect(dead_code, reason = "locked while it is open")]
-    machine: File,
+    lock: File,
 }
 
-/// Waits until no other test of this build that asked for it has the machine.
+/// Waits until no other test on this machine that asked for it has it.
 pub fn alone() -> Alone {
-    let build = File::create(build_folder().join("rprof-tests.lock")).expect("a lock file");
-    build.lock().expect("a lock");
-    let machine = machine_lock();
-    machine.lock_shared().expect("a lock");
-    Alone { build, machine }
-}
-
-/// The same for a test that changes the machine itself: no test of any other build on it that asked to
-/// be alone runs meanwhile.
-pub fn changed() -> Alone {
-    let build = File::create(build_folder().join("rprof-tests.lock")).expect("a lock file");
-    build.lock().expect("a lock");
-    let machine = machine_lock();
-    machine.lock().expect("a lock");
-    Alone { build, machine }
-}
-
-fn machine_lock() -> File {
-    File::create("/run/rprof-tests.lock").expect("a lock file; these tests need root")
+    let lock = File::create("/run/rprof-tests.lock").expect("a lock file; these tests need root");
+    lock.lock().expect("a lock");
+    Alone { lock }
 }
 
 /// Online CPUs.

@@ -158,6 +158,14 @@ impl Rprof {
         }
         // A group of its own, so that a run that hangs goes with all its descendants.
         self.command.process_group(0);
+        // As from a terminal, also where the tests run under `nohup`.
+        let hangup = || {
+            // SAFETY: a system call without pointers.
+            unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+            Ok(())
+        };
+        // SAFETY: between fork and exec nothing but that call is made.
+        unsafe { self.command.pre_exec(hangup) };
         let line = format!("{:?}", self.command);
         let child = self
             .command

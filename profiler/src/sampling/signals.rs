@@ -51,13 +51,21 @@ impl Signals {
     /// # Errors
     /// Those of the system calls.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: the set is initialised by `sigemptyset`; the descriptor is new and ours.
+        // SAFETY: the set is initialised by `sigemptyset`, all zero is an action, and the pointers are to
+        // variables of ours; the descriptor is new and ours.
         unsafe {
             let mut set = std::mem::zeroed();
             libc::sigemptyset(&mut set);
-            // Ignored ones (nohup) stay so.
             for signal in STOPS.into_iter().chain(OTHERS).chain([libc::SIGCHLD]) {
                 libc::sigaddset(&mut set, signal);
+            }
+            // Whoever said `nohup` wants it to go on. Blocked it would be queued though it is ignored
+            // (`sig_ignored`, kernel/signal.c). Others that are ignored end a recording all the same: a
+            // shell has Ctrl-C ignored by what it starts in the background, where `kill -INT` is for rprof.
+            let mut hangup: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(libc::SIGHUP, std::ptr::null(), &mut hangup);
+            if hangup.sa_sigaction == libc::SIG_IGN {
+                libc::sigdelset(&mut set, libc::SIGHUP);
             }
             // A file that grows too large is an error of the write, which is then saved elsewhere.
             libc::signal(libc::SIGXFSZ, libc::SIG_IGN);

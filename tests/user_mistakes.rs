@@ -328,3 +328,55 @@ fn two_at_once() {
         run.finish().ok();
     }
 }
+
+#[test]
+fn nothing_in_dev() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let burn = scratch
+        .cc("burn.c", "burn", OPTIMIZED)
+        .display()
+        .to_string();
+    let run = with_mounts(
+        &scratch,
+        "mount -t tmpfs none /dev",
+        &["--", &burn, "main", "1"],
+    );
+    let profile = run.ok();
+    let named = profile.count(|stack| stack.is_complete() && stack.has("burn"));
+    assert!(named > 100, "{named}: {:?}", profile.ledger);
+}
+
+#[test]
+fn what_is_not_mounted() {
+    let scratch = Scratch::new();
+    for (folder, next) in [
+        ("/proc", "mount -t proc proc /proc"),
+        ("/sys", "mount -t sysfs sysfs /sys"),
+    ] {
+        let run = with_mounts(
+            &scratch,
+            &format!("umount -l {folder}"),
+            &["--all", "-d", "1s"],
+        );
+        refused(&run, &format!("{folder} is not mounted"));
+        assert!(run.stderr.contains(next), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_user_that_one_may_not_become() {
+    let scratch = Scratch::new();
+    let words = ["setpriv", "--bounding-set=-setuid,-setgid"];
+    let run = within(&scratch, &words, &["--user", "nobody", "--", "true"]).expect(126);
+    assert!(
+        run.stderr.contains("cannot become nobody"),
+        "{}",
+        run.stderr
+    );
+    assert!(
+        run.stderr.contains("CAP_SETUID, CAP_SETGID"),
+        "{}",
+        run.stderr
+    );
+}

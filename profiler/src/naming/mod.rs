@@ -74,6 +74,11 @@ impl Lookup {
                 "No unwind rows of {files}: reading took too long, stacks are cut where they begin."
             ));
         }
+        if let Some(why) = self.readers.unstarted() {
+            said.push(format!(
+                "No file was read, for unwind rows or names, because no process can be started for it: {why}."
+            ));
+        }
         if gave_up {
             said.push(
                 "Reading hangs for good: nothing more was read from file systems that kept silent."

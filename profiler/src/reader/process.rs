@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,8 @@ impl Process {
 
     /// One of ours that answers through this socket.
     fn spawn(its: UnixStream) -> io::Result<Self> {
+        // Whom nobody reads: `/dev/null` may not be there, in a chroot or a container.
+        let (_, nowhere) = io::pipe()?;
         // What was installed under our name meanwhile may be another version: the file that we are.
         let mut child = Command::new("/proc/self/exe")
             .arg0(NAME)
@@ -52,8 +54,8 @@ impl Process {
             // Ctrl-C is for us, who still have questions.
             .process_group(0)
             .stdin(OwnedFd::from(its))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(nowhere.try_clone()?)
+            .stderr(nowhere)
             .spawn()?;
         Self::of(Pid::from_child(&child)).inspect_err(|_| {
             let _ = child.kill();
@@ -94,8 +96,17 @@ impl Process {
         (!failed).then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
     }
 
+    /// How long it was ready to run, and had no CPU (`CONFIG_SCHED_INFO`; the second number of `schedstat`,
+    /// Documentation/scheduler/sched-stats.rst).
+    fn starved(&self) -> Duration {
+        let pid = self.pid.as_raw_nonzero();
+        let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+        let nanos = text.split(' ').nth(1).and_then(|word| word.parse().ok());
+        Duration::from_nanos(nanos.unwrap_or(0))
+    }
+
     /// Whether it runs, or would if it had a CPU: on a busy machine it may wait for one for long.
-    fn is_runnable(&self) -> bool {
+    pub(super) fn is_runnable(&self) -> bool {
         let pid = self.pid.as_raw_nonzero();
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
         let state = stat.as_ref().ok().and_then(|stat| stat.rsplit_once(") "));
@@ -115,6 +126,8 @@ pub(super) struct Running {
     process: Option<Process>,
     socket: UnixStream,
     asked: Instant,
+    /// What it had been starved of CPU by then.
+    starved_before: Duration,
 }
 
 impl Running {
@@ -129,6 +142,7 @@ impl Running {
             process: Some(process),
             socket: ours,
             asked: Instant::now(),
+            starved_before: Duration::ZERO,
         })
     }
 
@@ -152,6 +166,7 @@ impl Running {
         file: Option<BorrowedFd<'_>>,
     ) -> io::Result<()> {
         self.asked = Instant::now();
+        self.starved_before = self.starved();
         send(&self.socket, question, file)
     }
 
@@ -167,11 +182,24 @@ impl Running {
         (used, process.is_some_and(Process::is_runnable))
     }
 
+    /// How long it was kept from work since it was started, by others who had the CPUs.
+    pub(super) fn starved(&self) -> Duration {
+        self.process
+            .as_ref()
+            .map_or(Duration::ZERO, Process::starved)
+    }
+
+    /// The same since it was asked.
+    pub(super) fn starved_since(&self) -> Duration {
+        self.starved().saturating_sub(self.starved_before)
+    }
+
     /// Speaks with it.
     pub(super) fn patient(&self, patience: Patience) -> Patient<'_> {
         Patient {
             running: self,
             patience,
+            starved: self.starved_before,
             asked: self.asked,
             alive: self.asked,
             used: None,
@@ -207,6 +235,8 @@ pub(super) struct Patient<'a> {
     patience: Patience,
     /// Since when it is at this answer.
     asked: Instant,
+    /// How long it had no CPU before that.
+    starved: Duration,
     /// When it was last known to be at work.
     alive: Instant,
     used: Option<Duration>,
@@ -217,6 +247,7 @@ impl Patient<'_> {
     pub(super) fn receive(&mut self) -> io::Result<(Reply, Option<OwnedFd>)> {
         let (len, file) = self.wait(receive_len)?;
         self.asked = Instant::now();
+        self.starved = self.running.starved();
         Ok((receive(self, len, self.patience.bytes)?, file))
     }
 
@@ -226,7 +257,7 @@ impl Patient<'_> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // It may not be kept alive for ever by a byte now and then.
-                result if self.asked.elapsed() < self.patience.answer => {
+                result if self.in_time() => {
                     self.alive = Instant::now();
                     return result;
                 }
@@ -238,11 +269,19 @@ impl Patient<'_> {
             }
             if self.running.readers.is_hurried()
                 || self.alive.elapsed() >= self.patience.silence
-                || self.asked.elapsed() >= self.patience.answer
+                || !self.in_time()
             {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
+    }
+
+    /// Whether it may still answer: time in which others had the CPUs is not its own.
+    fn in_time(&self) -> bool {
+        let elapsed = self.asked.elapsed();
+        elapsed < self.patience.answer
+            || elapsed.saturating_sub(self.running.starved().saturating_sub(self.starved))
+                < self.patience.answer
     }
 }
 

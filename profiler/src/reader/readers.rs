@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::process::Process;
 use super::quarantine::{Place, Quarantine};
+use crate::cli::failure::reason;
 
 /// Readers that do not even die when they are killed: as many over one device or process, and nothing of
 /// it is read any more; as many in all, over files or over processes, and nothing but of those that
@@ -54,6 +55,8 @@ struct State {
     gave_up_memory: bool,
     /// Paths of files that kept silent.
     silent: BTreeSet<String>,
+    /// Why one could not be started, the last time.
+    unstarted: Option<String>,
 }
 
 impl Readers {
@@ -79,6 +82,11 @@ impl Readers {
         let state = self.state();
         let gave_up = [state.gave_up, state.gave_up_memory];
         (state.silent.iter().cloned().collect(), gave_up)
+    }
+
+    /// Why none can be started, if that is so.
+    pub fn unstarted(&self) -> Option<String> {
+        self.state().unstarted.clone()
     }
 
     /// Files that have been waited for this long: whose names or rows they are is up to who asks.
@@ -176,8 +184,9 @@ impl Readers {
         // in between whether it `contains` it takes it for somebody else's, goes on for that, and asks
         // again.
         let _starting = self.starting.read().unwrap_or_else(PoisonError::into_inner);
-        let process = spawn()?;
+        let process = spawn().inspect_err(|error| self.state().unstarted = Some(reason(error)))?;
         let mut state = self.state();
+        state.unstarted = None;
         state.pids.insert(process.pid());
         if let Some(watch) = &self.watch {
             watch(process.pid(), true);
@@ -240,8 +249,12 @@ impl Drop for Wait {
 impl State {
     /// Readers that were killed over this device or process, and have not ended.
     fn stuck_over(&self, place: Place) -> usize {
-        let over = self.killed.iter().map(|(_, over)| *over);
-        over.filter(|over| *over == place.whole()).count()
+        // One that has yet to get a CPU to die on is not stuck.
+        let stuck = self
+            .killed
+            .iter()
+            .filter(|(process, over)| *over == place.whole() && !process.is_runnable());
+        stuck.count()
     }
 
     /// Those over files, or those over processes: the one says nothing of the other.

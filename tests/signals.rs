@@ -107,7 +107,15 @@ fn a_command_that_runs_on_is_said() {
     running.signal(Signal::INT);
     let run = running.finish().expect(130);
     let said = run.stderr.trim_end();
-    let pid = said.strip_prefix("rprof: stopped; the command runs on, as process ");
+    let mut lines = said.lines();
+    let first = lines.next().unwrap_or_default();
+    assert!(
+        first.starts_with("rprof: waiting for the command (pid "),
+        "{said}"
+    );
+    let stopped = lines.next().unwrap_or_default();
+    let pid =
+        stopped.strip_prefix("rprof: stopped without a profile; the command runs on, as process ");
     let pid = pid.unwrap_or_else(|| panic!("{said}"));
     let pid = Pid::from_raw(pid.parse().expect("a number")).expect("a pid");
     assert!(test_kill_process(pid).is_ok(), "it runs");
@@ -116,4 +124,26 @@ fn a_command_that_runs_on_is_said() {
     let left = std::fs::read_dir(run.output.parent().expect("a folder")).expect("the folder");
     let left: Vec<_> = left.flatten().map(|file| file.file_name()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[test]
+fn a_command_that_may_not_be_told() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let mut without = Command::new("setpriv");
+    without.arg("--bounding-set=-kill").arg(rprof::binary());
+    let rprof = Rprof::within(&scratch, without);
+    let mut running = rprof
+        .args(["-o", "out.pb.gz", "--user", "nobody", "--", "sleep", "3"])
+        .start();
+    running.wait_until_sampling();
+    std::thread::sleep(Duration::from_millis(300));
+    running.signal(Signal::TERM);
+    let run = running.finish().expect(0);
+    assert!(run.stderr.contains("(CAP_KILL)"), "{}", run.stderr);
+    let sampled = run.profile().duration;
+    assert!(
+        (200_000_000..2_500_000_000).contains(&sampled),
+        "{sampled} ns"
+    );
 }

@@ -7,7 +7,7 @@ use std::process::{Child, ExitStatus};
 
 use super::limits::Limits;
 use crate::cli::command::{self, Command};
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, exit, reason};
 
 /// Makes rprof the parent of descendants whose own parent ends: a daemon still counts.
 ///
@@ -47,9 +47,16 @@ pub fn start(wanted: &Command, mask: libc::sigset_t, limits: Limits) -> Result<C
             Ok(())
         });
     }
-    child
-        .spawn()
-        .map_err(|error| command::not_run(&wanted.file, &error))
+    child.spawn().map_err(|error| match &wanted.user {
+        Some(user) if error.raw_os_error() == Some(libc::EPERM) => Failure::new(format!(
+            "cannot become {}: {} (CAP_SETUID, CAP_SETGID)",
+            user.name.to_string_lossy(),
+            reason(&error)
+        ))
+        .code(exit::CANNOT_RUN)
+        .next("rprof check"),
+        _ => command::not_run(&wanted.file, &error),
+    })
 }
 
 /// Groups first, the user last: afterwards neither could be changed.

@@ -45,14 +45,13 @@ pub(super) fn watch(signals: Signals, first: u32, readers: Arc<Readers>, quiet: 
                         readers.hurry();
                         next = Next::Abort;
                     }
-                    Next::Abort => abort(number),
+                    Next::Abort => abort(number, None, quiet),
                 },
                 Ok(_) => {}
                 Err(_) => return,
             }
             if let Some(text) = (!said).then(|| waiting(&readers.waits(UNSAID))).flatten() {
-                // That nobody listens is no reason to wait less.
-                let _ = std::io::stderr().write_all(text.as_bytes());
+                say(&text);
                 (said, next) = (true, Next::LeaveOut);
             }
         }
@@ -79,16 +78,31 @@ fn waiting(files: &[String]) -> Option<String> {
     ))
 }
 
-/// Says that the command runs on: who stops rprof at once may take it for stopped, too.
-pub(super) fn leave(command: u32, quiet: bool) {
+/// Says what the first Ctrl-C does with a command: it has got it as well, and may take its time.
+pub(super) fn wait(command: u32, quiet: bool) {
     if !quiet {
-        let text = format!("rprof: stopped; the command runs on, as process {command}\n");
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        say(&format!(
+            "rprof: waiting for the command (pid {command}) to end; Ctrl-C once more stops without a profile\n"
+        ));
     }
 }
 
-/// Ends rprof at once.
-pub(super) fn abort(signal: i32) -> ! {
+fn say(text: &str) {
+    // That nobody listens is no reason to do otherwise.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Ends rprof at once, without a profile. `command`: one that runs on; who stops rprof may take it for
+/// stopped, too.
+pub(super) fn abort(signal: i32, command: Option<u32>, quiet: bool) -> ! {
+    if !quiet {
+        say(&match command {
+            Some(pid) => {
+                format!("rprof: stopped without a profile; the command runs on, as process {pid}\n")
+            }
+            None => "rprof: stopped without a profile\n".into(),
+        });
+    }
     crate::profile::output::remove_partial_files();
     std::process::exit(128 + signal)
 }

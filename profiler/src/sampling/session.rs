@@ -1,6 +1,7 @@
 //! A recording: everything started in order, watched, and stopped in order.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
@@ -29,6 +30,7 @@ use super::stacks::Shared;
 use super::targets::{pidfds, removed_cgroup, selection, wanted_cgroup, wanted_processes};
 use super::threads::Threads;
 use crate::cli::Failure;
+use crate::cli::failure::reason;
 use crate::cli::settings::{Event, OnFault, Reads, Settings, Target, Verbosity};
 use crate::ledger::Ledger;
 use crate::naming::Lookup;
@@ -87,8 +89,8 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let mut notes = Vec::new();
     if !stays {
         notes.push(
-            "rprof's memory is not locked: while the machine swaps, ticks may be lost (ulimit -l \
-             unlimited)."
+            "rprof's memory is not locked: while the machine swaps, ticks may be lost (sudo prlimit --pid $$ \
+             --memlock=unlimited)."
                 .into(),
         );
     }
@@ -256,18 +258,30 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
             (Some(Signal::Stop(libc::SIGXCPU)), Some(_)) => break,
             (Some(Signal::Stop(number)), Some((child, _))) => {
                 // The terminal's reached the command, too; others are passed on.
-                if ![libc::SIGINT, libc::SIGQUIT].contains(&number) {
-                    pass_on(child.id(), number);
-                }
+                let passed = match [libc::SIGINT, libc::SIGQUIT].contains(&number) {
+                    true => Ok(()),
+                    false => pass_on(child.id(), number),
+                };
                 stops += 1;
                 if stops > 1 {
-                    if ended.is_none() {
-                        ending::leave(child.id(), quiet);
-                    }
-                    ending::abort(number);
+                    ending::abort(number, ended.is_none().then(|| child.id()), quiet);
+                }
+                if let Err(error) = passed {
+                    // It may be anyone's by now (`sudo`), or was another's from the beginning (--user).
+                    notes.push(format!(
+                        "The command could not be told to end, and runs on: {} (CAP_KILL).",
+                        reason(&error)
+                    ));
+                    break;
+                }
+                if ended.is_none() {
+                    progress.clear();
+                    ending::wait(child.id(), quiet);
                 }
             }
-            (Some(Signal::Other(number)), Some((child, _))) => pass_on(child.id(), number),
+            (Some(Signal::Other(number)), Some((child, _))) => {
+                let _ = pass_on(child.id(), number);
+            }
             (Some(Signal::Stop(_)), None) => {
                 stops += 1;
                 break;
@@ -374,7 +388,10 @@ fn wanted_cpus(settings: &Settings) -> Vec<u32> {
     online.map_or_else(|| settings.cpus.0.clone(), |cpus| cpus.0)
 }
 
-fn pass_on(pid: u32, signal: i32) {
+fn pass_on(pid: u32, signal: i32) -> io::Result<()> {
     // SAFETY: our own child, not yet waited for: the pid is still its.
-    unsafe { libc::kill(pid as i32, signal) };
+    match unsafe { libc::kill(pid as i32, signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

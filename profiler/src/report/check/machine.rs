@@ -59,6 +59,10 @@ pub struct Machine {
     pub process_vm_nowait: bool,
     /// Bytes of memory that may be locked; `None`: no limit.
     pub memory_lock: Option<u64>,
+    /// `/proc` is mounted.
+    pub procfs: bool,
+    /// `/sys` is mounted.
+    pub sysfs: bool,
     /// CPUs that are online.
     pub online: Cpus,
     /// CPUs that the scheduler leaves alone (`isolcpus=`).
@@ -129,6 +133,8 @@ impl Machine {
             process_vm_pidfd: takes_flag(PROCESS_VM_PIDFD),
             process_vm_nowait: takes_flag(PROCESS_VM_NOWAIT),
             memory_lock: getrlimit(Resource::Memlock).current,
+            procfs: Path::new("/proc/self/maps").exists(),
+            sysfs: Path::new("/sys/kernel").exists(),
             online,
             isolated: cpu_file("isolated").unwrap_or_default(),
         }

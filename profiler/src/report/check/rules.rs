@@ -9,6 +9,9 @@ use crate::cli::failure::reason;
 /// Says what a machine allows. `as_root` is how the command at hand is typed as root.
 pub fn checks(machine: &Machine, as_root: &str) -> Vec<Check> {
     let mut checks = vec![kernel(machine), btf(machine), privileges(machine, as_root)];
+    if !machine.procfs {
+        checks.push(missing("procfs", "/proc is not mounted").next("mount -t proc proc /proc"));
+    }
     checks.extend(namespaces(machine));
     checks.push(lockdown(machine));
     // What the kernel refuses for want of privileges has been said by now.
@@ -95,9 +98,12 @@ fn btf(machine: &Machine) -> Check {
     const FILE: &str = "/sys/kernel/btf/vmlinux";
     match machine.btf {
         Probe::Works(_) => ok("kernel types", FILE),
+        Probe::Refused(_) if !machine.sysfs => {
+            missing("kernel types", "/sys is not mounted").next("mount -t sysfs sysfs /sys")
+        }
         Probe::Refused(libc::ENOENT) => missing(
             "kernel types",
-            format!("there is no {FILE}: the kernel has no CONFIG_DEBUG_INFO_BTF, or /sys is not mounted"),
+            format!("there is no {FILE}: the kernel has no CONFIG_DEBUG_INFO_BTF"),
         )
         .next("grep CONFIG_DEBUG_INFO_BTF= /boot/config-$(uname -r)"),
         Probe::Refused(error) => missing(
@@ -166,9 +172,10 @@ fn namespaces(machine: &Machine) -> Option<Check> {
     machine.pid_namespace.then(|| {
         warning(
             "namespaces",
-            "in a pid namespace: processes outside of this container have no names of files",
+            "in a pid namespace: processes outside of it go by the host's pids (host_pid), and some of their files may \
+             not be found",
         )
-        .next("docker run --privileged --pid=host IMAGE rprof --all -d 10s")
+        .next("sudo nsenter -t 1 -p rprof --all -d 10s    (or docker run --pid=host …)")
     })
 }
 
@@ -303,7 +310,8 @@ fn files(machine: &Machine) -> Check {
         ),
         (false, _) => warning(
             "files",
-            "without CAP_DAC_READ_SEARCH deleted and replaced binaries have no names",
+            "without CAP_DAC_READ_SEARCH binaries that were deleted or replaced, or that not everybody may reach, have \
+             no names, and stacks are cut there",
         ),
     }
 }
@@ -372,7 +380,8 @@ fn memory_lock(machine: &Machine) -> Check {
             "memory lock",
             format!("{} KiB: while the machine swaps, so may rprof", limit >> 10),
         )
-        .next("ulimit -l unlimited"),
+        // A shell may not raise its own, only root for it.
+        .next("sudo prlimit --pid $$ --memlock=unlimited"),
         _ => ok("memory lock", "no limit"),
     }
 }

@@ -13,6 +13,8 @@ fn good() -> Machine {
         release: "6.18.1".into(),
         version: (6, 18, 1),
         btf: Probe::Works(true),
+        procfs: true,
+        sysfs: true,
         uid: 0,
         capabilities: u64::MAX,
         lockdown: Some("none".into()),

@@ -113,6 +113,24 @@ fn a_part_of_the_stack() {
     }
 }
 
+/// Where there are no rows, user space unwinds a copy of the stack, in which the same pages are missing.
+#[test]
+fn a_part_of_a_stack_that_is_copied() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = scratch.cc("evicted.c", "evicted", OPTIMIZED);
+    let words = [program, scratch.file("stack"), SECONDS.into()];
+    for how in ["drop", "mark"] {
+        let rprof = Rprof::new(&scratch, ["--on-fault", how, "--"]).args(&words);
+        let run = rprof.env("RPROF_FAULT", "row-bytes:4096").run().expect(0);
+        let profile = run.profile();
+        match how {
+            "drop" => is_lost(&profile, "evicted"),
+            _ => drop(is_marked(&profile, "evicted")),
+        }
+    }
+}
+
 #[test]
 fn a_name() {
     let scratch = Scratch::new();
@@ -205,5 +223,5 @@ fn who_lost_is_named_where_it_could_change_the_order() {
     // Some 20 lost, behind some 200: it stays behind.
     let (_, _, order) = beside("0.1", "1");
     println!("{order:?}");
-    assert!(order.is_none_or(|order| !order.contains(" order: evicted is ")));
+    assert!(order.is_none_or(|order| !order.contains(" behind burn")));
 }

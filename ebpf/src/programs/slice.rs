@@ -48,7 +48,7 @@ pub(crate) unsafe fn send(state: *mut State) {
             (&raw mut context).cast(),
             0,
         );
-        let slice_end = if out_of_time(state) {
+        let mut slice_end = if out_of_time(state) {
             End::Time
         } else {
             End::Slice
@@ -58,6 +58,9 @@ pub(crate) unsafe fn send(state: *mut State) {
                 (*state).sample.end = End::WouldFault as u32;
             }
             return;
+        }
+        if slice_end == End::Slice && stack_goes_on(state) {
+            slice_end = End::WouldFault;
         }
         (*state).address = FIRST_ADDRESS;
         (*state).listed = 0;
@@ -89,6 +92,23 @@ pub(crate) unsafe fn send(state: *mut State) {
             (*state).sample.flags |= sample_flags::HAS_SLICE;
         } else {
             (*state).ring_full = 1;
+        }
+    }
+}
+
+/// Whether the last pages that were looked at were missing, and the stack's own mapping has them: what is there
+/// would be read with a fault.
+#[inline(always)]
+unsafe fn stack_goes_on(state: *mut State) -> bool {
+    // SAFETY: this CPU's slot.
+    unsafe {
+        let missing = (*state).address - (*state).listed * SLICE_BYTES as u64;
+        if (*state).listed == 0 {
+            return false;
+        }
+        match mapping::entry(state, (*state).sp) {
+            Some(entry) => entry.vma != 0 && entry.last >= missing,
+            None => false,
         }
     }
 }

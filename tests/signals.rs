@@ -12,7 +12,9 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 /// A shell that says when its traps are set, and then uses a CPU.
 fn shell(scratch: &Scratch, traps: &str) -> Running {
     let script = format!("{traps}; echo set; while :; do :; done");
-    let mut running = Rprof::new(scratch, ["--", "sh", "-c", &script]).start();
+    let mut running = Rprof::new(scratch, ["--", "sh", "-c", &script])
+        .heeds_hangups()
+        .start();
     running.wait_until_sampling();
     let output = running.folder().join("stdout");
     machine::wait_for("the trap is set", Duration::from_secs(10), || {
@@ -33,7 +35,7 @@ fn those_that_end_a_recording() {
         Signal::QUIT,
         Signal::XCPU,
     ] {
-        let mut running = Rprof::new(&scratch, ["--all"]).start();
+        let mut running = Rprof::new(&scratch, ["--all"]).heeds_hangups().start();
         running.wait_until_sampling();
         std::thread::sleep(Duration::from_millis(200));
         running.signal(signal);

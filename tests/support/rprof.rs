@@ -145,6 +145,18 @@ impl Rprof {
         &self.output
     }
 
+    /// SIGHUP is not ignored, also where the tests run under `nohup`.
+    pub fn heeds_hangups(mut self) -> Self {
+        let heed = || {
+            // SAFETY: a system call without pointers.
+            unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+            Ok(())
+        };
+        // SAFETY: between fork and exec nothing but that call is made.
+        unsafe { self.command.pre_exec(heed) };
+        self
+    }
+
     /// Starts it.
     pub fn start(mut self) -> Running {
         let file = |name| File::create(self.folder.join(name)).expect("a file in the folder");
@@ -158,14 +170,6 @@ impl Rprof {
         }
         // A group of its own, so that a run that hangs goes with all its descendants.
         self.command.process_group(0);
-        // As from a terminal, also where the tests run under `nohup`.
-        let hangup = || {
-            // SAFETY: a system call without pointers.
-            unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
-            Ok(())
-        };
-        // SAFETY: between fork and exec nothing but that call is made.
-        unsafe { self.command.pre_exec(hangup) };
         let line = format!("{:?}", self.command);
         let child = self
             .command

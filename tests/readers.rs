@@ -223,8 +223,8 @@ fn a_file_whose_lookups_hang() {
 fn a_file_whose_lookups_hang_where_only_others_see_it() {
     let test = "a_file_whose_lookups_hang_where_only_others_see_it";
     if let Some(recorded) = record(test, Towards::Lookups, Where::Inside) {
-        // Theirs are found late as well.
-        recorded.others_are_whole(94);
+        // Theirs are found late as well. Were the learner to wait for the one that hangs, next to none would be.
+        recorded.others_are_whole(80);
     }
 }
 

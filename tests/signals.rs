@@ -136,16 +136,18 @@ fn a_command_that_may_not_be_told() {
     without.arg("--bounding-set=-kill").arg(rprof::binary());
     let rprof = Rprof::within(&scratch, without);
     let mut running = rprof
-        .args(["-o", "out.pb.gz", "--user", "nobody", "--", "sleep", "3"])
+        .args(["-o", "out.pb.gz", "--user", "nobody", "--", "sleep", "20"])
         .start();
     running.wait_until_sampling();
     std::thread::sleep(Duration::from_millis(300));
     running.signal(Signal::TERM);
     let run = running.finish().expect(0);
     assert!(run.stderr.contains("(CAP_KILL)"), "{}", run.stderr);
-    let sampled = run.profile().duration;
     assert!(
-        (200_000_000..2_500_000_000).contains(&sampled),
-        "{sampled} ns"
+        run.took < machine::patience(Duration::from_secs(10)),
+        "{:?}",
+        run.took
     );
+    let sampled = run.profile().duration;
+    assert!(sampled > 200_000_000, "{sampled} ns");
 }

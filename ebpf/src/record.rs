@@ -261,6 +261,9 @@ pub struct Slice {
     pub len: u64,
 }
 
+/// Pages in a row that are missing before what follows is taken to be no stack.
+pub const MAX_HOLE: u64 = 8;
+
 /// Bytes of a slice at most; a sample sends up to [`MAX_SLICES`] of them.
 pub const SLICE_BYTES: u32 = 4096;
 /// See [`SLICE_BYTES`].

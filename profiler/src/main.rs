@@ -129,6 +129,9 @@ fn finish(
             .collect(),
     };
     let written = output.write(&recording.profile, &symbols, &about);
+    if written.is_ok() {
+        sampling::ending::is_written();
+    }
     if written.is_err() || !output.is_file() {
         // Nothing is there to be opened.
         data.output = None;

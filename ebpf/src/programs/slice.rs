@@ -14,14 +14,13 @@ use super::output;
 use super::state::{Backing, State};
 use crate::module::ModuleKey;
 use crate::record::{
-    End, MAX_MAPPINGS, MAX_SLICES, Mapping, Mappings, RecordKind, SLICE_BYTES, Slice, sample_flags,
+    End, MAX_HOLE, MAX_MAPPINGS, MAX_SLICES, Mapping, Mappings, RecordKind, SLICE_BYTES, Slice,
+    sample_flags,
 };
 use crate::runtimes::walk;
 
 /// No mapping begins below (`vm.mmap_min_addr`), and a walk for address 0 finds the end of the tree.
 const FIRST_ADDRESS: u64 = 4096;
-/// Pages in a row that are missing before what follows is taken to be no stack.
-const MAX_HOLE: u64 = 8;
 /// Looks at entries of the tree, which are mappings and the gaps between them: one each, or some more for one
 /// that is not believed at once.
 const MAX_ENTRIES: u32 = 4096;
@@ -96,16 +95,16 @@ pub(crate) unsafe fn send(state: *mut State) {
     }
 }
 
-/// Whether the last pages that were looked at were missing, and the stack's own mapping has them: what is there
-/// would be read with a fault.
+/// Whether the copy ended at missing pages that the stack's own mapping has: what is there would be read with a
+/// fault. That it is there that the walk needed a word is for user space to tell.
 #[inline(always)]
 unsafe fn stack_goes_on(state: *mut State) -> bool {
     // SAFETY: this CPU's slot.
     unsafe {
-        let missing = (*state).address - (*state).listed * SLICE_BYTES as u64;
-        if (*state).listed == 0 {
+        if (*state).listed < MAX_HOLE {
             return false;
         }
+        let missing = (*state).address - MAX_HOLE * SLICE_BYTES as u64;
         match mapping::entry(state, (*state).sp) {
             Some(entry) => entry.vma != 0 && entry.last >= missing,
             None => false,

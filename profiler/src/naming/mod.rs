@@ -74,10 +74,14 @@ impl Lookup {
                 "No unwind rows of {files}: reading took too long, stacks are cut where they begin."
             ));
         }
-        if let Some(why) = self.readers.unstarted() {
-            said.push(format!(
-                "No file was read, for unwind rows or names, because no process can be started for it: {why}."
-            ));
+        match self.readers.unstarted() {
+            (Some(why), false) => said.push(format!(
+                "No file was read, for unwind rows or names: no process could be started for it ({why})."
+            )),
+            (Some(why), true) => said.push(format!(
+                "Some files were not read, for unwind rows or names: no process could be started for them ({why})."
+            )),
+            (None, _) => {}
         }
         if gave_up {
             said.push(

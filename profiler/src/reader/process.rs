@@ -1,6 +1,7 @@
 //! A reader process as whoever asks it sees it: started, waited for as long as it is at work, killed
 //! when it is not.
 
+use std::cell::Cell;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -96,15 +97,6 @@ impl Process {
         (!failed).then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
     }
 
-    /// How long it was ready to run, and had no CPU (`CONFIG_SCHED_INFO`; the second number of `schedstat`,
-    /// Documentation/scheduler/sched-stats.rst).
-    fn starved(&self) -> Duration {
-        let pid = self.pid.as_raw_nonzero();
-        let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
-        let nanos = text.split(' ').nth(1).and_then(|word| word.parse().ok());
-        Duration::from_nanos(nanos.unwrap_or(0))
-    }
-
     /// Whether it runs, or would if it had a CPU: on a busy machine it may wait for one for long.
     pub(super) fn is_runnable(&self) -> bool {
         let pid = self.pid.as_raw_nonzero();
@@ -126,8 +118,26 @@ pub(super) struct Running {
     process: Option<Process>,
     socket: UnixStream,
     asked: Instant,
-    /// What it had been starved of CPU by then.
-    starved_before: Duration,
+    looks: Cell<Looks>,
+}
+
+/// What was seen of a reader while it was waited for.
+#[derive(Clone, Copy)]
+struct Looks {
+    last: Instant,
+    used: Option<Duration>,
+    /// Time in which it was ready to run, and others had the CPUs.
+    starved: Duration,
+}
+
+impl Looks {
+    fn begin() -> Self {
+        Self {
+            last: Instant::now(),
+            used: None,
+            starved: Duration::ZERO,
+        }
+    }
 }
 
 impl Running {
@@ -142,7 +152,7 @@ impl Running {
             process: Some(process),
             socket: ours,
             asked: Instant::now(),
-            starved_before: Duration::ZERO,
+            looks: Cell::new(Looks::begin()),
         })
     }
 
@@ -156,6 +166,7 @@ impl Running {
     /// The same after an answer.
     pub(super) fn used(mut self) -> Self {
         self.asked = Instant::now();
+        self.looks.set(Looks::begin());
         self
     }
 
@@ -166,7 +177,7 @@ impl Running {
         file: Option<BorrowedFd<'_>>,
     ) -> io::Result<()> {
         self.asked = Instant::now();
-        self.starved_before = self.starved();
+        self.looks.set(Looks::begin());
         send(&self.socket, question, file)
     }
 
@@ -179,19 +190,27 @@ impl Running {
     pub(super) fn work(&self) -> (Option<Duration>, bool) {
         let process = self.process.as_ref();
         let used = process.and_then(Process::used);
-        (used, process.is_some_and(Process::is_runnable))
+        let runnable = process.is_some_and(Process::is_runnable);
+        let mut looks = self.looks.get();
+        let now = Instant::now();
+        if runnable {
+            let worked = used
+                .zip(looks.used)
+                .map_or(Duration::ZERO, |(now, before)| now.saturating_sub(before));
+            looks.starved += now
+                .saturating_duration_since(looks.last)
+                .saturating_sub(worked);
+        }
+        (looks.last, looks.used) = (now, used);
+        self.looks.set(looks);
+        (used, runnable)
     }
 
-    /// How long it was kept from work since it was started, by others who had the CPUs.
-    pub(super) fn starved(&self) -> Duration {
-        self.process
-            .as_ref()
-            .map_or(Duration::ZERO, Process::starved)
-    }
-
-    /// The same since it was asked.
-    pub(super) fn starved_since(&self) -> Duration {
-        self.starved().saturating_sub(self.starved_before)
+    /// Whether it may still answer, which it began when it was `asked`. Time in which others had the CPUs is not
+    /// its own, up to as long again: whoever makes it wait may be the one whose file it reads.
+    pub(super) fn in_time(&self, asked: Instant, answer: Duration) -> bool {
+        let others = self.looks.get().starved.min(answer);
+        asked.elapsed() < answer + others
     }
 
     /// Speaks with it.
@@ -199,7 +218,6 @@ impl Running {
         Patient {
             running: self,
             patience,
-            starved: self.starved_before,
             asked: self.asked,
             alive: self.asked,
             used: None,
@@ -235,8 +253,6 @@ pub(super) struct Patient<'a> {
     patience: Patience,
     /// Since when it is at this answer.
     asked: Instant,
-    /// How long it had no CPU before that.
-    starved: Duration,
     /// When it was last known to be at work.
     alive: Instant,
     used: Option<Duration>,
@@ -247,7 +263,7 @@ impl Patient<'_> {
     pub(super) fn receive(&mut self) -> io::Result<(Reply, Option<OwnedFd>)> {
         let (len, file) = self.wait(receive_len)?;
         self.asked = Instant::now();
-        self.starved = self.running.starved();
+        self.running.looks.set(Looks::begin());
         Ok((receive(self, len, self.patience.bytes)?, file))
     }
 
@@ -276,12 +292,8 @@ impl Patient<'_> {
         }
     }
 
-    /// Whether it may still answer: time in which others had the CPUs is not its own.
     fn in_time(&self) -> bool {
-        let elapsed = self.asked.elapsed();
-        elapsed < self.patience.answer
-            || elapsed.saturating_sub(self.running.starved().saturating_sub(self.starved))
-                < self.patience.answer
+        self.running.in_time(self.asked, self.patience.answer)
     }
 }
 

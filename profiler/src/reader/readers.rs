@@ -55,8 +55,9 @@ struct State {
     gave_up_memory: bool,
     /// Paths of files that kept silent.
     silent: BTreeSet<String>,
-    /// Why one could not be started, the last time.
+    /// Why one could not be started, the last time; and whether one ever was.
     unstarted: Option<String>,
+    started: bool,
 }
 
 impl Readers {
@@ -84,9 +85,10 @@ impl Readers {
         (state.silent.iter().cloned().collect(), gave_up)
     }
 
-    /// Why none can be started, if that is so.
-    pub fn unstarted(&self) -> Option<String> {
-        self.state().unstarted.clone()
+    /// Why one could not be started, and whether another was.
+    pub fn unstarted(&self) -> (Option<String>, bool) {
+        let state = self.state();
+        (state.unstarted.clone(), state.started)
     }
 
     /// Files that have been waited for this long: whose names or rows they are is up to who asks.
@@ -152,6 +154,7 @@ impl Readers {
         }
         let stuck = state.stuck_like(place);
         let given_up = state.stuck_over(place) >= MAX_STUCK
+            || state.alive_over(place) >= MAX_ALL_STUCK
             || stuck >= MAX_ALL_STUCK && !state.quarantine.trusts(place, Instant::now());
         state.gave_up |= given_up && !path.is_empty();
         state.gave_up_memory |= given_up && place.is_process();
@@ -186,7 +189,7 @@ impl Readers {
         let _starting = self.starting.read().unwrap_or_else(PoisonError::into_inner);
         let process = spawn().inspect_err(|error| self.state().unstarted = Some(reason(error)))?;
         let mut state = self.state();
-        state.unstarted = None;
+        state.started = true;
         state.pids.insert(process.pid());
         if let Some(watch) = &self.watch {
             watch(process.pid(), true);
@@ -248,6 +251,15 @@ impl Drop for Wait {
 
 impl State {
     /// Readers that were killed over this device or process, and have not ended.
+    fn alive_over(&self, place: Place) -> usize {
+        let over = self
+            .killed
+            .iter()
+            .filter(|(_, over)| *over == place.whole());
+        over.count()
+    }
+
+    /// Those of them that cannot.
     fn stuck_over(&self, place: Place) -> usize {
         // One that has yet to get a CPU to die on is not stuck.
         let stuck = self
@@ -374,6 +386,29 @@ mod tests {
         assert!(is_open);
         assert_eq!(*told.lock().expect("whole"), [(pid, true), (pid, false)]);
         assert!(!readers.contains(pid));
+    }
+
+    #[test]
+    fn one_that_waits_for_a_cpu_is_not_stuck() {
+        let is_refused = |script: &str, runs: bool| {
+            let readers = Readers::default();
+            readers.answered(FILE);
+            let mut child = std::process::Command::new("sh");
+            let mut child = child.args(["-c", script]).spawn().expect("a shell");
+            for _ in 0..MAX_STUCK {
+                let pid = rustix::process::Pid::from_child(&child);
+                readers.killed(Process::of(pid).expect("it runs"), FILE.whole());
+            }
+            // It may be seen before it is where it stays.
+            let is_there = |(process, _): &(Process, Place)| process.is_runnable() == runs;
+            while !readers.state().killed.iter().all(is_there) {}
+            let refused = readers.refuses(FILE, "/a", false);
+            child.kill().expect("it runs");
+            child.wait().expect("it ends");
+            refused
+        };
+        assert!(!is_refused("while :; do :; done", true));
+        assert!(is_refused("exec sleep 60", false));
     }
 
     #[test]

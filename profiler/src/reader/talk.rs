@@ -125,7 +125,7 @@ impl<T> Late<T> {
         let alive = self.worked.unwrap_or(self.since);
         if self.talk.readers.is_hurried()
             || now >= alive + patience.silence
-            || now >= self.since + patience.answer * times + self.running.starved_since()
+            || !self.running.in_time(self.since, patience.answer * times)
         {
             return Standing::Silent;
         }

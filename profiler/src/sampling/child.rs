@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ExitStatus};
 
+use rustix::thread::{CapabilitySet, capabilities};
+
 use super::limits::Limits;
 use crate::cli::command::{self, Command};
 use crate::cli::failure::{Failure, exit, reason};
@@ -48,15 +50,23 @@ pub fn start(wanted: &Command, mask: libc::sigset_t, limits: Limits) -> Result<C
         });
     }
     child.spawn().map_err(|error| match &wanted.user {
-        Some(user) if error.raw_os_error() == Some(libc::EPERM) => Failure::new(format!(
-            "cannot become {}: {} (CAP_SETUID, CAP_SETGID)",
-            user.name.to_string_lossy(),
-            reason(&error)
-        ))
-        .code(exit::CANNOT_RUN)
-        .next("rprof check"),
+        Some(user) if error.raw_os_error() == Some(libc::EPERM) && !may_become() => {
+            Failure::new(format!(
+                "cannot become {}: {} (CAP_SETUID, CAP_SETGID)",
+                user.name.to_string_lossy(),
+                reason(&error)
+            ))
+            .code(exit::CANNOT_RUN)
+            .next("rprof check")
+        }
         _ => command::not_run(&wanted.file, &error),
     })
+}
+
+/// Whether rprof may run a command as somebody else.
+fn may_become() -> bool {
+    let wanted = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(wanted))
 }
 
 /// Groups first, the user last: afterwards neither could be changed.

@@ -4,6 +4,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::signals::{Signal, Signals};
@@ -16,6 +17,14 @@ const UNSAID: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(250);
 /// Characters of a path.
 const PATH: usize = 80;
+
+/// The profile is where it was to go.
+static WRITTEN: AtomicBool = AtomicBool::new(false);
+
+/// The profile is written: whoever ends rprof from now on loses nothing.
+pub fn is_written() {
+    WRITTEN.store(true, Ordering::Relaxed);
+}
 
 /// What the next signal means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +39,13 @@ enum Next {
 
 /// Takes signals from now on; so many are still the first. If nothing may be said, none leaves files
 /// out: nobody would know.
-pub(super) fn watch(signals: Signals, first: u32, readers: Arc<Readers>, quiet: bool) {
+pub(super) fn watch(
+    signals: Signals,
+    first: u32,
+    readers: Arc<Readers>,
+    command: Option<u32>,
+    quiet: bool,
+) {
     let mut next = match first {
         0 => Next::Abort,
         _ => Next::Nothing,
@@ -45,7 +60,7 @@ pub(super) fn watch(signals: Signals, first: u32, readers: Arc<Readers>, quiet: 
                         readers.hurry();
                         next = Next::Abort;
                     }
-                    Next::Abort => abort(number, None, quiet),
+                    Next::Abort => abort(number, command, quiet),
                 },
                 Ok(_) => {}
                 Err(_) => return,
@@ -92,18 +107,20 @@ fn say(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// Ends rprof at once, without a profile. `command`: one that runs on; who stops rprof may take it for
-/// stopped, too.
+/// Ends rprof at once. `command`: one that runs on; who stops rprof may take it for stopped, too.
 pub(super) fn abort(signal: i32, command: Option<u32>, quiet: bool) -> ! {
-    if !quiet {
-        say(&match command {
-            Some(pid) => {
-                format!("rprof: stopped without a profile; the command runs on, as process {pid}\n")
-            }
-            None => "rprof: stopped without a profile\n".into(),
-        });
-    }
+    // First of all: whom it is told may not listen.
     crate::profile::output::remove_partial_files();
+    let profile = match WRITTEN.load(Ordering::Relaxed) {
+        true => "",
+        false => " without a profile",
+    };
+    let command = command.map_or_else(String::new, |pid| {
+        format!("; the command runs on, as process {pid}")
+    });
+    if !quiet {
+        say(&format!("rprof: stopped{profile}{command}\n"));
+    }
     std::process::exit(128 + signal)
 }
 

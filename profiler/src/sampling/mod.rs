@@ -17,7 +17,7 @@ pub mod btf;
 pub mod cgroup;
 pub mod child;
 mod codes;
-mod ending;
+pub mod ending;
 pub mod events;
 pub mod faults;
 pub mod identity;

@@ -72,7 +72,7 @@ pub struct Recording {
     pub reads: &'static str,
     /// How the command ended.
     pub ended: Option<ExitStatus>,
-    /// The command's pid, if sampling ended before it.
+    /// The command's pid, if sampling ended before it, and its end is waited for.
     pub running: Option<u32>,
 }
 
@@ -243,6 +243,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let mut unsampled = BTreeSet::new();
     let mut ended = None;
     let mut stops = 0;
+    let mut untold = false;
     loop {
         let now = Instant::now();
         if deadline.is_some_and(|deadline| now >= deadline) {
@@ -256,6 +257,11 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         match (signal, &mut command) {
             // Our own time is used up: the command has its own.
             (Some(Signal::Stop(libc::SIGXCPU)), Some(_)) => break,
+            // Only descendants are waited for: its pid may be anyone's.
+            (Some(Signal::Stop(_)), Some(_)) if ended.is_some() => {
+                stops += 1;
+                break;
+            }
             (Some(Signal::Stop(number)), Some((child, _))) => {
                 // The terminal's reached the command, too; others are passed on.
                 let passed = match [libc::SIGINT, libc::SIGQUIT].contains(&number) {
@@ -263,23 +269,24 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
                     false => pass_on(child.id(), number),
                 };
                 stops += 1;
+                progress.clear();
                 if stops > 1 {
-                    ending::abort(number, ended.is_none().then(|| child.id()), quiet);
+                    ending::abort(number, Some(child.id()), quiet);
                 }
                 if let Err(error) = passed {
                     // It may be anyone's by now (`sudo`), or was another's from the beginning (--user).
                     notes.push(format!(
-                        "The command could not be told to end, and runs on: {} (CAP_KILL).",
+                        "The command could not be told to end, and runs on as process {}: {} (CAP_KILL).",
+                        child.id(),
                         reason(&error)
                     ));
+                    untold = true;
                     break;
                 }
-                if ended.is_none() {
-                    progress.clear();
-                    ending::wait(child.id(), quiet);
-                }
+                ending::wait(child.id(), quiet);
             }
-            (Some(Signal::Other(number)), Some((child, _))) => {
+            (Some(Signal::Other(number)), Some((child, _))) if ended.is_none() => {
+                // It says nothing to us, and to a command that we may not signal nothing from us.
                 let _ = pass_on(child.id(), number);
             }
             (Some(Signal::Stop(_)), None) => {
@@ -322,7 +329,16 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         progress.draw(|| shared.live.progress(began.elapsed()));
     }
     progress.clear();
-    ending::watch(signals, 1u32.saturating_sub(stops), readers.clone(), quiet);
+    let running = command
+        .map(|(child, _)| child.id())
+        .filter(|_| ended.is_none());
+    ending::watch(
+        signals,
+        1u32.saturating_sub(stops),
+        readers.clone(),
+        running,
+        quiet,
+    );
     events.disable();
     notes.extend(cgroup.and_then(removed_cgroup));
     let duration = began.elapsed();
@@ -348,9 +364,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         duration,
         cpus,
         reads,
-        running: command
-            .map(|(child, _)| child.id())
-            .filter(|_| ended.is_none()),
+        running: running.filter(|_| !untold),
         ended,
     })
 }

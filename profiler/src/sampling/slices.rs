@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use rprof_ebpf::frame::{Frame as Raw, Frames, Tag, native};
 use rprof_ebpf::module::{ModuleId, ModuleKey};
-use rprof_ebpf::record::{End, Mapping, Mappings, Sample, Slice, sample_flags, take};
+use rprof_ebpf::record::{
+    End, MAX_HOLE, Mapping, Mappings, SLICE_BYTES, Sample, Slice, sample_flags, take,
+};
 use rprof_ebpf::rows::Rule;
 use rprof_symbolize::module_file::Sampled;
 use rprof_unwind::slice::{Cache, FrameInfo, Sources, Stack, Unwinder};
@@ -58,7 +60,17 @@ impl Slices {
             .iter()
             .filter_map(|slice| piece(slice))
             .collect();
-        let pieces: Vec<(u64, &[u8])> = pieces.iter().map(|(at, b)| (*at, b.as_slice())).collect();
+        let mut pieces: Vec<(u64, &[u8])> =
+            pieces.iter().map(|(at, b)| (*at, b.as_slice())).collect();
+        if let Some((last, bytes)) = pieces.last()
+            && listed.slice_end == End::WouldFault
+        {
+            // A hole ended the copy, and the stack goes on: up to here it is known that pages are missing.
+            pieces.push((
+                last + bytes.len() as u64 + MAX_HOLE * SLICE_BYTES as u64,
+                &[],
+            ));
+        }
         let pid = sample.task.own.tgid;
         // What others met says nothing of this one.
         let _ = learner.unanswered();
@@ -160,7 +172,7 @@ impl Slices {
             sample.end = match walk.end {
                 _ if based => End::Complete,
                 End::NoMapping if listed.end != End::Complete => listed.end,
-                End::Slice => listed.slice_end,
+                End::Slice if listed.slice_end != End::WouldFault => listed.slice_end,
                 End::NoRow if unanswered.iter().any(|module| module.silent) => End::Unanswered,
                 End::NoRow if !unanswered.is_empty() => End::Unlearned,
                 End::NoRow if lost => End::NoFile,

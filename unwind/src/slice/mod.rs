@@ -23,7 +23,7 @@ use crate::cfi::Context;
 use crate::x86_64::frame::Frame as Known;
 
 /// A copy of parts of a stack: addresses and bytes, sorted by address, not overlapping. What is missing
-/// between two was not in memory.
+/// between two was not in memory; one without bytes at the end says how far nothing was.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stack<'a>(pub &'a [(u64, &'a [u8])]);
 

@@ -175,7 +175,7 @@ fn namespaces(machine: &Machine) -> Option<Check> {
             "in a pid namespace: processes outside of it go by the host's pids (host_pid), and some of their files may \
              not be found",
         )
-        .next("sudo nsenter -t 1 -p rprof --all -d 10s    (or docker run --pid=host …)")
+        .next("docker run --privileged --pid=host IMAGE rprof --all -d 10s")
     })
 }
 

@@ -294,8 +294,7 @@ fn a_stuck_thread_is_not_waited_for() {
     let _alone = machine::alone();
     let program = scratch.cc("burn.c", "burn", OPTIMIZED);
     // Files that nobody has learned before the first tick, the second when the learner is stuck already;
-    // and both runs at once: their ends wait five seconds each, and a stuck thread
-    // is so for good.
+    // and both runs at once: their ends wait five seconds each. Whoever waited for the thread would never end.
     let runs =
         [("worker-stuck:60", "burn-1"), ("learner-stuck:1", "burn-2")].map(|(fault, new)| {
             let new = scratch.file(new).display().to_string();

@@ -130,7 +130,7 @@ fn finish(
     };
     let written = output.write(&recording.profile, &symbols, &about);
     if written.is_ok() {
-        sampling::ending::is_written();
+        sampling::ending::note_written();
     }
     if written.is_err() || !output.is_file() {
         // Nothing is there to be opened.

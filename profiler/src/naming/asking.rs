@@ -21,6 +21,7 @@ const SOME: usize = 16;
 const AT_WORK: u32 = 2;
 /// Places that are asked for at once: more of one module's are asked for in several questions.
 const PLACES: usize = 32 << 10;
+
 /// A module whose names are looked up.
 struct Naming {
     /// Its index among those that are wanted.

@@ -21,8 +21,8 @@ const PATH: usize = 80;
 /// The profile is where it was to go.
 static WRITTEN: AtomicBool = AtomicBool::new(false);
 
-/// The profile is written: whoever ends rprof from now on loses nothing.
-pub fn is_written() {
+/// The profile is written from now on: whoever ends rprof loses nothing.
+pub fn note_written() {
     WRITTEN.store(true, Ordering::Relaxed);
 }
 

@@ -328,6 +328,29 @@ fn a_stuck_thread_is_not_waited_for() {
     assert!(unlearned.is_some_and(|&n| n > 0), "{:?}", learner.1);
 }
 
+/// Where the programs have no rows each sample needs a copy of its stack, and copies are rationed.
+#[test]
+fn stacks_that_are_not_copied_say_so() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let program = scratch.cc("burn.c", "burn", OPTIMIZED);
+    let program = program.display().to_string();
+    let profile = Rprof::new(&scratch, ["-F", "1999", "--", &program, "main", "2"])
+        .env("RPROF_FAULT", "row-bytes:4096")
+        .run()
+        .ok();
+    adds_up(&profile);
+    let mark = "[truncated: stack not copied]";
+    let cut = profile.count(|stack| stack.has(mark));
+    let whole = profile.count(|stack| stack.is_complete() && stack.has("burn"));
+    println!("{whole} whole, {cut} cut");
+    assert!(cut > 100 && whole > 20, "{:?}", profile.ledger);
+    assert_eq!(profile.ledger.truncated.get("stack not copied"), Some(&cut));
+    // Nothing was waited for: it is not said of any.
+    let learned = profile.ledger.truncated.get("module being learned");
+    assert_eq!(learned, None, "{:?}", profile.ledger);
+}
+
 #[test]
 fn a_kernel_stack_that_is_cut_says_so() {
     const MOST: usize = 4;

@@ -189,7 +189,7 @@ impl Recorded {
         let of = |reason: &str| ends.get(&format!("[truncated: {reason}]")).unwrap_or(&0);
         let silent = of("file does not answer");
         // Until it is taken to be silent, and whenever it is asked again.
-        let early = of("module being learned") + of("module being read");
+        let early = of("module being learned") + of("module being read") + of("stack not copied");
         // Asked by way of one of the others that was gone by then, it was just not found.
         let lost = of("file not found");
         assert_eq!(silent + early + lost, all, "{ends:?}");

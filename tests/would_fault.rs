@@ -106,15 +106,17 @@ fn a_part_of_the_stack() {
 }
 
 fn is_whole_above_the_hole(profile: &Profile) {
+    let mut beside = 0;
     for stack in is_marked(profile, "evicted") {
         // What is above the hole is there, and then there is the mark instead of a root.
-        // On a slow machine some were taken right before it burns, or after that.
+        // A sample or two were taken right before it burns, or after that; on a slow machine more.
         let whole = ["burn", "evict", "over_the_hole", MARK];
         let frames = functions(stack);
         let callees = (0..3).find(|&callees| frames.ends_with(&whole[callees..]));
-        let is_there = callees == Some(0) || callees.is_some() && machine::slower() > 1;
-        assert!(is_there, "{}", stack.text());
+        assert!(callees.is_some(), "{}", stack.text());
+        beside += if callees == Some(0) { 0 } else { stack.count };
     }
+    assert!(beside <= 2 || machine::slower() > 1, "{beside}");
 }
 
 /// Where there are no rows, user space unwinds a copy of the stack, in which the same pages are missing.
@@ -126,7 +128,9 @@ fn a_part_of_a_stack_that_is_copied() {
     let words = [program, scratch.file("stack"), SECONDS.into()];
     for how in ["drop", "mark"] {
         let rprof = Rprof::new(&scratch, ["--on-fault", how, "--"]).args(&words);
-        let run = rprof.env("RPROF_FAULT", "row-bytes:4096").run().expect(0);
+        // 200 copies a second may cost more than is allowed for copies.
+        let run = rprof.env("RPROF_FAULT", "row-bytes:4096,slow-machine:10");
+        let run = run.run().expect(0);
         assert_eq!(run.text(), "away 8\nstill 8\nreturned\n", "{}", run.stderr);
         let profile = run.profile();
         match how {

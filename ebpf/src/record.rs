@@ -159,11 +159,13 @@ pub enum End {
     Held = 20,
     /// The file of a module could not be found.
     NoFile = 21,
+    /// Only user space could go on, and the stack was not copied for it: copies are rationed.
+    NotCopied = 22,
 }
 
 impl End {
     /// All ends, by number.
-    pub const ALL: [End; 22] = [
+    pub const ALL: [End; 23] = [
         End::Complete,
         End::Depth,
         End::Time,
@@ -186,6 +188,7 @@ impl End {
         End::Unanswered,
         End::Held,
         End::NoFile,
+        End::NotCopied,
     ];
 
     /// What stands in `[truncated: …]`.
@@ -213,6 +216,7 @@ impl End {
             End::Unanswered => "file does not answer",
             End::Held => "module being read",
             End::NoFile => "file not found",
+            End::NotCopied => "stack not copied",
         }
     }
 }

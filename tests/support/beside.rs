@@ -90,7 +90,8 @@ impl Neighbours {
 /// The end of a stack in a file that was not known yet.
 pub const LEARNED: &str = "[truncated: module being learned]";
 /// What a stack of such a file may end in for moments, which a slow machine has many samples of.
-const ALMOST: [&str; 6] = [
+const ALMOST: [&str; 7] = [
+    "[truncated: stack not copied]",
     "[truncated: file not found]",
     "[truncated: no unwind row]",
     "[truncated: native]",

@@ -13,7 +13,7 @@ use super::state::{MAX_FRAMES, MAX_KERNEL_FRAMES, Phase, State};
 use super::{account, mapping, naming, native, output, slice, stack, task};
 use crate::identity::task_flags;
 use crate::ledger::Column;
-use crate::record::End;
+use crate::record::{End, sample_flags};
 use crate::runtimes::walk;
 
 /// Offsets in `struct pt_regs` (arch/x86/include/uapi/asm/ptrace.h).
@@ -220,7 +220,8 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
         // first sample of a module that nobody has seen has no other way.
         let affordable =
             (*state).announced != 0 || (*state).second_used < config!(second_ns) as u64 / 2;
-        if affordable && (end == End::Unlearned as u32 || end == End::Unsupported as u32) {
+        let cut = end == End::Unlearned as u32 || end == End::Unsupported as u32;
+        if cut && affordable {
             (*registers).pc = (*state).pc;
             (*registers).sp = (*state).sp;
             (*registers).bp = (*state).bp;
@@ -239,6 +240,10 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
                     walk::in_doubt(state);
                 }
             }
+        }
+        if cut && (*state).sample.flags & sample_flags::HAS_SLICE == 0 && (*state).sample.end == end
+        {
+            (*state).sample.end = End::NotCopied as u32;
         }
         walk::reckon(state);
     }

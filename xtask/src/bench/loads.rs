@@ -46,6 +46,11 @@ impl Programs {
         // The tests' own ways to be stuck.
         let stuck = include_str!("../../../tests/targets/stuck.c");
         compile(folder, "stuck", stuck)?;
+        compile(
+            folder,
+            "deep",
+            include_str!("../../../tests/targets/deep.c"),
+        )?;
         let stuck = include_str!("../../../tests/targets/stuck.py");
         write(folder, "stuck.py", stuck)?;
         let mut pythons = ["/usr/bin/python3.11", "/usr/local/bin/python3.11"].into_iter();

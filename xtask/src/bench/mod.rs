@@ -8,6 +8,7 @@
 //! | module | what it measures |
 //! |---|---|
 //! | [`tick`] | time of the eBPF programs a tick |
+//! | [`deep`] | how much of very deep stacks is delivered |
 //! | [`steady`] | CPU time and memory while sampling |
 //! | [`start`] | what it takes until the first sample |
 //! | [`peak`] | the most memory, naming included |
@@ -18,6 +19,7 @@
 
 mod agent;
 mod chain;
+mod deep;
 mod example;
 mod ladder;
 mod lives;
@@ -102,8 +104,9 @@ impl Bench {
 /// A part of a round.
 type Trial = fn(&mut Bench) -> Outcome;
 
-const TRIALS: [(&str, Trial); 8] = [
+const TRIALS: [(&str, Trial); 9] = [
     ("tick", tick::run),
+    ("deep", deep::run),
     ("steady", steady::run),
     ("start", start::run),
     ("lives", lives::run),

@@ -14,7 +14,7 @@ const RESOLVED: f64 = 95.0;
 /// milliseconds elsewhere takes it seconds. They are shown, and not held against rprof.
 const SLOW: [&str; 2] = ["not delivered by the kernel", "runtime being learned"];
 /// The same among truncated stacks.
-const LEARNING: &str = "module being learned";
+const LEARNING: [&str; 2] = ["module being learned", "stack not copied"];
 /// Of the samples of a target, how many must show its whole chain.
 const WHOLE: f64 = 97.0;
 /// Samples below which a share says nothing.
@@ -97,7 +97,11 @@ impl Verdict {
                 format!("{run}: the ledger adds up: {ledger:?}"),
             );
             let slow: u64 = SLOW.iter().map(|column| ledger.get(column)).sum();
-            let slow = slow + ledger.truncated(LEARNING);
+            let slow = slow
+                + LEARNING
+                    .iter()
+                    .map(|end| ledger.truncated(end))
+                    .sum::<u64>();
             let busy = ledger.busy().saturating_sub(slow);
             let share = percent(ledger.get("resolved"), busy);
             must(
@@ -176,7 +180,9 @@ enum Whole {
 fn count(folded: &str, target: &str, whole: fn(&[&str]) -> Whole) -> (u64, u64) {
     let (mut good, mut of) = (0, 0);
     for (frames, n) in stacks(folded) {
-        let learning = frames.get(1).is_some_and(|root| root.contains(LEARNING));
+        let learning = frames
+            .get(1)
+            .is_some_and(|root| LEARNING.iter().any(|end| root.contains(end)));
         if frames.first() != Some(&target) || learning {
             continue;
         }

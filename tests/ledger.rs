@@ -335,7 +335,7 @@ fn stacks_that_are_not_copied_say_so() {
     let _alone = machine::alone();
     let program = scratch.cc("burn.c", "burn", OPTIMIZED);
     let program = program.display().to_string();
-    let profile = Rprof::new(&scratch, ["-F", "1999", "--", &program, "main", "2"])
+    let profile = Rprof::new(&scratch, ["-F", "999", "--", &program, "main", "2"])
         .env("RPROF_FAULT", "row-bytes:4096")
         .run()
         .ok();
@@ -344,7 +344,8 @@ fn stacks_that_are_not_copied_say_so() {
     let cut = profile.count(|stack| stack.has(mark));
     let whole = profile.count(|stack| stack.is_complete() && stack.has("burn"));
     println!("{whole} whole, {cut} cut");
-    assert!(cut > 100 && whole > 20, "{:?}", profile.ledger);
+    // On a slow day the rest is left out: that many walks cost over 1 % of a CPU.
+    assert!(cut > 20 && whole > 20, "{:?}", profile.ledger);
     assert_eq!(profile.ledger.truncated.get("stack not copied"), Some(&cut));
     // Nothing was waited for: it is not said of any.
     let learned = profile.ledger.truncated.get("module being learned");

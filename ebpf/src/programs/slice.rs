@@ -24,6 +24,9 @@ const FIRST_ADDRESS: u64 = 4096;
 /// Looks at entries of the tree, which are mappings and the gaps between them: one each, or some more for one
 /// that is not believed at once.
 const MAX_ENTRIES: u32 = 4096;
+/// The copy of a stack ended at missing pages that the stack's own mapping has: what is there would be read with
+/// a fault. That it is there that the walk needed a word is for user space to tell. No hole is at this address.
+const HOLE_IS_MAPPED: u64 = 1;
 
 /// Sends slices and mappings for the sample in `state`.
 ///
@@ -58,8 +61,9 @@ pub(crate) unsafe fn send(state: *mut State) {
             }
             return;
         }
-        if slice_end == End::Slice && stack_goes_on(state) {
-            slice_end = End::WouldFault;
+        (*state).hole = 0;
+        if slice_end == End::Slice && (*state).listed >= MAX_HOLE {
+            (*state).hole = (*state).address - MAX_HOLE * SLICE_BYTES as u64;
         }
         (*state).address = FIRST_ADDRESS;
         (*state).listed = 0;
@@ -71,6 +75,9 @@ pub(crate) unsafe fn send(state: *mut State) {
             (&raw mut context).cast(),
             0,
         );
+        if (*state).hole == HOLE_IS_MAPPED {
+            slice_end = End::WouldFault;
+        }
         let record = (&raw mut (*state).buffer).cast::<Mappings>();
         let mut count = (*state).count;
         if count > MAX_MAPPINGS as u64 {
@@ -91,23 +98,6 @@ pub(crate) unsafe fn send(state: *mut State) {
             (*state).sample.flags |= sample_flags::HAS_SLICE;
         } else {
             (*state).ring_full = 1;
-        }
-    }
-}
-
-/// Whether the copy ended at missing pages that the stack's own mapping has: what is there would be read with a
-/// fault. That it is there that the walk needed a word is for user space to tell.
-#[inline(always)]
-unsafe fn stack_goes_on(state: *mut State) -> bool {
-    // SAFETY: this CPU's slot.
-    unsafe {
-        if (*state).listed < MAX_HOLE {
-            return false;
-        }
-        let missing = (*state).address - MAX_HOLE * SLICE_BYTES as u64;
-        match mapping::entry(state, (*state).sp) {
-            Some(entry) => entry.vma != 0 && entry.last >= missing,
-            None => false,
         }
     }
 }
@@ -179,6 +169,14 @@ unsafe extern "C" fn executable(_: u64, _: *mut c_void) -> c_long {
         (*state).attempts = 0;
         if entry.last == 0 {
             return 1;
+        }
+        if entry.vma != 0
+            && entry.first <= (*state).sp
+            && (*state).sp <= entry.last
+            && (*state).hole != 0
+            && (*state).hole <= entry.last
+        {
+            (*state).hole = HOLE_IS_MAPPED;
         }
         let mapped = &raw const (*state).mapped;
         if found == Found::Executable {

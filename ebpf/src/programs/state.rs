@@ -170,6 +170,8 @@ pub(crate) struct State {
     pub(crate) cursor: u64,
     pub(crate) address: u64,
     pub(crate) count: u64,
+    /// Where the hole begins that ended the copy of the stack; 0: there is none.
+    pub(crate) hole: u64,
     /// 1: all mappings were looked at.
     pub(crate) listed: u64,
     pub(crate) dentry: u64,

@@ -215,13 +215,11 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
             (&raw mut nothing).cast(),
             0,
         );
-        let end = (*state).sample.end;
         // A slice costs as much as many walks: it must not use up what the other ticks need. But the
         // first sample of a module that nobody has seen has no other way.
         let affordable =
             (*state).announced != 0 || (*state).second_used < config!(second_ns) as u64 / 2;
-        let cut = end == End::Unlearned as u32 || end == End::Unsupported as u32;
-        if cut && affordable {
+        if affordable && is_for_user_space(state) {
             (*registers).pc = (*state).pc;
             (*registers).sp = (*state).sp;
             (*registers).bp = (*state).bp;
@@ -241,10 +239,17 @@ unsafe fn user_side(state: *mut State, current: *const u8) {
                 }
             }
         }
-        if cut && (*state).sample.flags & sample_flags::HAS_SLICE == 0 && (*state).sample.end == end
-        {
+        if is_for_user_space(state) && (*state).sample.flags & sample_flags::HAS_SLICE == 0 {
             (*state).sample.end = End::NotCopied as u32;
         }
         walk::reckon(state);
     }
+}
+
+/// Whether the walk ended where only user space can go on.
+#[inline(always)]
+unsafe fn is_for_user_space(state: *mut State) -> bool {
+    // SAFETY: this CPU's slot.
+    let end = unsafe { (*state).sample.end };
+    end == End::Unlearned as u32 || end == End::Unsupported as u32
 }

@@ -147,3 +147,66 @@ fn chain(f: &mut std::fmt::Formatter<'_>, error: &dyn std::error::Error) -> std:
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
+
+    /// Bytes of stack that a program and what it calls may use together (`MAX_BPF_STACK`); until 6.9 each
+    /// function's are rounded up to 32 (`check_max_stack_depth`, kernel/bpf/verifier.c).
+    const MOST: u64 = 512;
+    const ROUNDED: u64 = 32;
+    /// The register that points at a function's stack.
+    const STACK: u8 = 10;
+
+    /// Newer kernels would load what the oldest one refuses.
+    #[test]
+    fn stacks_fit_on_the_oldest_kernel() {
+        let file = object::File::parse(&rprof_ebpf::OBJECT.0[..]).expect("an ELF file");
+        let functions = file.symbols().filter(|s| s.kind() == SymbolKind::Text);
+        let (mut programs, mut called) = (Vec::new(), Vec::new());
+        for function in functions.filter(|function| function.size() > 0) {
+            let section = function.section_index().expect("a section");
+            let section = file.section_by_index(section).expect("its section");
+            let code = section.data_range(section.address() + function.address(), function.size());
+            let code = code.expect("readable").expect("in its section");
+            let bytes = frame(code).next_multiple_of(ROUNDED).max(ROUNDED);
+            // What other functions call is in `.text`, and calls nothing with a frame.
+            match section.name() {
+                Ok(".text") => called.push(bytes),
+                _ => programs.push((bytes, function.name().unwrap_or_default())),
+            }
+        }
+        let called = called.into_iter().max().expect("functions");
+        assert!(programs.len() > 1, "{programs:?}");
+        for (bytes, name) in programs {
+            println!("{name}: {bytes} and {called} bytes");
+            assert!(bytes + called <= MOST, "{name}: {bytes} + {called}");
+        }
+    }
+
+    /// Bytes of a function's stack: the farthest that it loads from, stores to or takes the address of.
+    fn frame(code: &[u8]) -> u64 {
+        let (mut least, mut copies) = (0i64, [false; 16]);
+        for instruction in code.chunks_exact(8) {
+            let [op, registers, low, high, imm @ ..] = instruction else {
+                continue;
+            };
+            let (to, from) = (registers & 15, registers >> 4);
+            let offset = i64::from(i16::from_le_bytes([*low, *high]));
+            let imm = imm.try_into().map(i32::from_le_bytes).unwrap_or(0);
+            match op {
+                // Mov of registers, and an addition to a copy of the stack's.
+                0xbf if from == STACK => copies[usize::from(to)] = true,
+                0x07 if std::mem::take(&mut copies[usize::from(to)]) => {
+                    least = least.min(imm.into());
+                }
+                // Loads, and stores of numbers and registers.
+                _ if op & 7 == 1 && from == STACK => least = least.min(offset),
+                _ if [2, 3].contains(&(op & 7)) && to == STACK => least = least.min(offset),
+                _ => {}
+            }
+        }
+        least.unsigned_abs()
+    }
+}

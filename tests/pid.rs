@@ -107,7 +107,8 @@ fn the_end_of_the_process_ends_the_run() {
     let mut running = Rprof::new(&scratch, ["-p", &target.pid().to_string()]).start();
     running.wait_until_sampling();
     let pid = target.pid();
-    let enough = machine::longer(Duration::from_millis(500)).as_secs_f64();
+    // It has burned since before it was sampled, on a slow machine for seconds.
+    let enough = cpu_seconds(pid) + machine::longer(Duration::from_millis(500)).as_secs_f64();
     machine::wait_for("half a second of its CPU", Duration::from_secs(20), || {
         (cpu_seconds(pid) > enough).then_some(())
     });

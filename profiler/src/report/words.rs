@@ -55,7 +55,7 @@ pub const fn of_end(end: End) -> &'static str {
         End::Unanswered => "reading the file takes too long, or never ends",
         End::Held => "the file was just met; enough other stacks wait for it already",
         End::NoFile => "its file was not found, or is another by now",
-        End::NotCopied => "copies of stacks are rationed, and those of that second were used up",
+        End::NotCopied => "copies of stacks are rationed: no time or room was left for this one",
         End::RuntimesFull => "more files of interpreters are in use than can be known",
     }
 }

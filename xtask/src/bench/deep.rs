@@ -51,7 +51,7 @@ pub(super) fn run(bench: &mut Bench) -> Outcome {
         let cut = names.get(1).is_some_and(|name| name.starts_with('['));
         all += count;
         whole += if cut { 0 } else { count };
-        frames += count * (leaf - if cut { 1 } else { BELOW_MAIN });
+        frames += count * leaf.saturating_sub(if cut { 1 } else { BELOW_MAIN });
     }
     if all == 0 {
         return Err("no stack was sampled in its leaf".into());

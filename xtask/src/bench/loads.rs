@@ -43,14 +43,11 @@ impl Programs {
         compile(folder, "storm", include_str!("targets/storm.c"))?;
         compile(folder, "wakers", include_str!("targets/wakers.c"))?;
         compile(folder, "silent", include_str!("targets/silent.c"))?;
-        // The tests' own ways to be stuck.
+        // The tests' own deep stack, and their ways to be stuck.
+        let deep = include_str!("../../../tests/targets/deep.c");
+        compile(folder, "deep", deep)?;
         let stuck = include_str!("../../../tests/targets/stuck.c");
         compile(folder, "stuck", stuck)?;
-        compile(
-            folder,
-            "deep",
-            include_str!("../../../tests/targets/deep.c"),
-        )?;
         let stuck = include_str!("../../../tests/targets/stuck.py");
         write(folder, "stuck.py", stuck)?;
         let mut pythons = ["/usr/bin/python3.11", "/usr/local/bin/python3.11"].into_iter();

@@ -79,6 +79,9 @@ fn no_tick_is_lost_under_pressure() {
         seen = Some((own, bytes(group.folder(), "memory.swap.current")));
     });
     let (own, swapped) = seen.expect("it ran");
+    let events = std::fs::read_to_string(group.folder().join("memory.events"));
+    let events = events.expect("a file of the group");
+    assert!(events.contains("oom_kill 0"), "{events}");
     println!("rprof and its readers, KiB locked and swapped: {own:?}; in swap: {swapped} bytes");
     assert!(
         swapped > (WANTED - ALLOWED) << 20,

@@ -85,6 +85,11 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         Failure::new(format!("cannot {doing}: {error}")).next("rprof check")
     };
     let stays = memory::prepare();
+    // Before anything large is made: who shares a bound of memory with rprof is not to go instead. A command
+    // would inherit it.
+    if !matches!(settings.target, Target::Command(_)) {
+        memory::be_the_first_to_go();
+    }
     let cgroup = wanted_cgroup(settings)?;
     let mut notes = Vec::new();
     if !stays {

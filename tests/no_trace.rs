@@ -199,12 +199,12 @@ fn median(mut figures: Vec<[i64; 2]>) -> i64 {
     figures[figures.len() / 2][0]
 }
 
-/// The most that was measured: who reads has to get a CPU for it.
+/// The most that was measured: who holds it has to get a CPU for that.
 fn most(figures: &[[i64; 2]]) -> i64 {
     figures.iter().map(|figure| figure[0]).max().unwrap_or(0)
 }
 
-/// In turns: without rprof, with it as `profiled` runs it, and while its mappings are read. In each run with it
+/// In turns: without rprof, with it as `profiled` runs it, and while somebody holds the lock of its mappings. In each run with it
 /// so many samples at least (`lost`) have a name that cannot be read.
 fn waits_for_nobody(
     target: &mut Target,
@@ -214,7 +214,7 @@ fn waits_for_nobody(
 ) {
     const ROUNDS: usize = 5;
     let pid = target.pid();
-    let (mut without, mut with, mut read) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut without, mut with, mut held) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         without.push(stalls(target));
         let args = ["-p", &pid.to_string(), "-F", "199"];
@@ -241,16 +241,16 @@ fn waits_for_nobody(
                 let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "1");
             }
         });
-        read.push(stalls(target));
+        held.push(stalls(target));
         stop.store(true, Relaxed);
     }
     // Of 500,000; a kernel's own work makes it sleep now and then.
-    let read = most(&read);
+    let held = most(&held);
     let [without, with] = [without, with].map(median);
-    println!("it slept {without} µs, with rprof {with}, while its mappings were read {read}");
+    println!("it slept {without} µs, with rprof {with}, while its lock was held {held}");
     let bound = 5_000 * i64::from(machine::slower().min(4));
     assert!(with <= without + bound, "{without}, {with}");
-    assert!(read > without + 5 * bound, "{without}, {read}");
+    assert!(held > without + 5 * bound, "{without}, {held}");
 }
 
 #[test]

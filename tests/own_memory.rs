@@ -51,6 +51,24 @@ fn is_locked_and_its_readers_too() {
 }
 
 #[test]
+fn it_goes_before_those_that_it_watches() {
+    let scratch = Scratch::new();
+    let _alone = machine::alone();
+    let running = Rprof::new(&scratch, ["--all"]).start();
+    // Its maps are made before it samples.
+    machine::wait_for("a map", Duration::from_secs(20), || {
+        let folder = std::fs::read_dir(format!("/proc/{}/fd", running.pid())).ok()?;
+        let links = folder
+            .flatten()
+            .filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        let mut maps = links.filter(|link| link.to_string_lossy().contains("bpf-map"));
+        maps.next().map(drop)
+    });
+    let score = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", running.pid()));
+    assert_eq!(score.expect("it runs").trim(), "900");
+}
+
+#[test]
 fn a_low_limit_is_said_and_no_more() {
     let scratch = Scratch::new();
     let _alone = machine::alone();

@@ -26,8 +26,8 @@ pub fn prepare() -> bool {
     may && unsafe { libc::mlockall(flags) } == 0
 }
 
-/// When memory is short, we die before those we watch. After the command's start: it is not to
-/// inherit this.
+/// When memory is short, we die before those we watch. Where there is a command, after its start: it is not
+/// to inherit this.
 pub fn be_the_first_to_go() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "900");
 }

@@ -85,8 +85,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         Failure::new(format!("cannot {doing}: {error}")).next("rprof check")
     };
     let stays = memory::prepare();
-    // Before anything large is made: who shares a bound of memory with rprof is not to go instead. A command
-    // would inherit it.
+    // Before anything large is made: who shares a bound of memory with rprof is not to go instead.
     if !matches!(settings.target, Target::Command(_)) {
         memory::be_the_first_to_go();
     }
@@ -227,7 +226,9 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         }
         _ => None,
     };
-    memory::be_the_first_to_go();
+    if command.is_some() {
+        memory::be_the_first_to_go();
+    }
     privileges::sample_only();
 
     let quiet = settings.verbosity == Verbosity::Quiet;

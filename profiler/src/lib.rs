@@ -8,12 +8,14 @@
 //! | [`naming`] | names for what was sampled, looked up at the end |
 //! | [`profile`] | merged stacks, and the formats they are written in |
 //! | [`ledger`] | where each expected tick ended |
+//! | [`push`] | profiles to a dashboard |
 //! | [`report`] | what people are told: progress, summary, `rprof check` |
 
 pub mod cli;
 pub mod ledger;
 pub mod naming;
 pub mod profile;
+pub mod push;
 pub mod reader;
 pub mod report;
 pub mod sampling;

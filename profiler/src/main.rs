@@ -16,6 +16,7 @@ use rprof_profiler::cli::settings::{Target, Verbosity, colored};
 use rprof_profiler::cli::{Failure, Settings, documents};
 use rprof_profiler::profile::About;
 use rprof_profiler::profile::output::Output;
+use rprof_profiler::push::{self, files::Push};
 use rprof_profiler::reader;
 use rprof_profiler::report::check::{self, Machine};
 use rprof_profiler::report::comments::comments;
@@ -53,6 +54,30 @@ fn run(words: &[OsString], started: Timespec) -> Result<u8, Failure> {
     match args.task {
         None => record(&args.record, words, started),
         Some(Task::Check { json, color }) => checked(json, color, words),
+        Some(Task::Push {
+            files,
+            to,
+            label,
+            tenant,
+            auth_file,
+            ca,
+            quiet,
+        }) => {
+            let typed = Push {
+                files,
+                to,
+                labels: label,
+                tenant,
+                auth_file,
+                ca,
+            };
+            let tell = |line: &str| {
+                if !quiet {
+                    say(&format!("rprof: {line}\n"));
+                }
+            };
+            push::files::push(&typed, &tell).map(|()| exit::DONE)
+        }
         Some(Task::Completions { shell }) => answer(&documents::completions(shell)),
         Some(Task::Man) => {
             let page = documents::man();

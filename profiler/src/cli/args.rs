@@ -29,6 +29,7 @@ pub const EXAMPLES: &str =
     "  sudo rprof --all -d 10s                 every process, for ten seconds
   sudo rprof -p 1234,5678 --children      two processes and their children, until Ctrl-C
   sudo rprof -o out.svg -- ./server       a command, as a flame graph for the browser
+  rprof push out.pb.gz --to http://HOST   a profile that exists, to a dashboard
   rprof check                             what this machine allows";
 
 /// Exit codes, for help and manual page.
@@ -58,7 +59,7 @@ fn below(ledger: Option<String>) -> String {
     name = "rprof",
     bin_name = "rprof",
     version,
-    override_usage = "rprof --all [OPTIONS]\n       rprof -p PID,… [OPTIONS]\n       rprof [OPTIONS] -- CMD…\n       rprof check | completions SHELL | man",
+    override_usage = "rprof --all [OPTIONS]\n       rprof -p PID,… [OPTIONS]\n       rprof [OPTIONS] -- CMD…\n       rprof push FILE… --to URL\n       rprof check | completions SHELL | man",
     after_help = below(None),
     after_long_help = below(Some(words::listing())),
     args_conflicts_with_subcommands = true,
@@ -86,6 +87,30 @@ pub enum Task {
         /// When to use color
         #[arg(long, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
         color: Color,
+    },
+    /// Send profiles that exist to dashboards: Pyroscope, Parca, OpenTelemetry
+    Push {
+        /// Profiles, of rprof or of anything that writes pprof
+        #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        files: Vec<PathBuf>,
+        /// A server: pyroscope+https://…, parca+http://…, otlp+http://…; http://… is asked what it is
+        #[arg(long, required = true, value_name = "URL", value_hint = ValueHint::Url)]
+        to: Vec<String>,
+        /// A label for every series; can be given several times
+        #[arg(long, value_name = "K=V", value_parser = values::label)]
+        label: Vec<(String, String)>,
+        /// The server's tenant (X-Scope-OrgID)
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
+        /// A file that holds user:password or a token; else RPROF_PUSH_AUTH is looked at
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        auth_file: Option<PathBuf>,
+        /// Certificates (PEM) to trust instead of the machine's
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        ca: Option<PathBuf>,
+        /// Say nothing but errors
+        #[arg(short, long)]
+        quiet: bool,
     },
     /// Write completions for a shell to standard output
     Completions {
@@ -390,6 +415,18 @@ mod tests {
     }
 
     #[test]
+    fn push() {
+        let push = |line: &str| Args::try_parse_from(line.split(' ')).map(|args| args.task);
+        let Ok(Some(Task::Push { files, to, label, .. })) =
+            push("rprof push a b --to x://1 --to y://2 --label k=v")
+        else {
+            panic!();
+        };
+        assert_eq!((files.len(), to.len(), label.len()), (2, 2, 1));
+        assert!(push("rprof push a").is_err() && push("rprof push --to x").is_err());
+    }
+
+    #[test]
     fn what_is_said() {
         assert!(record("-a -q").quiet);
         assert_eq!(record("-a -vv").verbose, 2);
@@ -402,7 +439,6 @@ mod tests {
         for line in [
             "top",
             "view x",
-            "push x",
             "gate",
             "-a --push u",
             "-a --interval 1s",

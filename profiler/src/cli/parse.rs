@@ -24,17 +24,16 @@ pub enum Parsed {
 }
 
 /// Words and options that the contract has and this version has not.
-const LATER: [(&str, &str); 6] = [
+const LATER: [(&str, &str); 5] = [
     ("top", "sudo rprof --all -d 10s"),
     ("view", "go tool pprof -http=: rprof.pb.gz"),
-    ("push", "sudo rprof --all -d 10s -o out.pb.gz"),
     ("gate", "sudo rprof -o new.pb.gz -- ./benchmark"),
     ("--push", "sudo rprof --all -d 10s -o out.pb.gz"),
     ("--interval", "sudo rprof --all -d 10s -o out.pb.gz"),
 ];
 
 /// What rprof does besides recording.
-const TASKS: [&str; 3] = ["check", "completions", "man"];
+const TASKS: [&str; 4] = ["check", "completions", "man", "push"];
 
 /// Reads a command line; the first word is rprof's own name.
 ///
@@ -210,8 +209,11 @@ fn name_of(argument: &str) -> &str {
 
 /// What to type when a word is missing after a subcommand.
 fn missing(words: &[OsString]) -> &'static str {
-    if words.iter().any(|word| word == "completions") {
+    let typed = |task: &str| words.iter().any(|word| word == task);
+    if typed("completions") {
         "rprof completions bash"
+    } else if typed("push") {
+        "rprof push rprof.pb.gz --to pyroscope+http://127.0.0.1:4040"
     } else {
         "rprof --help"
     }

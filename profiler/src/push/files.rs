@@ -1,0 +1,186 @@
+//! `rprof push`: profiles that exist go to servers. All files are read before the first is sent, so that a
+//! mistake in one sends none.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use pprof::protos::Profile;
+
+use super::client::{Answer, Client};
+use super::credentials::{Credentials, VARIABLE};
+use super::destination::{self, Destination, Protocol};
+use super::pprof_file;
+use super::protocols::{self, Prepared};
+use crate::cli::Failure;
+use crate::cli::retype::quoted;
+
+/// Bytes of a file at most.
+const MAX_FILE: u64 = 256 << 20;
+/// Times that a server is asked which says "not now".
+const TRIES: u32 = 4;
+/// Before the second of them; then twice as long each time, unless the server names a time.
+const PAUSE: Duration = Duration::from_millis(500);
+/// What people wait for at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What was typed.
+#[derive(Clone, Debug)]
+pub struct Push {
+    /// Profiles.
+    pub files: Vec<PathBuf>,
+    /// URLs of servers.
+    pub to: Vec<String>,
+    /// Labels for each series.
+    pub labels: Vec<(String, String)>,
+    /// The tenant.
+    pub tenant: Option<String>,
+    /// Where a password or a token is.
+    pub auth_file: Option<PathBuf>,
+    /// Certificates to trust instead of the machine's.
+    pub ca: Option<PathBuf>,
+}
+
+/// Sends what was asked for; `say` is told of each file that a server has.
+///
+/// # Errors
+/// The first mistake, before anything is sent; or what a server said, with what it has got already.
+pub fn push(typed: &Push, say: &dyn Fn(&str)) -> Result<(), Failure> {
+    let destinations: Result<Vec<Destination>, Failure> = typed.to.iter().map(|url| destination::parse(url)).collect();
+    let mut destinations = destinations?;
+    let client = Client::new(
+        Credentials::find(typed.auth_file.as_deref(), typed.tenant.clone())?,
+        typed.ca.as_deref(),
+    )?;
+    let profiles: Result<Vec<(&Path, Profile)>, Failure> =
+        typed.files.iter().map(|path| Ok((path.as_path(), read(path)?))).collect();
+    let profiles = profiles?;
+    for destination in &mut destinations {
+        if destination.protocol.is_none() {
+            destination.protocol = Some(protocols::identify(&client, &destination.base)?);
+            say(&format!("the server is {destination}"));
+        }
+        check_labels(destination, &typed.labels)?;
+    }
+    for destination in &destinations {
+        for (path, profile) in &profiles {
+            say(&send(&client, destination, path, profile, &typed.labels)?);
+        }
+    }
+    Ok(())
+}
+
+/// A profile of rprof or of anyone.
+fn read(path: &Path) -> Result<Profile, Failure> {
+    let failed = |error: std::io::Error| Failure::file("read", path, &error);
+    let size = std::fs::metadata(path).map_err(failed)?.len();
+    let not_sent = |why: String| {
+        Failure::new(format!("{} is no profile that can be sent: {why}", path.display()))
+            .next(format!("go tool pprof -top {}", quoted(&path.to_string_lossy())))
+    };
+    if size > MAX_FILE {
+        return Err(not_sent(format!("it has more than {} MiB", MAX_FILE >> 20)));
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
+    pprof_file::read(&bytes).map_err(not_sent)
+}
+
+fn check_labels(destination: &Destination, labels: &[(String, String)]) -> Result<(), Failure> {
+    let Some(protocol) = destination.protocol else {
+        return Ok(());
+    };
+    match labels.iter().find(|(name, _)| !protocols::takes_label(protocol, name)) {
+        Some((name, value)) => {
+            let mut instead: String =
+                name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+            if instead.starts_with(|c: char| c.is_ascii_digit()) || instead.starts_with("__") {
+                instead.insert_str(0, "my_");
+            }
+            let what = format!("{} takes no label '{name}': letters, digits and _ only", protocol.name());
+            Err(Failure::usage(what).next(format!("rprof push … --label {}", quoted(&format!("{instead}={value}")))))
+        }
+        None => Ok(()),
+    }
+}
+
+fn send(
+    client: &Client,
+    destination: &Destination,
+    path: &Path,
+    profile: &Profile,
+    labels: &[(String, String)],
+) -> Result<String, Failure> {
+    let protocol = destination.protocol.unwrap_or(Protocol::Pyroscope);
+    let mut all = labels_within(profile);
+    all.extend(labels.iter().cloned());
+    let prepared = protocols::prepare(protocol, profile, &all, SystemTime::now());
+    let file = path.display();
+    if prepared.expired > 0 {
+        let what = format!("{} takes nothing that old (or its time lies ahead), and so not {file}", protocol.name());
+        return Err(Failure::new(what).next("rprof push … --to parca+http://127.0.0.1:7070"));
+    }
+    for (n, request) in prepared.requests.iter().enumerate() {
+        let mut pause = PAUSE;
+        let mut tried = 0;
+        let failed = |why: String| {
+            let all = prepared.requests.len();
+            let part = if n > 0 { format!(" (it has {n} of its {all} parts)") } else { String::new() };
+            Failure::new(format!("{file} was not sent to {destination}{part}: {why}"))
+        };
+        loop {
+            tried += 1;
+            match client.send(&destination.base, request) {
+                Answer::Taken(body) => {
+                    if let Some(rejected) = protocols::rejected(protocol, &body) {
+                        return Err(failed(format!("it refused {rejected}")));
+                    }
+                    break;
+                }
+                Answer::Refused(why) => return Err(failed(why)),
+                Answer::Denied(why) => {
+                    let unauthorized = why.contains("401") || why.contains("403");
+                    let failure = failed(why);
+                    return Err(match unauthorized {
+                        true => failure.next(format!("{VARIABLE}=user:password rprof push … --to …")),
+                        false => failure.next(format!("curl -i {}", destination.base)),
+                    });
+                }
+                Answer::Later(why, wait) if tried == TRIES || wait.is_some_and(|wait| wait > LONGEST_PAUSE) => {
+                    return Err(failed(why).next(format!("curl -i {}", destination.base)));
+                }
+                Answer::Later(_, wait) => {
+                    std::thread::sleep(wait.unwrap_or(pause));
+                    pause *= 2;
+                }
+            }
+        }
+    }
+    Ok(sent(&file.to_string(), destination, &prepared))
+}
+
+fn sent(file: &str, destination: &Destination, prepared: &Prepared) -> String {
+    let bytes: usize = prepared.requests.iter().map(|request| request.body.len()).sum();
+    let kib = bytes.div_ceil(1024);
+    let left_out = match prepared.oversized {
+        0 => String::new(),
+        n => format!("; {n} samples left out, whose stacks are larger than it takes"),
+    };
+    format!(
+        "{file}: {} samples in {} series, {kib} KiB, are with {destination}{left_out}",
+        prepared.samples, prepared.series
+    )
+}
+
+/// What a profile of ours says of itself in its comments: its machine, and the labels it was given.
+pub(super) fn labels_within(profile: &Profile) -> BTreeMap<String, String> {
+    let texts = profile.comment.iter().filter_map(|&id| {
+        let text = profile.string_table.get(usize::try_from(id).ok()?)?;
+        let (name, value) = text.split_once(": ")?;
+        match name {
+            "host" => Some(("host".to_string(), value.to_string())),
+            "label" => value.split_once('=').map(|(name, value)| (name.into(), value.into())),
+            _ => None,
+        }
+    });
+    texts.collect()
+}

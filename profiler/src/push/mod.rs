@@ -1,0 +1,26 @@
+//! Profiles to a dashboard. A profile comes in, as a file of ours or anyone's; what its server asks for goes
+//! out: one series a service, within the server's limits.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`pprof_file`] | a profile out of a file that may hold anything |
+//! | [`service`] | whose a sample is |
+//! | [`series`] | one profile a service, and how a large one is split |
+//! | [`destination`] | what a URL says: protocol and place |
+//! | [`credentials`] | what a server may ask for: a tenant, a password, a token |
+//! | [`protocols`] | what each server is sent, and what its answers mean |
+//! | [`client`] | one request, one answer |
+//! | [`files`] | `rprof push`: files that exist |
+//! | [`spool`] | profiles on disk until a server has them |
+//! | [`sender`] | sends what a spool holds |
+
+pub mod client;
+pub mod credentials;
+pub mod destination;
+pub mod files;
+pub mod pprof_file;
+pub mod protocols;
+pub mod sender;
+pub mod series;
+pub mod service;
+pub mod spool;

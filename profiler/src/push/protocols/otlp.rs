@@ -1,0 +1,277 @@
+//! OpenTelemetry: `ProfilesService/Export` over HTTP (opentelemetry-proto 1.10, whose profiles are those of
+//! 1.11). A message has one dictionary for all its profiles; index 0 of each table is the empty value; a
+//! profile counts one thing, so that one of pprof is as many as it has sample types.
+
+use std::collections::HashMap;
+
+use opentelemetry_proto::tonic::collector::profiles::v1development::{
+    ExportProfilesServiceRequest, ExportProfilesServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::profiles::v1development as wire;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use pprof::protos::Profile;
+use prost_0_14::Message;
+
+use super::{Labels, Limits, labels_of};
+use crate::push::client::Request;
+use crate::push::series::Series;
+
+/// A receiver takes 4 MiB a message by gRPC's default, which collectors behind it have.
+pub(super) const LIMITS: Limits = Limits {
+    bytes: 2 << 20,
+    samples: 100_000,
+    depth: usize::MAX,
+    past: None,
+    future: None,
+};
+
+pub(super) fn request(series: &[Series], labels: &Labels) -> Request {
+    let mut dictionary = Dictionary::new();
+    let resource_profiles = series.iter().map(|series| dictionary.resource(series, labels)).collect();
+    let message = ExportProfilesServiceRequest {
+        resource_profiles,
+        dictionary: Some(dictionary.tables),
+    };
+    Request {
+        path: "/v1development/profiles",
+        content_type: "application/x-protobuf",
+        body: message.encode_to_vec(),
+    }
+}
+
+pub(super) fn is_empty_answer(body: &[u8]) -> bool {
+    ExportProfilesServiceResponse::decode(body).is_ok_and(|answer| answer.partial_success.is_none())
+}
+
+pub(super) fn rejected(body: &[u8]) -> Option<String> {
+    let answer = ExportProfilesServiceResponse::decode(body).ok()?;
+    let partial = answer.partial_success?;
+    (partial.rejected_profiles > 0).then(|| format!("{} profiles: {}", partial.rejected_profiles, partial.error_message))
+}
+
+/// What our own labels are called there (semantic conventions for resources).
+fn attribute(label: &str) -> &str {
+    match label {
+        "service_name" => "service.name",
+        "host" => "host.name",
+        "container_id" => "container.id",
+        "cgroup" => "linux.cgroup.path",
+        other => other,
+    }
+}
+
+fn text_value(text: &str) -> Option<AnyValue> {
+    Some(AnyValue {
+        value: Some(Value::StringValue(text.into())),
+    })
+}
+
+/// The tables of one message, and where in them things are.
+struct Dictionary {
+    tables: wire::ProfilesDictionary,
+    texts: HashMap<String, i32>,
+    attributes: HashMap<(&'static str, String), i32>,
+    mappings: HashMap<wire::Mapping, i32>,
+    functions: HashMap<wire::Function, i32>,
+    /// By what they are encoded to: a location cannot be hashed.
+    locations: HashMap<Vec<u8>, i32>,
+    stacks: HashMap<Vec<i32>, i32>,
+}
+
+impl Dictionary {
+    fn new() -> Self {
+        Self {
+            tables: wire::ProfilesDictionary {
+                mapping_table: vec![wire::Mapping::default()],
+                location_table: vec![wire::Location::default()],
+                function_table: vec![wire::Function::default()],
+                link_table: vec![wire::Link::default()],
+                string_table: vec![String::new()],
+                attribute_table: vec![wire::KeyValueAndUnit::default()],
+                stack_table: vec![wire::Stack::default()],
+            },
+            texts: HashMap::from([(String::new(), 0)]),
+            attributes: HashMap::new(),
+            mappings: HashMap::new(),
+            functions: HashMap::new(),
+            locations: HashMap::new(),
+            stacks: HashMap::from([(Vec::new(), 0)]),
+        }
+    }
+
+    fn resource(&mut self, series: &Series, labels: &Labels) -> wire::ResourceProfiles {
+        let labels = labels_of(series, labels);
+        let attributes = labels.iter().map(|(name, value)| KeyValue {
+            key: attribute(name).into(),
+            value: text_value(value),
+            ..KeyValue::default()
+        });
+        wire::ResourceProfiles {
+            resource: Some(Resource {
+                attributes: attributes.collect(),
+                ..Resource::default()
+            }),
+            scope_profiles: vec![wire::ScopeProfiles {
+                scope: Some(InstrumentationScope {
+                    name: "rprof".into(),
+                    version: env!("CARGO_PKG_VERSION").into(),
+                    ..InstrumentationScope::default()
+                }),
+                profiles: self.profiles(&series.profile),
+                ..wire::ScopeProfiles::default()
+            }],
+            ..wire::ResourceProfiles::default()
+        }
+    }
+
+    fn profiles(&mut self, profile: &Profile) -> Vec<wire::Profile> {
+        let places = self.places(profile);
+        let stacks: Vec<i32> = profile
+            .sample
+            .iter()
+            .map(|sample| {
+                let stack = sample.location_id.iter().filter_map(|id| places.get(id).copied());
+                self.stack(stack.collect())
+            })
+            .collect();
+        let text = |id: i64| usize::try_from(id).ok().and_then(|id| profile.string_table.get(id));
+        let text = |id: i64| text(id).map_or("", String::as_str);
+        let mut value_type = |of: &pprof::protos::ValueType| wire::ValueType {
+            type_strindex: self.text(text(of.ty)),
+            unit_strindex: self.text(text(of.unit)),
+        };
+        let period_type = profile.period_type.as_ref().map(&mut value_type);
+        let types: Vec<wire::ValueType> = profile.sample_type.iter().map(value_type).collect();
+        let each = types.into_iter().enumerate().map(|(n, sample_type)| wire::Profile {
+            sample_type: Some(sample_type),
+            samples: profile
+                .sample
+                .iter()
+                .zip(&stacks)
+                .map(|(sample, &stack_index)| wire::Sample {
+                    stack_index,
+                    values: sample.value.get(n).copied().into_iter().collect(),
+                    ..wire::Sample::default()
+                })
+                .collect(),
+            time_unix_nano: u64::try_from(profile.time_nanos).unwrap_or(0),
+            duration_nano: u64::try_from(profile.duration_nanos).unwrap_or(0),
+            period_type,
+            period: profile.period,
+            ..wire::Profile::default()
+        });
+        each.collect()
+    }
+
+    /// Where the locations of a profile are in the table.
+    fn places(&mut self, profile: &Profile) -> HashMap<u64, i32> {
+        let text = |id: i64| usize::try_from(id).ok().and_then(|id| profile.string_table.get(id));
+        let text = |id: i64| text(id).map_or("", String::as_str);
+        let mappings: HashMap<u64, (i32, bool)> = profile
+            .mapping
+            .iter()
+            .map(|mapping| {
+                let build_id = text(mapping.build_id);
+                let build_id = (!build_id.is_empty())
+                    .then(|| self.attribute("process.executable.build_id.gnu", build_id));
+                let new = wire::Mapping {
+                    memory_start: mapping.memory_start,
+                    memory_limit: mapping.memory_limit,
+                    file_offset: mapping.file_offset,
+                    filename_strindex: self.text(text(mapping.filename)),
+                    attribute_indices: build_id.into_iter().collect(),
+                };
+                let kernel = text(mapping.filename) == "[kernel.kallsyms]";
+                let at = place(&mut self.mappings, &mut self.tables.mapping_table, new);
+                (mapping.id, (at, kernel))
+            })
+            .collect();
+        let functions: HashMap<u64, (i32, &str, &str)> = profile
+            .function
+            .iter()
+            .map(|function| {
+                let new = wire::Function {
+                    name_strindex: self.text(text(function.name)),
+                    system_name_strindex: self.text(text(function.system_name)),
+                    filename_strindex: self.text(text(function.filename)),
+                    start_line: function.start_line,
+                };
+                let at = place(&mut self.functions, &mut self.tables.function_table, new);
+                (function.id, (at, text(function.name), text(function.filename)))
+            })
+            .collect();
+        let locations = profile.location.iter().map(|location| {
+            let (mapping_index, kernel) = mappings.get(&location.mapping_id).copied().unwrap_or((0, false));
+            let innermost = location.line.first().and_then(|line| functions.get(&line.function_id));
+            let frame_type = match innermost {
+                _ if kernel => Some("kernel"),
+                _ if mapping_index != 0 => Some("native"),
+                Some((_, _, file)) if file.ends_with(".py") || file.starts_with('<') => Some("cpython"),
+                _ => None,
+            };
+            let frame_type = frame_type.map(|kind| self.attribute("profile.frame.type", kind));
+            let lines = location.line.iter().map(|line| wire::Line {
+                function_index: functions.get(&line.function_id).map_or(0, |function| function.0),
+                line: line.line,
+                ..wire::Line::default()
+            });
+            let new = wire::Location {
+                mapping_index,
+                address: location.address,
+                lines: lines.collect(),
+                attribute_indices: frame_type.into_iter().collect(),
+            };
+            let table = &mut self.tables.location_table;
+            let at = *self.locations.entry(new.encode_to_vec()).or_insert_with(|| {
+                table.push(new);
+                table.len() as i32 - 1
+            });
+            (location.id, at)
+        });
+        locations.collect()
+    }
+
+    fn text(&mut self, text: &str) -> i32 {
+        if let Some(&known) = self.texts.get(text) {
+            return known;
+        }
+        place(&mut self.texts, &mut self.tables.string_table, text.to_string())
+    }
+
+    fn attribute(&mut self, key: &'static str, value: &str) -> i32 {
+        let known = (key, value.to_string());
+        if let Some(&known) = self.attributes.get(&known) {
+            return known;
+        }
+        let key_strindex = self.text(key);
+        self.tables.attribute_table.push(wire::KeyValueAndUnit {
+            key_strindex,
+            value: text_value(value),
+            ..wire::KeyValueAndUnit::default()
+        });
+        let at = self.tables.attribute_table.len() as i32 - 1;
+        self.attributes.insert(known, at);
+        at
+    }
+
+    fn stack(&mut self, locations: Vec<i32>) -> i32 {
+        if let Some(&known) = self.stacks.get(&locations) {
+            return known;
+        }
+        self.tables.stack_table.push(wire::Stack {
+            location_indices: locations.clone(),
+        });
+        let at = self.tables.stack_table.len() as i32 - 1;
+        self.stacks.insert(locations, at);
+        at
+    }
+}
+
+/// The number of a row, which is added if it is new.
+fn place<T: Clone + Eq + std::hash::Hash>(known: &mut HashMap<T, i32>, table: &mut Vec<T>, row: T) -> i32 {
+    *known.entry(row).or_insert_with_key(|row| {
+        table.push(row.clone());
+        table.len() as i32 - 1
+    })
+}

@@ -1,0 +1,242 @@
+//! Sends what a spool holds, one profile after the other, on a thread of its own: a server that is slow, or
+//! away for days, keeps nobody waiting. What becomes of each profile is counted, and each reason is said once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::client::{Answer, Client};
+use super::destination::{Destination, Protocol};
+use super::pprof_file;
+use super::protocols;
+use super::spool::Spool;
+
+/// Before a server that said "not now" is asked again: at first, and at last.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Before one that takes nothing from us as we are: somebody has to mend something.
+const DENIED_PAUSE: Duration = Duration::from_secs(60);
+/// How long the end waits for what is still to be sent.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What became of profiles, in samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// The server has them.
+    pub sent: u64,
+    /// It refused them for good.
+    pub refused: u64,
+    /// They were too old for it before they could be sent.
+    pub expired: u64,
+    /// Their stacks were too large for it.
+    pub oversized: u64,
+    /// The spool could not keep them, or only as something that is no profile.
+    pub lost: u64,
+    /// Bytes that were sent, refused and repeated ones included.
+    pub bytes: u64,
+}
+
+/// One destination with its spool.
+pub struct Sending {
+    shared: Arc<Shared>,
+    wake: Sender<()>,
+    ended: Receiver<()>,
+}
+
+struct Shared {
+    destination: Destination,
+    spool: Mutex<Spool>,
+    figures: Mutex<Figures>,
+}
+
+impl Sending {
+    /// Begins to send what is there. `say` is told each reason why something is not sent, once.
+    ///
+    /// # Errors
+    /// Those of starting a thread.
+    pub fn start(
+        client: Client,
+        destination: Destination,
+        spool: Spool,
+        say: impl Fn(&str) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            destination,
+            spool: Mutex::new(spool),
+            figures: Mutex::default(),
+        });
+        let (wake, woken) = bounded(1);
+        let (running, ended) = bounded(0);
+        let mut worker = Worker {
+            shared: shared.clone(),
+            client,
+            woken,
+            pause: FIRST_PAUSE,
+            said: BTreeSet::new(),
+            chance: RandomState::new(),
+            say: Box::new(say),
+        };
+        let work = move || {
+            worker.run();
+            drop(running);
+        };
+        std::thread::Builder::new().name("rprof-push".into()).spawn(work)?;
+        Ok(Self { shared, wake, ended })
+    }
+
+    /// Keeps a profile until the server has it.
+    pub fn put(&self, profile: &[u8], taken: SystemTime, samples: u64) {
+        let put = self.shared.spool().put(profile, taken, samples);
+        if put.is_err() {
+            self.shared.count(|figures| figures.lost += samples);
+        }
+        let _ = self.wake.try_send(());
+    }
+
+    /// What became of profiles so far; samples that wait; and those that the spool's bounds threw out.
+    pub fn figures(&self) -> (Figures, u64, u64) {
+        let spool = self.shared.spool();
+        let figures = *self.shared.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        (figures, spool.samples(), spool.evicted.1)
+    }
+
+    /// Ends it: what can be sent soon is, the rest stays in the spool.
+    pub fn stop(self) {
+        drop(self.wake);
+        let _ = self.ended.recv_timeout(FAREWELL);
+    }
+}
+
+impl Shared {
+    fn spool(&self) -> std::sync::MutexGuard<'_, Spool> {
+        self.spool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, count: impl FnOnce(&mut Figures)) {
+        count(&mut self.figures.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// What comes next.
+enum Next {
+    /// The next profile.
+    Go,
+    /// Nothing, for so long.
+    Wait(Duration),
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    client: Client,
+    woken: Receiver<()>,
+    pause: Duration,
+    said: BTreeSet<String>,
+    chance: RandomState,
+    say: Box<dyn Fn(&str) + Send>,
+}
+
+impl Worker {
+    /// Until nobody wakes it any more; then once through what is there, as far as it goes.
+    fn run(&mut self) {
+        let mut ending = false;
+        loop {
+            match self.one() {
+                Some(Next::Go) => {}
+                _ if ending => return,
+                Some(Next::Wait(time)) => ending = self.wait(time),
+                None => ending = self.woken.recv().is_err(),
+            }
+        }
+    }
+
+    /// Waits whatever new profiles come. Whether it is to end.
+    fn wait(&self, time: Duration) -> bool {
+        let until = std::time::Instant::now() + time;
+        loop {
+            match self.woken.recv_deadline(until) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Timeout) => return false,
+                Err(RecvTimeoutError::Disconnected) => return true,
+            }
+        }
+    }
+
+    /// Sends the oldest; `None`: there is none.
+    fn one(&mut self) -> Option<Next> {
+        let (entry, bytes) = self.shared.spool().oldest()?;
+        let protocol = self.shared.destination.protocol.unwrap_or(Protocol::Pyroscope);
+        let samples = entry.samples;
+        let profile = match pprof_file::read(&bytes) {
+            Ok(profile) => profile,
+            // After a power failure, say.
+            Err(why) => {
+                self.tell(&format!("a profile in the spool is none: {why}"));
+                self.shared.count(|figures| figures.lost += samples);
+                self.shared.spool().remove(&entry);
+                return Some(Next::Go);
+            }
+        };
+        let labels: BTreeMap<String, String> = super::files::labels_within(&profile);
+        let prepared = protocols::prepare(protocol, &profile, &labels, SystemTime::now());
+        if prepared.expired > 0 {
+            self.tell("profiles are older than it takes");
+            self.shared.count(|figures| figures.expired += samples);
+            self.shared.spool().remove(&entry);
+            return Some(Next::Go);
+        }
+        let mut refused = 0;
+        for (n, part) in (0u32..).zip(&prepared.requests).skip(entry.sent as usize) {
+            self.shared.count(|figures| figures.bytes += part.body.len() as u64);
+            match self.client.send(&self.shared.destination.base, part) {
+                Answer::Taken(body) => {
+                    if let Some(why) = protocols::rejected(protocol, &body) {
+                        self.tell(&why);
+                        refused = samples;
+                    }
+                }
+                Answer::Refused(why) => {
+                    self.tell(&why);
+                    refused = samples;
+                }
+                Answer::Denied(why) => {
+                    self.tell(&why);
+                    return Some(Next::Wait(DENIED_PAUSE));
+                }
+                Answer::Later(why, wanted) => {
+                    self.tell(&why);
+                    return Some(Next::Wait(wanted.unwrap_or_else(|| self.back_off())));
+                }
+            }
+            self.pause = FIRST_PAUSE;
+            // If that fails, a part may be sent twice, after the next start.
+            let _ = self.shared.spool().progress(&entry, n + 1);
+        }
+        let oversized = u64::try_from(prepared.oversized).unwrap_or(0);
+        self.shared.count(|figures| {
+            figures.refused += refused;
+            figures.oversized += oversized;
+            figures.sent += samples.saturating_sub(refused + oversized);
+        });
+        self.shared.spool().remove(&entry);
+        self.said.clear();
+        Some(Next::Go)
+    }
+
+    /// The next pause: twice as long as the last, and as much as a half more or less, so that all who wait for
+    /// one server do not come back at once.
+    fn back_off(&mut self) -> Duration {
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        let chance = self.chance.hash_one(SystemTime::now()) % 1000;
+        pause / 2 + pause.mul_f64(chance as f64 / 1000.0)
+    }
+
+    fn tell(&mut self, why: &str) {
+        if self.said.insert(why.into()) {
+            (self.say)(&format!("{}: {why}", self.shared.destination));
+        }
+    }
+}

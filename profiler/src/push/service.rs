@@ -1,0 +1,67 @@
+//! Whose a sample is, for a dashboard: the service that someone is on call for, not one of its processes.
+//! Labels of a sample come in; a few names leave, few enough that each can be a series.
+
+/// What tells one series of a machine from another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Service {
+    /// `nginx`, from its systemd unit; else the program's name; [`KERNEL`] for the kernel's own threads.
+    pub name: String,
+    /// The path of its cgroup, where there is one and it is no container's.
+    pub cgroup: Option<String>,
+    /// Its container's id.
+    pub container: Option<String>,
+}
+
+/// The kernel's threads are one service: their names have numbers in them.
+pub const KERNEL: &str = "kernel";
+/// What has no name.
+const UNKNOWN: &str = "unknown";
+
+/// The service of a process by its name, its cgroup's path and its container's id.
+pub fn of(comm: Option<&str>, cgroup: Option<&str>, container: Option<&str>) -> Service {
+    let unit = cgroup.and_then(unit);
+    let name = unit.or(comm).filter(|name| !name.is_empty()).unwrap_or(UNKNOWN);
+    Service {
+        name: name.into(),
+        cgroup: cgroup.map(Into::into),
+        container: container.map(Into::into),
+    }
+}
+
+/// The kernel's own.
+pub fn kernel() -> Service {
+    Service {
+        name: KERNEL.into(),
+        ..Service::default()
+    }
+}
+
+/// The innermost systemd unit of a path: `/system.slice/nginx.service` is nginx. A user's manager
+/// (`user@1000.service`) holds other units, and says nothing of what runs in none of them. An instance
+/// (`getty@tty1.service`) belongs to its template.
+fn unit(path: &str) -> Option<&str> {
+    let mut units = path.rsplit('/').filter_map(|part| part.strip_suffix(".service"));
+    let unit = units.find(|unit| !unit.starts_with("user@"))?;
+    unit.split('@').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_before_programs() {
+        for (cgroup, name) in [
+            ("/system.slice/nginx.service", "nginx"),
+            ("/system.slice/system-getty.slice/getty@tty1.service", "getty"),
+            ("/user.slice/user-1000.slice/user@1000.service/app.slice/app-editor.service", "app-editor"),
+            ("/user.slice/user-1000.slice/user@1000.service/init.scope", "comm"),
+            ("/user.slice/user-1000.slice/session-3.scope", "comm"),
+            ("/system.slice/docker.service/nested", "docker"),
+        ] {
+            assert_eq!(of(Some("comm"), Some(cgroup), None).name, name, "{cgroup}");
+        }
+        assert_eq!(of(Some("worker"), None, Some("0123456789ab")).name, "worker");
+        assert_eq!(of(Some(""), None, None).name, "unknown");
+    }
+}

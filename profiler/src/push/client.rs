@@ -143,12 +143,13 @@ fn sorted(status: StatusCode, headers: &HeaderMap, body: Vec<u8>) -> Answer {
         false => format!("it answers {status}: {reason}"),
     };
     match status.as_u16() {
-        408 | 425 | 429 | 500..=599 => {
+        // 409 and 499: Connect's words for a request that was given up there.
+        408 | 409 | 425 | 429 | 499 | 500 | 502..=599 => {
             let wait = headers.get("retry-after").and_then(|value| value.to_str().ok());
             Answer::Later(said, wait.and_then(wanted_wait))
         }
         // Who we are, what is asked there, and where it went: nothing that this profile could mend.
-        300..=399 | 401 | 402 | 403 | 404 | 405 | 407 | 415 => Answer::Denied(said),
+        300..=399 | 401 | 402 | 403 | 404 | 405 | 407 | 415 | 501 => Answer::Denied(said),
         _ => Answer::Refused(said),
     }
 }
@@ -162,7 +163,8 @@ fn wanted_wait(text: &str) -> Option<Duration> {
             at.duration_since(SystemTime::now()).unwrap_or_default()
         }
     };
-    Some(wait.min(LONGEST_WAIT))
+    // Seconds are cut there: at once is not meant.
+    Some(wait.min(LONGEST_WAIT)).filter(|wait| !wait.is_zero())
 }
 
 /// A server's own words: the message of its JSON, or its first line of text.
@@ -229,7 +231,7 @@ mod tests {
     fn a_wait_is_bounded() {
         assert_eq!(wanted_wait("3"), Some(Duration::from_secs(3)));
         assert_eq!(wanted_wait("99999999999"), Some(LONGEST_WAIT));
-        assert_eq!(wanted_wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(wanted_wait("Sun, 06 Nov 1994 08:49:37 GMT"), None);
         assert_eq!(wanted_wait("soon"), None);
     }
 }

@@ -129,13 +129,9 @@ fn send(
         };
         loop {
             tried += 1;
-            match client.send(&destination.base, request) {
-                Answer::Taken(body) => {
-                    if let Some(rejected) = protocols::rejected(protocol, &body) {
-                        return Err(failed(format!("it refused {rejected}")));
-                    }
-                    break;
-                }
+            let answer = client.send(&destination.base, request);
+            match protocols::understood(protocol, answer) {
+                Answer::Taken(_) => break,
                 Answer::Refused(why) => return Err(failed(why)),
                 Answer::Denied(why) => {
                     let unauthorized = why.contains("401") || why.contains("403");

@@ -190,13 +190,9 @@ impl Worker {
         let mut refused = 0;
         for (n, part) in (0u32..).zip(&prepared.requests).skip(entry.sent as usize) {
             self.shared.count(|figures| figures.bytes += part.body.len() as u64);
-            match self.client.send(&self.shared.destination.base, part) {
-                Answer::Taken(body) => {
-                    if let Some(why) = protocols::rejected(protocol, &body) {
-                        self.tell(&why);
-                        refused = samples;
-                    }
-                }
+            let answer = self.client.send(&self.shared.destination.base, part);
+            match protocols::understood(protocol, answer) {
+                Answer::Taken(_) => {}
                 Answer::Refused(why) => {
                     self.tell(&why);
                     refused = samples;

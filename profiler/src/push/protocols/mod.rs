@@ -21,6 +21,11 @@ mod pyroscope;
 /// Bytes of a body, about: what is added to it may make it somewhat larger.
 const BODY: usize = 1 << 20;
 
+/// Labels of a series that are not ours at most, and bytes of a value (pkg/validation/limits.go of Pyroscope has 30
+/// and 2,048, with ours and its own).
+const MOST_LABELS: usize = 20;
+const MOST_OF_A_VALUE: usize = 2048;
+
 /// What a server takes.
 struct Limits {
     /// Bytes of one profile, unpacked.
@@ -79,7 +84,9 @@ pub fn prepare(protocol: Protocol, profile: &Profile, labels: &Labels, now: Syst
         series::cut(&mut series.profile, limits.depth);
         let (pieces, lost) = series::split(series, limits.samples, limits.bytes);
         prepared.oversized += lost;
-        for piece in pieces {
+        for (n, mut piece) in (0..).zip(pieces) {
+            // Of two profiles of a series and a millisecond Pyroscope keeps one (pkg/querier/select_merge.go).
+            piece.profile.time_nanos += n * 1_000_000;
             let bytes = piece.profile.encoded_len();
             if size + bytes > BODY && !waiting.is_empty() {
                 prepared.requests.push(request(protocol, &waiting, labels));
@@ -107,17 +114,28 @@ fn request(protocol: Protocol, series: &[Series], labels: &Labels) -> Request {
     }
 }
 
-/// What the server did not take of what it took: its words.
-pub fn rejected(protocol: Protocol, body: &[u8]) -> Option<String> {
-    match protocol {
-        Protocol::OtlpHttp => otlp::rejected(body),
-        Protocol::Pyroscope | Protocol::Parca => None,
+/// What an answer comes to, whose status was a success: a page for a browser has one, too.
+pub fn understood(protocol: Protocol, answer: Answer) -> Answer {
+    match (protocol, answer) {
+        (Protocol::OtlpHttp, Answer::Taken(body)) => match otlp::rejected(&body) {
+            Ok(None) => Answer::Taken(body),
+            Ok(Some(why)) => Answer::Refused(why),
+            Err(()) => Answer::Denied("it answers as no OTLP server does".into()),
+        },
+        (_, Answer::Taken(body)) if body.trim_ascii().starts_with(b"{") => Answer::Taken(body),
+        (_, Answer::Taken(_)) => Answer::Denied(format!("it answers as no {} does", protocol.name())),
+        // Only those may be asked again (docs/specification.md of opentelemetry-proto, 1.11).
+        (Protocol::OtlpHttp, Answer::Later(why, _)) if why.contains("it answers 50") && !["502", "503", "504"].iter().any(|status| why.contains(status)) => {
+            Answer::Refused(why)
+        }
+        (_, answer) => answer,
     }
 }
 
 /// Whether a server takes a label of this name.
 pub fn takes_label(protocol: Protocol, name: &str) -> bool {
     match protocol {
+        _ if name.is_empty() => false,
         // As Prometheus writes them: `[a-zA-Z_][a-zA-Z0-9_]*`, and not its own.
         Protocol::Pyroscope | Protocol::Parca => {
             let word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
@@ -156,17 +174,21 @@ pub fn identify(client: &Client, base: &str) -> Result<Protocol, Failure> {
     Err(Failure::new(what).next(format!("rprof push … --to pyroscope+http{rest}")))
 }
 
-/// Whether a server has answered a push of nothing: JSON without anything in it, or a message of no bytes.
+/// Whether a server has answered a push of nothing: JSON without anything in it, or a message that says nothing.
 fn is_empty_answer(protocol: Protocol, body: &[u8]) -> bool {
     match protocol {
-        Protocol::OtlpHttp => otlp::is_empty_answer(body),
+        // An empty body may be anyone's: collectors answer with an empty part.
+        Protocol::OtlpHttp => !body.is_empty() && otlp::rejected(body) == Ok(None),
         Protocol::Pyroscope | Protocol::Parca => body.trim_ascii() == b"{}",
     }
 }
 
-/// The labels of a series. What was asked for comes first: it may name the service.
-fn labels_of(series: &Series, labels: &Labels) -> Labels {
-    let mut all = labels.clone();
+/// The labels of a series, as far as the server takes them: they may come from anyone's file. What was asked
+/// for comes first: it may name the service.
+fn labels_of(protocol: Protocol, series: &Series, labels: &Labels) -> Labels {
+    let taken = labels.iter().filter(|(name, value)| takes_label(protocol, name) && !value.is_empty());
+    let cut = |text: &str| text[..text.floor_char_boundary(MOST_OF_A_VALUE)].to_string();
+    let mut all: Labels = taken.take(MOST_LABELS).map(|(name, value)| (name.clone(), cut(value))).collect();
     let service = &series.service;
     let own = [
         ("service_name", Some(&service.name)),
@@ -175,7 +197,7 @@ fn labels_of(series: &Series, labels: &Labels) -> Labels {
     ];
     for (name, value) in own {
         if let Some(value) = value {
-            all.entry(name.into()).or_insert_with(|| value.clone());
+            all.entry(name.into()).or_insert_with(|| cut(value));
         }
     }
     all

@@ -2,7 +2,7 @@
 //! 1.11). A message has one dictionary for all its profiles; index 0 of each table is the empty value; a
 //! profile counts one thing, so that one of pprof is as many as it has sample types.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use opentelemetry_proto::tonic::collector::profiles::v1development::{
     ExportProfilesServiceRequest, ExportProfilesServiceResponse,
@@ -15,6 +15,7 @@ use prost_0_14::Message;
 
 use super::{Labels, Limits, labels_of};
 use crate::push::client::Request;
+use crate::push::destination::Protocol;
 use crate::push::series::Series;
 
 /// A receiver takes 4 MiB a message by gRPC's default, which collectors behind it have.
@@ -40,15 +41,14 @@ pub(super) fn request(series: &[Series], labels: &Labels) -> Request {
     }
 }
 
-pub(super) fn is_empty_answer(body: &[u8]) -> bool {
-    ExportProfilesServiceResponse::decode(body).is_ok_and(|answer| answer.partial_success.is_none())
+/// What the server did not take of what it took, in its words; `Err`: that is no answer of such a server.
+pub(super) fn rejected(body: &[u8]) -> Result<Option<String>, ()> {
+    let answer = ExportProfilesServiceResponse::decode(body).map_err(drop)?;
+    let rejected = answer.partial_success.filter(|partial| partial.rejected_profiles > 0);
+    Ok(rejected.map(|partial| format!("it refused {} profiles: {}", partial.rejected_profiles, partial.error_message)))
 }
 
-pub(super) fn rejected(body: &[u8]) -> Option<String> {
-    let answer = ExportProfilesServiceResponse::decode(body).ok()?;
-    let partial = answer.partial_success?;
-    (partial.rejected_profiles > 0).then(|| format!("{} profiles: {}", partial.rejected_profiles, partial.error_message))
-}
+const CGROUP: &str = "process.linux.cgroup";
 
 /// What our own labels are called there (semantic conventions for resources).
 fn attribute(label: &str) -> &str {
@@ -56,7 +56,7 @@ fn attribute(label: &str) -> &str {
         "service_name" => "service.name",
         "host" => "host.name",
         "container_id" => "container.id",
-        "cgroup" => "linux.cgroup.path",
+        "cgroup" => CGROUP,
         other => other,
     }
 }
@@ -101,10 +101,16 @@ impl Dictionary {
     }
 
     fn resource(&mut self, series: &Series, labels: &Labels) -> wire::ResourceProfiles {
-        let labels = labels_of(series, labels);
-        let attributes = labels.iter().map(|(name, value)| KeyValue {
-            key: attribute(name).into(),
-            value: text_value(value),
+        let labels = labels_of(Protocol::OtlpHttp, series, labels);
+        // A name of ours and one that was asked for may come to the same.
+        let names: BTreeMap<&str, &str> = labels.iter().map(|(name, value)| (attribute(name), value.as_str())).collect();
+        let attributes = names.into_iter().map(|(key, value)| KeyValue {
+            key: key.into(),
+            value: match key {
+                // As `/proc/PID/cgroup` has it.
+                CGROUP => text_value(&format!("0::{value}")),
+                _ => text_value(value),
+            },
             ..KeyValue::default()
         });
         wire::ResourceProfiles {
@@ -206,8 +212,8 @@ impl Dictionary {
             let innermost = location.line.first().and_then(|line| functions.get(&line.function_id));
             let frame_type = match innermost {
                 _ if kernel => Some("kernel"),
-                _ if mapping_index != 0 => Some("native"),
                 Some((_, _, file)) if file.ends_with(".py") || file.starts_with('<') => Some("cpython"),
+                _ if mapping_index != 0 => Some("native"),
                 _ => None,
             };
             let frame_type = frame_type.map(|kind| self.attribute("profile.frame.type", kind));

@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 
 use super::{Labels, Limits, base64, labels_of, metric, packed};
 use crate::push::client::Request;
+use crate::push::destination::Protocol;
 use crate::push::series::Series;
 
 /// It names none but those of gRPC, 64 MiB a message there; these keep a request small.
 pub(super) const LIMITS: Limits = Limits {
-    bytes: 8 << 20,
+    bytes: 2 << 20,
     samples: 100_000,
     depth: usize::MAX,
     past: None,
@@ -26,7 +27,7 @@ pub(super) fn request(series: &[Series], labels: &Labels) -> Request {
 }
 
 fn one(series: &Series, labels: &Labels) -> Value {
-    let mut labels = labels_of(series, labels);
+    let mut labels = labels_of(Protocol::Parca, series, labels);
     labels.insert("__name__".into(), metric(&series.profile).into());
     let labels: Vec<Value> = labels.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
     json!({

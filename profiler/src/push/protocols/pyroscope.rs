@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 
 use super::{Labels, Limits, base64, labels_of, metric, packed};
 use crate::push::client::Request;
+use crate::push::destination::Protocol;
 use crate::push::series::Series;
 
-/// pkg/validation/limits.go, v1.19. A deeper stack would be cut at the leaf's side there.
+/// pkg/validation/limits.go, v1.19. A deeper stack would be cut at the leaf's side there. A profile may have 4 MiB, but
+/// one larger than the burst of the rate limit, 2 MiB, would be put off for ever.
 pub(super) const LIMITS: Limits = Limits {
-    bytes: 4 << 20,
+    bytes: 1 << 20,
     samples: 16_000,
     depth: 1000,
     past: Some(Duration::from_secs(3600)),
@@ -29,7 +31,7 @@ pub(super) fn request(series: &[Series], labels: &Labels) -> Request {
 }
 
 fn one(series: &Series, labels: &Labels) -> Value {
-    let mut labels = labels_of(series, labels);
+    let mut labels = labels_of(Protocol::Pyroscope, series, labels);
     labels.insert("__name__".into(), metric(&series.profile).into());
     labels.insert("__delta__".into(), "false".into());
     let profile = packed(&series.profile);

@@ -417,8 +417,9 @@ mod tests {
     #[test]
     fn push() {
         let push = |line: &str| Args::try_parse_from(line.split(' ')).map(|args| args.task);
-        let Ok(Some(Task::Push { files, to, label, .. })) =
-            push("rprof push a b --to x://1 --to y://2 --label k=v")
+        let Ok(Some(Task::Push {
+            files, to, label, ..
+        })) = push("rprof push a b --to x://1 --to y://2 --label k=v")
         else {
             panic!();
         };
@@ -436,13 +437,7 @@ mod tests {
 
     #[test]
     fn what_is_for_later_is_not_there() {
-        for line in [
-            "top",
-            "view x",
-            "gate",
-            "-a --push u",
-            "-a --interval 1s",
-        ] {
+        for line in ["top", "view x", "gate", "-a --push u", "-a --interval 1s"] {
             refused(line);
         }
     }

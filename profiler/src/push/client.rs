@@ -63,7 +63,8 @@ impl Client {
     pub fn new(credentials: Credentials, authority: Option<&Path>) -> Result<Self, Failure> {
         let roots = match authority {
             Some(path) => {
-                let file = std::fs::File::open(path).map_err(|error| Failure::file("read", path, &error))?;
+                let file = std::fs::File::open(path)
+                    .map_err(|error| Failure::file("read", path, &error))?;
                 let mut text = Vec::new();
                 std::io::Read::read_to_end(&mut BufReader::new(file), &mut text)
                     .map_err(|error| Failure::file("read", path, &error))?;
@@ -72,12 +73,19 @@ impl Client {
             None => {
                 // None at all is an error of the first TLS connection, and only of that.
                 let found = rustls_native_certs::load_native_certs();
-                found.certs.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned()).collect()
+                found
+                    .certs
+                    .iter()
+                    .map(|der| Certificate::from_der(der.as_ref()).to_owned())
+                    .collect()
             }
         };
         if let Some(path) = authority.filter(|_| roots.is_empty()) {
             let what = format!("{} holds no certificate", path.display());
-            return Err(Failure::new(what).next(format!("openssl x509 -in {} -noout -subject", path.display())));
+            return Err(Failure::new(what).next(format!(
+                "openssl x509 -in {} -noout -subject",
+                path.display()
+            )));
         }
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -111,7 +119,11 @@ impl Client {
         match post.send(&request.body[..]) {
             Ok(mut response) => {
                 let (status, headers) = (response.status(), response.headers().clone());
-                let body = response.body_mut().with_config().limit(ANSWER).read_to_vec();
+                let body = response
+                    .body_mut()
+                    .with_config()
+                    .limit(ANSWER)
+                    .read_to_vec();
                 match body {
                     Ok(body) => sorted(status, &headers, body),
                     Err(_) if !status.is_success() => sorted(status, &headers, Vec::new()),
@@ -145,7 +157,9 @@ fn sorted(status: StatusCode, headers: &HeaderMap, body: Vec<u8>) -> Answer {
     match status.as_u16() {
         // 409 and 499: Connect's words for a request that was given up there.
         408 | 409 | 425 | 429 | 499 | 500 | 502..=599 => {
-            let wait = headers.get("retry-after").and_then(|value| value.to_str().ok());
+            let wait = headers
+                .get("retry-after")
+                .and_then(|value| value.to_str().ok());
             Answer::Later(said, wait.and_then(wanted_wait))
         }
         // Who we are, what is asked there, and where it went: nothing that this profile could mend.
@@ -170,12 +184,18 @@ fn wanted_wait(text: &str) -> Option<Duration> {
 /// A server's own words: the message of its JSON, or its first line of text.
 fn reason(body: &[u8]) -> String {
     let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    let message = json.as_ref().and_then(|json| json.get("message").or(json.get("error"))?.as_str());
+    let message = json
+        .as_ref()
+        .and_then(|json| json.get("message").or(json.get("error"))?.as_str());
     let text = match message {
         Some(message) => message.to_string(),
         None => String::from_utf8_lossy(body).into_owned(),
     };
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let line = text
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or_default();
     // A page for a browser says nothing to us, nor does a message of protobuf.
     if line.starts_with('<') || line.chars().any(char::is_control) || line.contains('\u{fffd}') {
         return String::new();
@@ -202,7 +222,13 @@ mod tests {
     fn what_a_status_asks_for() {
         let mut headers = HeaderMap::new();
         headers.insert("retry-after", "7".parse().unwrap());
-        let sorted = |status| sorted(StatusCode::from_u16(status).unwrap(), &headers, b"why\n".to_vec());
+        let sorted = |status| {
+            sorted(
+                StatusCode::from_u16(status).unwrap(),
+                &headers,
+                b"why\n".to_vec(),
+            )
+        };
         assert!(matches!(sorted(200), Answer::Taken(_)));
         for status in [400, 413, 422] {
             assert!(matches!(sorted(status), Answer::Refused(_)), "{status}");
@@ -221,7 +247,10 @@ mod tests {
 
     #[test]
     fn reasons() {
-        assert_eq!(reason(br#"{"code":"invalid_argument","message":"too old"}"#), "too old");
+        assert_eq!(
+            reason(br#"{"code":"invalid_argument","message":"too old"}"#),
+            "too old"
+        );
         assert_eq!(reason(b"  \nnot here\nmore"), "not here");
         assert_eq!(reason(b"<html>"), "");
         assert_eq!(reason(b"\x08\x03\x12\x05hello"), "");

@@ -21,7 +21,10 @@ pub struct Credentials {
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self.authorization.as_ref().map(|_| "…");
-        f.debug_struct("Credentials").field("authorization", &shown).field("tenant", &self.tenant).finish()
+        f.debug_struct("Credentials")
+            .field("authorization", &shown)
+            .field("tenant", &self.tenant)
+            .finish()
     }
 }
 
@@ -33,15 +36,19 @@ impl Credentials {
     pub fn find(file: Option<&Path>, tenant: Option<String>) -> Result<Self, Failure> {
         let (secret, origin) = match file {
             Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|error| Failure::file("read", path, &error))?;
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| Failure::file("read", path, &error))?;
                 (Some(text), path.display().to_string())
             }
             None => {
-                let text = std::env::var_os(VARIABLE).map(|text| text.to_string_lossy().into_owned());
+                let text =
+                    std::env::var_os(VARIABLE).map(|text| text.to_string_lossy().into_owned());
                 (text, VARIABLE.into())
             }
         };
-        let secret = secret.map(|text| text.trim().to_string()).filter(|text| !text.is_empty());
+        let secret = secret
+            .map(|text| text.trim().to_string())
+            .filter(|text| !text.is_empty());
         let fits = |text: &str| text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
         if secret.as_deref().is_some_and(|text| !fits(text)) {
             return Err(Failure::new(format!(
@@ -59,7 +66,10 @@ impl Credentials {
 
     /// Headers to send.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let authorization = self.authorization.as_deref().map(|value| ("authorization", value));
+        let authorization = self
+            .authorization
+            .as_deref()
+            .map(|value| ("authorization", value));
         let tenant = self.tenant.as_deref().map(|value| ("x-scope-orgid", value));
         authorization.into_iter().chain(tenant)
     }
@@ -68,11 +78,17 @@ impl Credentials {
 /// `Basic …` of `user:password`, `Bearer …` of a token; what names its scheme already stays.
 fn authorization(secret: &str) -> String {
     use base64::Engine;
-    if ["Basic ", "Bearer "].iter().any(|scheme| secret.starts_with(scheme)) {
+    if ["Basic ", "Bearer "]
+        .iter()
+        .any(|scheme| secret.starts_with(scheme))
+    {
         return secret.into();
     }
     match secret.contains(':') {
-        true => format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(secret)),
+        true => format!(
+            "Basic {}",
+            base64::engine::general_purpose::STANDARD.encode(secret)
+        ),
         false => format!("Bearer {secret}"),
     }
 }
@@ -83,7 +99,10 @@ mod tests {
 
     #[test]
     fn schemes() {
-        assert_eq!(authorization("Aladdin:open sesame"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        assert_eq!(
+            authorization("Aladdin:open sesame"),
+            "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+        );
         assert_eq!(authorization("glc_x"), "Bearer glc_x");
         assert_eq!(authorization("Bearer a:b"), "Bearer a:b");
     }

@@ -64,12 +64,20 @@ impl fmt::Display for Destination {
 /// What is wrong with it, and what would be taken.
 pub fn parse(url: &str) -> Result<Destination, Failure> {
     let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(Failure::usage(format!("'{}' is no URL of a server", hidden(url))).next(example("pyroscope+http")));
+        return Err(
+            Failure::usage(format!("'{}' is no URL of a server", hidden(url)))
+                .next(example("pyroscope+http")),
+        );
     };
     let plain = scheme.strip_suffix('s').unwrap_or(scheme);
-    let protocol = Protocol::ALL.into_iter().find(|protocol| protocol.scheme() == plain);
+    let protocol = Protocol::ALL
+        .into_iter()
+        .find(|protocol| protocol.scheme() == plain);
     if protocol.is_none() && plain != "http" {
-        let known: Vec<&str> = Protocol::ALL.iter().map(|protocol| protocol.scheme()).collect();
+        let known: Vec<&str> = Protocol::ALL
+            .iter()
+            .map(|protocol| protocol.scheme())
+            .collect();
         let what = format!(
             "nothing is known of '{scheme}://', only of {}, each also with https, and of http:// and https://, where \
              the server is asked what it is",
@@ -81,8 +89,15 @@ pub fn parse(url: &str) -> Result<Destination, Failure> {
     let base = format!("{transport}://{}", rest.trim_end_matches('/'));
     let parsed: Option<Uri> = base.parse().ok();
     let authority = parsed.as_ref().and_then(Uri::authority);
-    let Some((uri, authority)) = parsed.as_ref().zip(authority).filter(|(_, a)| !a.host().is_empty()) else {
-        return Err(Failure::usage(format!("'{}' is no URL of a server", hidden(url))).next(example(scheme)));
+    let Some((uri, authority)) = parsed
+        .as_ref()
+        .zip(authority)
+        .filter(|(_, a)| !a.host().is_empty())
+    else {
+        return Err(
+            Failure::usage(format!("'{}' is no URL of a server", hidden(url)))
+                .next(example(scheme)),
+        );
     };
     if authority.as_str().contains('@') {
         let what = format!(
@@ -123,20 +138,48 @@ mod tests {
     #[test]
     fn schemes() {
         for (url, protocol, base) in [
-            ("pyroscope+http://a:4040", Some(Protocol::Pyroscope), "http://a:4040"),
-            ("pyroscope+https://a/path/", Some(Protocol::Pyroscope), "https://a/path"),
-            ("parca+http://[::1]:7070", Some(Protocol::Parca), "http://[::1]:7070"),
+            (
+                "pyroscope+http://a:4040",
+                Some(Protocol::Pyroscope),
+                "http://a:4040",
+            ),
+            (
+                "pyroscope+https://a/path/",
+                Some(Protocol::Pyroscope),
+                "https://a/path",
+            ),
+            (
+                "parca+http://[::1]:7070",
+                Some(Protocol::Parca),
+                "http://[::1]:7070",
+            ),
             ("otlp+https://a", Some(Protocol::OtlpHttp), "https://a"),
             ("http://a:1", None, "http://a:1"),
             ("https://a", None, "https://a"),
         ] {
-            assert_eq!(parse(url).unwrap(), Destination { protocol, base: base.into() }, "{url}");
+            assert_eq!(
+                parse(url).unwrap(),
+                Destination {
+                    protocol,
+                    base: base.into()
+                },
+                "{url}"
+            );
         }
     }
 
     #[test]
     fn what_is_none() {
-        for url in ["", "a", "ftp://a", "pyroscope://a", "http://", "http://:80", "http://a b", "http://a?x=1"] {
+        for url in [
+            "",
+            "a",
+            "ftp://a",
+            "pyroscope://a",
+            "http://",
+            "http://:80",
+            "http://a b",
+            "http://a?x=1",
+        ] {
             assert_eq!(parse(url).unwrap_err().exit_code(), 2, "{url}");
         }
     }

@@ -46,14 +46,18 @@ pub struct Push {
 /// # Errors
 /// The first mistake, before anything is sent; or what a server said, with what it has got already.
 pub fn push(typed: &Push, say: &dyn Fn(&str)) -> Result<(), Failure> {
-    let destinations: Result<Vec<Destination>, Failure> = typed.to.iter().map(|url| destination::parse(url)).collect();
+    let destinations: Result<Vec<Destination>, Failure> =
+        typed.to.iter().map(|url| destination::parse(url)).collect();
     let mut destinations = destinations?;
     let client = Client::new(
         Credentials::find(typed.auth_file.as_deref(), typed.tenant.clone())?,
         typed.ca.as_deref(),
     )?;
-    let profiles: Result<Vec<(&Path, Profile)>, Failure> =
-        typed.files.iter().map(|path| Ok((path.as_path(), read(path)?))).collect();
+    let profiles: Result<Vec<(&Path, Profile)>, Failure> = typed
+        .files
+        .iter()
+        .map(|path| Ok((path.as_path(), read(path)?)))
+        .collect();
     let profiles = profiles?;
     for destination in &mut destinations {
         if destination.protocol.is_none() {
@@ -75,8 +79,14 @@ fn read(path: &Path) -> Result<Profile, Failure> {
     let failed = |error: std::io::Error| Failure::file("read", path, &error);
     let size = std::fs::metadata(path).map_err(failed)?.len();
     let not_sent = |why: String| {
-        Failure::new(format!("{} is no profile that can be sent: {why}", path.display()))
-            .next(format!("go tool pprof -top {}", quoted(&path.to_string_lossy())))
+        Failure::new(format!(
+            "{} is no profile that can be sent: {why}",
+            path.display()
+        ))
+        .next(format!(
+            "go tool pprof -top {}",
+            quoted(&path.to_string_lossy())
+        ))
     };
     if size > MAX_FILE {
         return Err(not_sent(format!("it has more than {} MiB", MAX_FILE >> 20)));
@@ -89,15 +99,26 @@ fn check_labels(destination: &Destination, labels: &[(String, String)]) -> Resul
     let Some(protocol) = destination.protocol else {
         return Ok(());
     };
-    match labels.iter().find(|(name, _)| !protocols::takes_label(protocol, name)) {
+    match labels
+        .iter()
+        .find(|(name, _)| !protocols::takes_label(protocol, name))
+    {
         Some((name, value)) => {
-            let mut instead: String =
-                name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+            let mut instead: String = name
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+                .collect();
             if instead.starts_with(|c: char| c.is_ascii_digit()) || instead.starts_with("__") {
                 instead.insert_str(0, "my_");
             }
-            let what = format!("{} takes no label '{name}': letters, digits and _ only", protocol.name());
-            Err(Failure::usage(what).next(format!("rprof push … --label {}", quoted(&format!("{instead}={value}")))))
+            let what = format!(
+                "{} takes no label '{name}': letters, digits and _ only",
+                protocol.name()
+            );
+            Err(Failure::usage(what).next(format!(
+                "rprof push … --label {}",
+                quoted(&format!("{instead}={value}"))
+            )))
         }
         None => Ok(()),
     }
@@ -116,7 +137,10 @@ fn send(
     let prepared = protocols::prepare(protocol, profile, &all, SystemTime::now());
     let file = path.display();
     if prepared.expired > 0 {
-        let what = format!("{} takes nothing that old (or its time lies ahead), and so not {file}", protocol.name());
+        let what = format!(
+            "{} takes nothing that old (or its time lies ahead), and so not {file}",
+            protocol.name()
+        );
         return Err(Failure::new(what).next("rprof push … --to parca+http://127.0.0.1:7070"));
     }
     for (n, request) in prepared.requests.iter().enumerate() {
@@ -124,7 +148,11 @@ fn send(
         let mut tried = 0;
         let failed = |why: String| {
             let all = prepared.requests.len();
-            let part = if n > 0 { format!(" (it has {n} of its {all} parts)") } else { String::new() };
+            let part = if n > 0 {
+                format!(" (it has {n} of its {all} parts)")
+            } else {
+                String::new()
+            };
             Failure::new(format!("{file} was not sent to {destination}{part}: {why}"))
         };
         loop {
@@ -137,11 +165,15 @@ fn send(
                     let unauthorized = why.contains("401") || why.contains("403");
                     let failure = failed(why);
                     return Err(match unauthorized {
-                        true => failure.next(format!("{VARIABLE}=user:password rprof push … --to …")),
+                        true => {
+                            failure.next(format!("{VARIABLE}=user:password rprof push … --to …"))
+                        }
                         false => failure.next(format!("curl -i {}", destination.base)),
                     });
                 }
-                Answer::Later(why, wait) if tried == TRIES || wait.is_some_and(|wait| wait > LONGEST_PAUSE) => {
+                Answer::Later(why, wait)
+                    if tried == TRIES || wait.is_some_and(|wait| wait > LONGEST_PAUSE) =>
+                {
                     return Err(failed(why).next(format!("curl -i {}", destination.base)));
                 }
                 Answer::Later(_, wait) => {
@@ -155,7 +187,11 @@ fn send(
 }
 
 fn sent(file: &str, destination: &Destination, prepared: &Prepared) -> String {
-    let bytes: usize = prepared.requests.iter().map(|request| request.body.len()).sum();
+    let bytes: usize = prepared
+        .requests
+        .iter()
+        .map(|request| request.body.len())
+        .sum();
     let kib = bytes.div_ceil(1024);
     let left_out = match prepared.oversized {
         0 => String::new(),
@@ -174,7 +210,9 @@ pub(super) fn labels_within(profile: &Profile) -> BTreeMap<String, String> {
         let (name, value) = text.split_once(": ")?;
         match name {
             "host" => Some(("host".to_string(), value.to_string())),
-            "label" => value.split_once('=').map(|(name, value)| (name.into(), value.into())),
+            "label" => value
+                .split_once('=')
+                .map(|(name, value)| (name.into(), value.into())),
             _ => None,
         }
     });

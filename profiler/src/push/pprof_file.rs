@@ -21,24 +21,32 @@ pub fn read(bytes: &[u8]) -> Result<Profile, String> {
     let mut plain = Vec::new();
     if bytes.starts_with(&[0x1f, 0x8b]) {
         let mut unpacked = MultiGzDecoder::new(bytes).take(MAX_BYTES + 1);
-        unpacked.read_to_end(&mut plain).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => "it is cut off".to_string(),
-            _ => format!("it cannot be unpacked ({error})"),
-        })?;
+        unpacked
+            .read_to_end(&mut plain)
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::UnexpectedEof => "it is cut off".to_string(),
+                _ => format!("it cannot be unpacked ({error})"),
+            })?;
     } else {
         plain.extend_from_slice(bytes);
     }
     if plain.len() as u64 > MAX_BYTES {
         return Err(format!("it has more than {} MiB", MAX_BYTES >> 20));
     }
-    let profile = Profile::decode(plain.as_slice()).map_err(|_| "it is not in the format of pprof".to_string())?;
+    let profile = Profile::decode(plain.as_slice())
+        .map_err(|_| "it is not in the format of pprof".to_string())?;
     check(&profile)?;
     Ok(profile)
 }
 
 /// Whether each number in it leads somewhere.
 fn check(profile: &Profile) -> Result<(), String> {
-    if profile.sample_type.is_empty() || profile.string_table.first().is_none_or(|text| !text.is_empty()) {
+    if profile.sample_type.is_empty()
+        || profile
+            .string_table
+            .first()
+            .is_none_or(|text| !text.is_empty())
+    {
         return Err("it is not in the format of pprof".into());
     }
     let texts = profile.string_table.len();
@@ -50,17 +58,27 @@ fn check(profile: &Profile) -> Result<(), String> {
     let sound = types.clone().all(|t| text(t.ty) && text(t.unit))
         && profile.comment.iter().all(|&id| text(id))
         && text(profile.default_sample_type)
-        && profile.mapping.iter().all(|m| m.id != 0 && text(m.filename) && text(m.build_id))
-        && profile.function.iter().all(|f| f.id != 0 && text(f.name) && text(f.system_name) && text(f.filename))
+        && profile
+            .mapping
+            .iter()
+            .all(|m| m.id != 0 && text(m.filename) && text(m.build_id))
+        && profile
+            .function
+            .iter()
+            .all(|f| f.id != 0 && text(f.name) && text(f.system_name) && text(f.filename))
         && profile.location.iter().all(|l| {
             l.id != 0
                 && (l.mapping_id == 0 || mappings.contains(&l.mapping_id))
-                && l.line.iter().all(|line| functions.contains(&line.function_id))
+                && l.line
+                    .iter()
+                    .all(|line| functions.contains(&line.function_id))
         })
         && profile.sample.iter().all(|s| {
             s.value.len() == profile.sample_type.len()
                 && s.location_id.iter().all(|id| locations.contains(id))
-                && s.label.iter().all(|l| text(l.key) && text(l.str) && text(l.num_unit))
+                && s.label
+                    .iter()
+                    .all(|l| text(l.key) && text(l.str) && text(l.num_unit))
         });
     if !sound {
         return Err("it is damaged: a number in it leads nowhere".into());
@@ -80,8 +98,15 @@ mod tests {
         Profile {
             sample_type: vec![ValueType { ty: 1, unit: 2 }],
             string_table: ["", "cpu", "nanoseconds"].map(String::from).to_vec(),
-            location: vec![Location { id: 7, ..Location::default() }],
-            sample: vec![Sample { location_id: vec![7], value: vec![1], label: Vec::new() }],
+            location: vec![Location {
+                id: 7,
+                ..Location::default()
+            }],
+            sample: vec![Sample {
+                location_id: vec![7],
+                value: vec![1],
+                label: Vec::new(),
+            }],
             ..Profile::default()
         }
     }
@@ -94,14 +119,21 @@ mod tests {
         let packed = packed.finish().unwrap();
         assert_eq!(read(&plain).unwrap(), smallest());
         assert_eq!(read(&packed).unwrap(), smallest());
-        assert_eq!(read(&packed[..packed.len() - 9]).unwrap_err(), "it is cut off");
+        assert_eq!(
+            read(&packed[..packed.len() - 9]).unwrap_err(),
+            "it is cut off"
+        );
     }
 
     #[test]
     fn what_is_none() {
         assert_eq!(read(b"").unwrap_err(), "it is empty");
         for bytes in [&b"a text"[..], b"\x7fELF\x02\x01\x01", &[0; 9]] {
-            assert_eq!(read(bytes).unwrap_err(), "it is not in the format of pprof", "{bytes:?}");
+            assert_eq!(
+                read(bytes).unwrap_err(),
+                "it is not in the format of pprof",
+                "{bytes:?}"
+            );
         }
     }
 

@@ -83,8 +83,14 @@ impl Sending {
             worker.run();
             drop(running);
         };
-        std::thread::Builder::new().name("rprof-push".into()).spawn(work)?;
-        Ok(Self { shared, wake, ended })
+        std::thread::Builder::new()
+            .name("rprof-push".into())
+            .spawn(work)?;
+        Ok(Self {
+            shared,
+            wake,
+            ended,
+        })
     }
 
     /// Keeps a profile until the server has it.
@@ -99,7 +105,11 @@ impl Sending {
     /// What became of profiles so far; samples that wait; and those that the spool's bounds threw out.
     pub fn figures(&self) -> (Figures, u64, u64) {
         let spool = self.shared.spool();
-        let figures = *self.shared.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        let figures = *self
+            .shared
+            .figures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         (figures, spool.samples(), spool.evicted.1)
     }
 
@@ -167,7 +177,11 @@ impl Worker {
     /// Sends the oldest; `None`: there is none.
     fn one(&mut self) -> Option<Next> {
         let (entry, bytes) = self.shared.spool().oldest()?;
-        let protocol = self.shared.destination.protocol.unwrap_or(Protocol::Pyroscope);
+        let protocol = self
+            .shared
+            .destination
+            .protocol
+            .unwrap_or(Protocol::Pyroscope);
         let samples = entry.samples;
         let profile = match pprof_file::read(&bytes) {
             Ok(profile) => profile,
@@ -189,7 +203,8 @@ impl Worker {
         }
         let mut refused = 0;
         for (n, part) in (0u32..).zip(&prepared.requests).skip(entry.sent as usize) {
-            self.shared.count(|figures| figures.bytes += part.body.len() as u64);
+            self.shared
+                .count(|figures| figures.bytes += part.body.len() as u64);
             let answer = self.client.send(&self.shared.destination.base, part);
             match protocols::understood(protocol, answer) {
                 Answer::Taken(_) => {}

@@ -35,9 +35,13 @@ pub fn by_service(profile: &Profile) -> Vec<Series> {
         let values = samples.iter().filter_map(|sample| sample.value.last());
         values.fold(0, |sum, &value| sum.saturating_add(value))
     };
-    services.sort_by_cached_key(|(service, samples)| (std::cmp::Reverse(weight(samples)), service.clone()));
+    services.sort_by_cached_key(|(service, samples)| {
+        (std::cmp::Reverse(weight(samples)), service.clone())
+    });
     if services.len() > MOST_SERIES {
-        let others = services.drain(MOST_SERIES - 1..).flat_map(|(_, samples)| samples);
+        let others = services
+            .drain(MOST_SERIES - 1..)
+            .flat_map(|(_, samples)| samples);
         let others = others.collect();
         let service = Service {
             name: OTHERS.into(),
@@ -84,11 +88,17 @@ pub fn split(series: Series, samples: usize, bytes: usize) -> (Vec<Series>, i64)
 
 /// Cuts stacks to so many frames, at the root, where a mark takes the place of what is left out.
 pub fn cut(profile: &mut Profile, depth: usize) {
-    if profile.sample.iter().all(|sample| sample.location_id.len() <= depth) {
+    if profile
+        .sample
+        .iter()
+        .all(|sample| sample.location_id.len() <= depth)
+    {
         return;
     }
     let text = profile.string_table.len() as i64;
-    profile.string_table.push("[truncated: server's depth]".into());
+    profile
+        .string_table
+        .push("[truncated: server's depth]".into());
     let function = profile.function.iter().map(|f| f.id).max().unwrap_or(0) + 1;
     profile.function.push(Function {
         id: function,
@@ -131,12 +141,17 @@ impl<'a> Tables<'a> {
     }
 
     fn text(&self, id: i64) -> &'a str {
-        let text = usize::try_from(id).ok().and_then(|id| self.profile.string_table.get(id));
+        let text = usize::try_from(id)
+            .ok()
+            .and_then(|id| self.profile.string_table.get(id));
         text.map_or("", String::as_str)
     }
 
     fn is_kernel(&self, location: u64) -> bool {
-        let mapping = self.locations.get(&location).and_then(|l| self.mappings.get(&l.mapping_id));
+        let mapping = self
+            .locations
+            .get(&location)
+            .and_then(|l| self.mappings.get(&l.mapping_id));
         mapping.is_some_and(|mapping| self.text(mapping.filename) == KERNEL_MAPPING)
     }
 }
@@ -163,17 +178,27 @@ impl<'a> Owners<'a> {
     }
 
     fn pid(&self, sample: &Sample) -> i64 {
-        let pid = sample.label.iter().find(|l| ["pid", "host_pid"].contains(&self.tables.text(l.key)));
+        let pid = sample
+            .label
+            .iter()
+            .find(|l| ["pid", "host_pid"].contains(&self.tables.text(l.key)));
         pid.map_or(0, |label| label.num)
     }
 
     fn of(&self, sample: &Sample) -> Service {
         let label = |key: &str| {
-            let label = sample.label.iter().find(|l| self.tables.text(l.key) == key && l.str != 0);
+            let label = sample
+                .label
+                .iter()
+                .find(|l| self.tables.text(l.key) == key && l.str != 0);
             label.map(|label| self.tables.text(label.str))
         };
-        let only_kernel = sample.location_id.iter().all(|&id| self.tables.is_kernel(id));
-        if only_kernel && !sample.location_id.is_empty() && !self.users.contains(&self.pid(sample)) {
+        let only_kernel = sample
+            .location_id
+            .iter()
+            .all(|&id| self.tables.is_kernel(id));
+        if only_kernel && !sample.location_id.is_empty() && !self.users.contains(&self.pid(sample))
+        {
             return service::kernel();
         }
         service::of(label("comm"), label("cgroup"), label("container_id"))
@@ -211,7 +236,11 @@ fn extract(from: &Profile, tables: &Tables<'_>, samples: &[&Sample]) -> Profile 
             }
             None => {
                 stacks.insert(&sample.location_id, out.out.sample.len());
-                let location_id = sample.location_id.iter().map(|&id| out.location(id)).collect();
+                let location_id = sample
+                    .location_id
+                    .iter()
+                    .map(|&id| out.location(id))
+                    .collect();
                 out.out.sample.push(Sample {
                     location_id,
                     value: sample.value.clone(),

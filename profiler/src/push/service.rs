@@ -20,7 +20,10 @@ const UNKNOWN: &str = "unknown";
 /// The service of a process by its name, its cgroup's path and its container's id.
 pub fn of(comm: Option<&str>, cgroup: Option<&str>, container: Option<&str>) -> Service {
     let unit = cgroup.and_then(unit);
-    let name = unit.or(comm).filter(|name| !name.is_empty()).unwrap_or(UNKNOWN);
+    let name = unit
+        .or(comm)
+        .filter(|name| !name.is_empty())
+        .unwrap_or(UNKNOWN);
     Service {
         name: name.into(),
         cgroup: cgroup.map(Into::into),
@@ -40,7 +43,9 @@ pub fn kernel() -> Service {
 /// (`user@1000.service`) holds other units, and says nothing of what runs in none of them. An instance
 /// (`getty@tty1.service`) belongs to its template.
 fn unit(path: &str) -> Option<&str> {
-    let mut units = path.rsplit('/').filter_map(|part| part.strip_suffix(".service"));
+    let mut units = path
+        .rsplit('/')
+        .filter_map(|part| part.strip_suffix(".service"));
     let unit = units.find(|unit| !unit.starts_with("user@"))?;
     unit.split('@').next()
 }
@@ -53,15 +58,27 @@ mod tests {
     fn units_before_programs() {
         for (cgroup, name) in [
             ("/system.slice/nginx.service", "nginx"),
-            ("/system.slice/system-getty.slice/getty@tty1.service", "getty"),
-            ("/user.slice/user-1000.slice/user@1000.service/app.slice/app-editor.service", "app-editor"),
-            ("/user.slice/user-1000.slice/user@1000.service/init.scope", "comm"),
+            (
+                "/system.slice/system-getty.slice/getty@tty1.service",
+                "getty",
+            ),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/app.slice/app-editor.service",
+                "app-editor",
+            ),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/init.scope",
+                "comm",
+            ),
             ("/user.slice/user-1000.slice/session-3.scope", "comm"),
             ("/system.slice/docker.service/nested", "docker"),
         ] {
             assert_eq!(of(Some("comm"), Some(cgroup), None).name, name, "{cgroup}");
         }
-        assert_eq!(of(Some("worker"), None, Some("0123456789ab")).name, "worker");
+        assert_eq!(
+            of(Some("worker"), None, Some("0123456789ab")).name,
+            "worker"
+        );
         assert_eq!(of(Some(""), None, None).name, "unknown");
     }
 }

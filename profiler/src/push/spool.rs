@@ -44,7 +44,10 @@ pub struct Entry {
 
 impl Entry {
     fn name(&self) -> String {
-        format!("{:016}-{}-{}-{}{ENDING}", self.number, self.taken, self.samples, self.sent)
+        format!(
+            "{:016}-{}-{}-{}{ENDING}",
+            self.number, self.taken, self.samples, self.sent
+        )
     }
 
     fn read(name: &str, bytes: u64) -> Option<Self> {
@@ -82,7 +85,11 @@ impl Spool {
     /// The folder is not ours alone, or in use, or cannot be written to.
     pub fn open(folder: &Path, bounds: Bounds) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::file("use the spool", folder, &error);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(failed)?;
         let found = fs::symlink_metadata(folder).map_err(failed)?;
         let ours = found.uid() == rustix::process::geteuid().as_raw();
         if !found.is_dir() || !ours || found.mode() & 0o022 != 0 {
@@ -101,8 +108,11 @@ impl Spool {
             .open(folder.join(LOCK))
             .map_err(failed)?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(Failure::new(format!("the spool {} is in use by another rprof", folder.display()))
-                .next("pgrep -a rprof"));
+            return Err(Failure::new(format!(
+                "the spool {} is in use by another rprof",
+                folder.display()
+            ))
+            .next("pgrep -a rprof"));
         }
         let mut entries = Vec::new();
         for file in fs::read_dir(folder).map_err(failed)? {
@@ -136,7 +146,9 @@ impl Spool {
     /// It cannot be written: the disk is full, say. Nothing of it is left then.
     pub fn put(&mut self, profile: &[u8], taken: SystemTime, samples: u64) -> io::Result<()> {
         self.bound(profile.len() as u64, taken);
-        let taken = taken.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let taken = taken
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let entry = Entry {
             number: self.next,
             taken: u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX),
@@ -145,7 +157,9 @@ impl Spool {
             bytes: profile.len() as u64,
         };
         let partial = self.folder.join(format!("{}{PARTIAL}", entry.number));
-        let written = self.write(&partial, profile).and_then(|()| fs::rename(&partial, self.path(&entry)));
+        let written = self
+            .write(&partial, profile)
+            .and_then(|()| fs::rename(&partial, self.path(&entry)));
         if let Err(error) = written {
             let _ = fs::remove_file(&partial);
             return Err(error);
@@ -169,7 +183,9 @@ impl Spool {
 
     /// Throws out what is too old, and the oldest until there is room for so many bytes.
     fn bound(&mut self, room: u64, now: SystemTime) {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let mut bytes = self.bytes().saturating_add(room);
         while let Some(oldest) = self.entries.front() {
             // One of the future is not old: the clock was set back.
@@ -177,7 +193,9 @@ impl Spool {
             if !old && bytes <= self.bounds.bytes {
                 break;
             }
-            let Some(oldest) = self.entries.pop_front() else { break };
+            let Some(oldest) = self.entries.pop_front() else {
+                break;
+            };
             bytes = bytes.saturating_sub(oldest.bytes);
             self.evicted.0 += 1;
             self.evicted.1 += oldest.samples;
@@ -203,7 +221,11 @@ impl Spool {
     pub fn progress(&mut self, entry: &Entry, sent: u32) -> io::Result<()> {
         let before = self.path(entry);
         let folder = self.folder.clone();
-        if let Some(known) = self.entries.iter_mut().find(|known| known.number == entry.number) {
+        if let Some(known) = self
+            .entries
+            .iter_mut()
+            .find(|known| known.number == entry.number)
+        {
             known.sent = sent;
             fs::rename(before, folder.join(known.name()))?;
         }
@@ -212,7 +234,10 @@ impl Spool {
 
     /// It is done with: the server has it, or will never.
     pub fn remove(&mut self, entry: &Entry) {
-        if let Some(at) = self.entries.iter().position(|known| known.number == entry.number)
+        if let Some(at) = self
+            .entries
+            .iter()
+            .position(|known| known.number == entry.number)
             && let Some(known) = self.entries.remove(at)
         {
             let _ = fs::remove_file(self.path(&known));
@@ -318,7 +343,12 @@ mod tests {
 
     #[test]
     fn names_of_others() {
-        for name in ["lock", "a.pb.gz", "1-2-3-4.pb.gz", "0000000000000001-2-3.pb.gz"] {
+        for name in [
+            "lock",
+            "a.pb.gz",
+            "1-2-3-4.pb.gz",
+            "0000000000000001-2-3.pb.gz",
+        ] {
             assert_eq!(Entry::read(name, 1), None, "{name}");
         }
     }

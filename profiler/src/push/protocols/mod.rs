@@ -60,19 +60,30 @@ pub struct Prepared {
 
 /// Makes a profile ready. `labels` are the machine's, and those that somebody asked for; a profile without
 /// a time is taken to be of now.
-pub fn prepare(protocol: Protocol, profile: &Profile, labels: &Labels, now: SystemTime) -> Prepared {
+pub fn prepare(
+    protocol: Protocol,
+    profile: &Profile,
+    labels: &Labels,
+    now: SystemTime,
+) -> Prepared {
     let limits = match protocol {
         Protocol::Pyroscope => pyroscope::LIMITS,
         Protocol::Parca => parca::LIMITS,
         Protocol::OtlpHttp => otlp::LIMITS,
     };
     let mut prepared = Prepared::default();
-    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     let taken = Duration::from_nanos(u64::try_from(profile.time_nanos).unwrap_or(0));
     let too_old = limits.past.is_some_and(|past| taken + past < now);
     let too_new = limits.future.is_some_and(|future| taken > now + future);
     if profile.time_nanos != 0 && (too_old || too_new) {
-        prepared.expired = profile.sample.iter().filter_map(|sample| sample.value.first()).sum();
+        prepared.expired = profile
+            .sample
+            .iter()
+            .filter_map(|sample| sample.value.first())
+            .sum();
         return prepared;
     }
     let mut waiting = Vec::new();
@@ -94,7 +105,11 @@ pub fn prepare(protocol: Protocol, profile: &Profile, labels: &Labels, now: Syst
                 size = 0;
             }
             prepared.series += 1;
-            let values = piece.profile.sample.iter().filter_map(|sample| sample.value.first());
+            let values = piece
+                .profile
+                .sample
+                .iter()
+                .filter_map(|sample| sample.value.first());
             prepared.samples += values.sum::<i64>();
             size += bytes;
             waiting.push(piece);
@@ -123,9 +138,16 @@ pub fn understood(protocol: Protocol, answer: Answer) -> Answer {
             Err(()) => Answer::Denied("it answers as no OTLP server does".into()),
         },
         (_, Answer::Taken(body)) if body.trim_ascii().starts_with(b"{") => Answer::Taken(body),
-        (_, Answer::Taken(_)) => Answer::Denied(format!("it answers as no {} does", protocol.name())),
+        (_, Answer::Taken(_)) => {
+            Answer::Denied(format!("it answers as no {} does", protocol.name()))
+        }
         // Only those may be asked again (docs/specification.md of opentelemetry-proto, 1.11).
-        (Protocol::OtlpHttp, Answer::Later(why, _)) if why.contains("it answers 50") && !["502", "503", "504"].iter().any(|status| why.contains(status)) => {
+        (Protocol::OtlpHttp, Answer::Later(why, _))
+            if why.contains("it answers 50")
+                && !["502", "503", "504"]
+                    .iter()
+                    .any(|status| why.contains(status)) =>
+        {
             Answer::Refused(why)
         }
         (_, answer) => answer,
@@ -138,7 +160,9 @@ pub fn takes_label(protocol: Protocol, name: &str) -> bool {
         _ if name.is_empty() => false,
         // As Prometheus writes them: `[a-zA-Z_][a-zA-Z0-9_]*`, and not its own.
         Protocol::Pyroscope | Protocol::Parca => {
-            let word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            let word = name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
             word && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.starts_with("__")
         }
         Protocol::OtlpHttp => true,
@@ -155,7 +179,9 @@ pub fn identify(client: &Client, base: &str) -> Result<Protocol, Failure> {
         match client.send(base, &request(protocol, &[], &Labels::new())) {
             Answer::Taken(body) if is_empty_answer(protocol, &body) => return Ok(protocol),
             // An empty push is what Pyroscope has a word for.
-            Answer::Refused(why) if protocol == Protocol::Pyroscope && why.contains("no profiles") => {
+            Answer::Refused(why)
+                if protocol == Protocol::Pyroscope && why.contains("no profiles") =>
+            {
                 return Ok(protocol);
             }
             Answer::Taken(_) => said = "it answers as none of them would".into(),
@@ -168,8 +194,14 @@ pub fn identify(client: &Client, base: &str) -> Result<Protocol, Failure> {
             }
         }
     }
-    let names: Vec<&str> = Protocol::ALL.iter().map(|protocol| protocol.name()).collect();
-    let what = format!("{base} is no server of {} that rprof knows: {said}", names.join(", "));
+    let names: Vec<&str> = Protocol::ALL
+        .iter()
+        .map(|protocol| protocol.name())
+        .collect();
+    let what = format!(
+        "{base} is no server of {} that rprof knows: {said}",
+        names.join(", ")
+    );
     let rest = base.strip_prefix("http").unwrap_or(base);
     Err(Failure::new(what).next(format!("rprof push … --to pyroscope+http{rest}")))
 }
@@ -186,9 +218,14 @@ fn is_empty_answer(protocol: Protocol, body: &[u8]) -> bool {
 /// The labels of a series, as far as the server takes them: they may come from anyone's file. What was asked
 /// for comes first: it may name the service.
 fn labels_of(protocol: Protocol, series: &Series, labels: &Labels) -> Labels {
-    let taken = labels.iter().filter(|(name, value)| takes_label(protocol, name) && !value.is_empty());
+    let taken = labels
+        .iter()
+        .filter(|(name, value)| takes_label(protocol, name) && !value.is_empty());
     let cut = |text: &str| text[..text.floor_char_boundary(MOST_OF_A_VALUE)].to_string();
-    let mut all: Labels = taken.take(MOST_LABELS).map(|(name, value)| (name.clone(), cut(value))).collect();
+    let mut all: Labels = taken
+        .take(MOST_LABELS)
+        .map(|(name, value)| (name.clone(), cut(value)))
+        .collect();
     let service = &series.service;
     let own = [
         ("service_name", Some(&service.name)),
@@ -205,8 +242,17 @@ fn labels_of(protocol: Protocol, series: &Series, labels: &Labels) -> Labels {
 
 /// What Prometheus calls the metric: by what the profile counts.
 fn metric(profile: &Profile) -> &'static str {
-    let text = |id: i64| usize::try_from(id).ok().and_then(|id| profile.string_table.get(id)).map(String::as_str);
-    let types: Vec<&str> = profile.sample_type.iter().filter_map(|t| text(t.ty)).collect();
+    let text = |id: i64| {
+        usize::try_from(id)
+            .ok()
+            .and_then(|id| profile.string_table.get(id))
+            .map(String::as_str)
+    };
+    let types: Vec<&str> = profile
+        .sample_type
+        .iter()
+        .filter_map(|t| text(t.ty))
+        .collect();
     let has = |name: &str| types.contains(&name);
     match () {
         () if has("cpu") => "process_cpu",

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use opentelemetry_proto::tonic::collector::profiles::v1development::{
     ExportProfilesServiceRequest, ExportProfilesServiceResponse,
 };
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::common::v1::{
+    AnyValue, InstrumentationScope, KeyValue, any_value::Value,
+};
 use opentelemetry_proto::tonic::profiles::v1development as wire;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use pprof::protos::Profile;
@@ -29,7 +31,10 @@ pub(super) const LIMITS: Limits = Limits {
 
 pub(super) fn request(series: &[Series], labels: &Labels) -> Request {
     let mut dictionary = Dictionary::new();
-    let resource_profiles = series.iter().map(|series| dictionary.resource(series, labels)).collect();
+    let resource_profiles = series
+        .iter()
+        .map(|series| dictionary.resource(series, labels))
+        .collect();
     let message = ExportProfilesServiceRequest {
         resource_profiles,
         dictionary: Some(dictionary.tables),
@@ -44,8 +49,15 @@ pub(super) fn request(series: &[Series], labels: &Labels) -> Request {
 /// What the server did not take of what it took, in its words; `Err`: that is no answer of such a server.
 pub(super) fn rejected(body: &[u8]) -> Result<Option<String>, ()> {
     let answer = ExportProfilesServiceResponse::decode(body).map_err(drop)?;
-    let rejected = answer.partial_success.filter(|partial| partial.rejected_profiles > 0);
-    Ok(rejected.map(|partial| format!("it refused {} profiles: {}", partial.rejected_profiles, partial.error_message)))
+    let rejected = answer
+        .partial_success
+        .filter(|partial| partial.rejected_profiles > 0);
+    Ok(rejected.map(|partial| {
+        format!(
+            "it refused {} profiles: {}",
+            partial.rejected_profiles, partial.error_message
+        )
+    }))
 }
 
 const CGROUP: &str = "process.linux.cgroup";
@@ -103,7 +115,10 @@ impl Dictionary {
     fn resource(&mut self, series: &Series, labels: &Labels) -> wire::ResourceProfiles {
         let labels = labels_of(Protocol::OtlpHttp, series, labels);
         // A name of ours and one that was asked for may come to the same.
-        let names: BTreeMap<&str, &str> = labels.iter().map(|(name, value)| (attribute(name), value.as_str())).collect();
+        let names: BTreeMap<&str, &str> = labels
+            .iter()
+            .map(|(name, value)| (attribute(name), value.as_str()))
+            .collect();
         let attributes = names.into_iter().map(|(key, value)| KeyValue {
             key: key.into(),
             value: match key {
@@ -137,11 +152,18 @@ impl Dictionary {
             .sample
             .iter()
             .map(|sample| {
-                let stack = sample.location_id.iter().filter_map(|id| places.get(id).copied());
+                let stack = sample
+                    .location_id
+                    .iter()
+                    .filter_map(|id| places.get(id).copied());
                 self.stack(stack.collect())
             })
             .collect();
-        let text = |id: i64| usize::try_from(id).ok().and_then(|id| profile.string_table.get(id));
+        let text = |id: i64| {
+            usize::try_from(id)
+                .ok()
+                .and_then(|id| profile.string_table.get(id))
+        };
         let text = |id: i64| text(id).map_or("", String::as_str);
         let mut value_type = |of: &pprof::protos::ValueType| wire::ValueType {
             type_strindex: self.text(text(of.ty)),
@@ -149,30 +171,37 @@ impl Dictionary {
         };
         let period_type = profile.period_type.as_ref().map(&mut value_type);
         let types: Vec<wire::ValueType> = profile.sample_type.iter().map(value_type).collect();
-        let each = types.into_iter().enumerate().map(|(n, sample_type)| wire::Profile {
-            sample_type: Some(sample_type),
-            samples: profile
-                .sample
-                .iter()
-                .zip(&stacks)
-                .map(|(sample, &stack_index)| wire::Sample {
-                    stack_index,
-                    values: sample.value.get(n).copied().into_iter().collect(),
-                    ..wire::Sample::default()
-                })
-                .collect(),
-            time_unix_nano: u64::try_from(profile.time_nanos).unwrap_or(0),
-            duration_nano: u64::try_from(profile.duration_nanos).unwrap_or(0),
-            period_type,
-            period: profile.period,
-            ..wire::Profile::default()
-        });
+        let each = types
+            .into_iter()
+            .enumerate()
+            .map(|(n, sample_type)| wire::Profile {
+                sample_type: Some(sample_type),
+                samples: profile
+                    .sample
+                    .iter()
+                    .zip(&stacks)
+                    .map(|(sample, &stack_index)| wire::Sample {
+                        stack_index,
+                        values: sample.value.get(n).copied().into_iter().collect(),
+                        ..wire::Sample::default()
+                    })
+                    .collect(),
+                time_unix_nano: u64::try_from(profile.time_nanos).unwrap_or(0),
+                duration_nano: u64::try_from(profile.duration_nanos).unwrap_or(0),
+                period_type,
+                period: profile.period,
+                ..wire::Profile::default()
+            });
         each.collect()
     }
 
     /// Where the locations of a profile are in the table.
     fn places(&mut self, profile: &Profile) -> HashMap<u64, i32> {
-        let text = |id: i64| usize::try_from(id).ok().and_then(|id| profile.string_table.get(id));
+        let text = |id: i64| {
+            usize::try_from(id)
+                .ok()
+                .and_then(|id| profile.string_table.get(id))
+        };
         let text = |id: i64| text(id).map_or("", String::as_str);
         let mappings: HashMap<u64, (i32, bool)> = profile
             .mapping
@@ -204,21 +233,34 @@ impl Dictionary {
                     start_line: function.start_line,
                 };
                 let at = place(&mut self.functions, &mut self.tables.function_table, new);
-                (function.id, (at, text(function.name), text(function.filename)))
+                (
+                    function.id,
+                    (at, text(function.name), text(function.filename)),
+                )
             })
             .collect();
         let locations = profile.location.iter().map(|location| {
-            let (mapping_index, kernel) = mappings.get(&location.mapping_id).copied().unwrap_or((0, false));
-            let innermost = location.line.first().and_then(|line| functions.get(&line.function_id));
+            let (mapping_index, kernel) = mappings
+                .get(&location.mapping_id)
+                .copied()
+                .unwrap_or((0, false));
+            let innermost = location
+                .line
+                .first()
+                .and_then(|line| functions.get(&line.function_id));
             let frame_type = match innermost {
                 _ if kernel => Some("kernel"),
-                Some((_, _, file)) if file.ends_with(".py") || file.starts_with('<') => Some("cpython"),
+                Some((_, _, file)) if file.ends_with(".py") || file.starts_with('<') => {
+                    Some("cpython")
+                }
                 _ if mapping_index != 0 => Some("native"),
                 _ => None,
             };
             let frame_type = frame_type.map(|kind| self.attribute("profile.frame.type", kind));
             let lines = location.line.iter().map(|line| wire::Line {
-                function_index: functions.get(&line.function_id).map_or(0, |function| function.0),
+                function_index: functions
+                    .get(&line.function_id)
+                    .map_or(0, |function| function.0),
                 line: line.line,
                 ..wire::Line::default()
             });
@@ -229,10 +271,13 @@ impl Dictionary {
                 attribute_indices: frame_type.into_iter().collect(),
             };
             let table = &mut self.tables.location_table;
-            let at = *self.locations.entry(new.encode_to_vec()).or_insert_with(|| {
-                table.push(new);
-                table.len() as i32 - 1
-            });
+            let at = *self
+                .locations
+                .entry(new.encode_to_vec())
+                .or_insert_with(|| {
+                    table.push(new);
+                    table.len() as i32 - 1
+                });
             (location.id, at)
         });
         locations.collect()
@@ -242,7 +287,11 @@ impl Dictionary {
         if let Some(&known) = self.texts.get(text) {
             return known;
         }
-        place(&mut self.texts, &mut self.tables.string_table, text.to_string())
+        place(
+            &mut self.texts,
+            &mut self.tables.string_table,
+            text.to_string(),
+        )
     }
 
     fn attribute(&mut self, key: &'static str, value: &str) -> i32 {
@@ -275,7 +324,11 @@ impl Dictionary {
 }
 
 /// The number of a row, which is added if it is new.
-fn place<T: Clone + Eq + std::hash::Hash>(known: &mut HashMap<T, i32>, table: &mut Vec<T>, row: T) -> i32 {
+fn place<T: Clone + Eq + std::hash::Hash>(
+    known: &mut HashMap<T, i32>,
+    table: &mut Vec<T>,
+    row: T,
+) -> i32 {
     *known.entry(row).or_insert_with_key(|row| {
         table.push(row.clone());
         table.len() as i32 - 1

@@ -29,7 +29,10 @@ pub(super) fn request(series: &[Series], labels: &Labels) -> Request {
 fn one(series: &Series, labels: &Labels) -> Value {
     let mut labels = labels_of(Protocol::Parca, series, labels);
     labels.insert("__name__".into(), metric(&series.profile).into());
-    let labels: Vec<Value> = labels.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+    let labels: Vec<Value> = labels
+        .iter()
+        .map(|(name, value)| json!({"name": name, "value": value}))
+        .collect();
     json!({
         "labels": {"labels": labels},
         "samples": [{"raw_profile": base64(&packed(&series.profile))}],

@@ -35,7 +35,10 @@ fn one(series: &Series, labels: &Labels) -> Value {
     labels.insert("__name__".into(), metric(&series.profile).into());
     labels.insert("__delta__".into(), "false".into());
     let profile = packed(&series.profile);
-    let labels: Vec<Value> = labels.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+    let labels: Vec<Value> = labels
+        .iter()
+        .map(|(name, value)| json!({"name": name, "value": value}))
+        .collect();
     json!({"labels": labels, "samples": [{"rawProfile": base64(&profile), "ID": id(&profile, &labels)}]})
 }
 

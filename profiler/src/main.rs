@@ -14,8 +14,9 @@ use rprof_profiler::cli::parse::{Parsed, parse};
 use rprof_profiler::cli::retype::Retype;
 use rprof_profiler::cli::settings::{Target, Verbosity, colored};
 use rprof_profiler::cli::{Failure, Settings, documents};
-use rprof_profiler::profile::About;
-use rprof_profiler::profile::output::Output;
+use rprof_profiler::profile::output::{Format, Output};
+use rprof_profiler::profile::{self, About};
+use rprof_profiler::push::publisher::{self, Publisher, Run};
 use rprof_profiler::push::{self, files::Push};
 use rprof_profiler::reader;
 use rprof_profiler::report::check::{self, Machine};
@@ -58,18 +59,14 @@ fn run(words: &[OsString], started: Timespec) -> Result<u8, Failure> {
             files,
             to,
             label,
-            tenant,
-            auth_file,
-            ca,
+            server,
             quiet,
         }) => {
             let typed = Push {
                 files,
                 to,
                 labels: label,
-                tenant,
-                auth_file,
-                ca,
+                server,
             };
             let tell = |line: &str| {
                 if !quiet {
@@ -93,8 +90,15 @@ fn record(typed: &Record, words: &[OsString], started: Timespec) -> Result<u8, F
     let settings = Settings::resolve(typed, &machine, &again)?;
     check::allowed(&check::checks(&machine, &again.as_root()))?;
     let output = output(&settings, &again)?;
-    let recording =
-        sampling::record(&settings, &machine).map_err(|failure| failure.or_more_files(&again))?;
+    let publisher = match &settings.push {
+        Some(push) => Some(publisher(push, &settings)?),
+        None => None,
+    };
+    let publish = publisher
+        .as_ref()
+        .map(|publisher| publisher.publish(run_of(&settings, &machine)));
+    let recording = sampling::record(&settings, &machine, publish)
+        .map_err(|failure| failure.or_more_files(&again))?;
     if settings.verbosity >= Verbosity::Verbose
         && let Some(first) = recording.first_sample
     {
@@ -102,14 +106,63 @@ fn record(typed: &Record, words: &[OsString], started: Timespec) -> Result<u8, F
         let after = first.saturating_sub(started) as f64 / 1e9;
         say(&format!("first sample after {after:.3} s\n"));
     }
-    finish(&settings, &machine, &output, &again, recording)
+    let code = finish(&settings, &machine, output.as_ref(), &again, recording);
+    for outcome in publisher.map(Publisher::end).into_iter().flatten() {
+        if settings.verbosity > Verbosity::Quiet {
+            say(&format!("rprof: {outcome}\n"));
+        }
+    }
+    code
+}
+
+/// Servers that profiles go to.
+fn publisher(push: &publisher::Settings, settings: &Settings) -> Result<Publisher, Failure> {
+    let quiet = settings.verbosity == Verbosity::Quiet;
+    Publisher::new(push, &settings.labels, move |line| {
+        if !quiet {
+            say(&format!("rprof: {line}\n"));
+        }
+    })
+}
+
+/// What a profile says of the run while it goes on.
+fn run_of(settings: &Settings, machine: &Machine) -> Run {
+    let mut comments = vec![
+        format!("rprof: {}", env!("CARGO_PKG_VERSION")),
+        format!("host: {}", machine.host),
+        format!("kernel: {}", machine.release),
+        format!(
+            "frequency: {} Hz on {} CPUs",
+            settings.frequency,
+            settings.cpus.0.len()
+        ),
+    ];
+    comments.extend(label_comments(settings));
+    Run {
+        frequency: frequency(settings),
+        comments,
+        kept: settings.output.is_some().then(|| profile::Limits {
+            max_memory: usize::try_from(settings.max_memory).unwrap_or(usize::MAX),
+            directory: std::env::temp_dir(),
+        }),
+    }
+}
+
+fn frequency(settings: &Settings) -> NonZeroU32 {
+    NonZeroU32::new(settings.frequency).unwrap_or(NonZeroU32::MIN)
+}
+
+/// The labels that were asked for, as comments.
+fn label_comments(settings: &Settings) -> impl Iterator<Item = String> {
+    let labels = settings.labels.iter();
+    labels.map(|(key, value)| format!("label: {key}={value}"))
 }
 
 /// Writes the profile and says what is in it.
 fn finish(
     settings: &Settings,
     machine: &Machine,
-    output: &Output,
+    output: Option<&Output>,
     again: &Retype,
     mut recording: Recording,
 ) -> Result<u8, Failure> {
@@ -136,28 +189,25 @@ fn finish(
             _ => None,
         },
         again: again.clone(),
-        output: output.path().map(Into::into),
-        format: output.format(),
+        output: output.and_then(Output::path).map(Into::into),
+        format: output.map_or(Format::Pprof, Output::format),
     };
     let about = About {
-        frequency: NonZeroU32::new(settings.frequency).unwrap_or(NonZeroU32::MIN),
+        frequency: frequency(settings),
         start: recording.start,
         duration: recording.duration,
         comments: comments(machine, &data)
             .into_iter()
-            .chain(
-                settings
-                    .labels
-                    .iter()
-                    .map(|(key, value)| format!("label: {key}={value}")),
-            )
+            .chain(label_comments(settings))
             .collect(),
     };
-    let written = output.write(&recording.profile, &symbols, &about);
+    let written = output.map_or(Ok(()), |output| {
+        output.write(&recording.profile, &symbols, &about)
+    });
     if written.is_ok() {
         sampling::ending::note_written();
     }
-    if written.is_err() || !output.is_file() {
+    if written.is_err() || !output.is_some_and(Output::is_file) {
         // Nothing is there to be opened.
         data.output = None;
     }
@@ -208,11 +258,14 @@ fn checked(json: bool, color: Color, words: &[OsString]) -> Result<u8, Failure> 
 }
 
 /// The profile's output, looked at before sampling: an hour of it must not end in "no such folder".
-fn output(settings: &Settings, again: &Retype) -> Result<Output, Failure> {
-    let output = Output::new(&settings.output, settings.format.map(Into::into));
+fn output(settings: &Settings, again: &Retype) -> Result<Option<Output>, Failure> {
+    let Some(path) = &settings.output else {
+        return Ok(None);
+    };
+    let output = Output::new(path, settings.format.map(Into::into));
     let checked = output.check_writable_before_sampling();
     checked.map_err(|error| Failure::output(&error, again))?;
-    Ok(output)
+    Ok(Some(output))
 }
 
 /// Writes to standard error. That nobody listens there is no reason to fail, or to panic as

@@ -29,6 +29,7 @@ pub const EXAMPLES: &str =
     "  sudo rprof --all -d 10s                 every process, for ten seconds
   sudo rprof -p 1234,5678 --children      two processes and their children, until Ctrl-C
   sudo rprof -o out.svg -- ./server       a command, as a flame graph for the browser
+  sudo rprof --all --push http://HOST     a profile each ten seconds, to a dashboard
   rprof push out.pb.gz --to http://HOST   a profile that exists, to a dashboard
   rprof check                             what this machine allows";
 
@@ -59,7 +60,7 @@ fn below(ledger: Option<String>) -> String {
     name = "rprof",
     bin_name = "rprof",
     version,
-    override_usage = "rprof --all [OPTIONS]\n       rprof -p PID,… [OPTIONS]\n       rprof [OPTIONS] -- CMD…\n       rprof push FILE… --to URL\n       rprof check | completions SHELL | man",
+    override_usage = "rprof --all [OPTIONS]\n       rprof --all --push URL [OPTIONS]\n       rprof -p PID,… [OPTIONS]\n       rprof [OPTIONS] -- CMD…\n       rprof push FILE… --to URL\n       rprof check | completions SHELL | man",
     after_help = below(None),
     after_long_help = below(Some(words::listing())),
     args_conflicts_with_subcommands = true,
@@ -99,15 +100,9 @@ pub enum Task {
         /// A label for every series; can be given several times
         #[arg(long, value_name = "K=V", value_parser = values::label)]
         label: Vec<(String, String)>,
-        /// The server's tenant (X-Scope-OrgID)
-        #[arg(long, value_name = "NAME")]
-        tenant: Option<String>,
-        /// A file that holds user:password or a token; else RPROF_PUSH_AUTH is looked at
-        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-        auth_file: Option<PathBuf>,
-        /// Certificates (PEM) to trust instead of the machine's
-        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-        ca: Option<PathBuf>,
+        /// Who we are to the server.
+        #[command(flatten)]
+        server: Server,
         /// Say nothing but errors
         #[arg(short, long)]
         quiet: bool,
@@ -120,6 +115,22 @@ pub enum Task {
     },
     /// Write the manual page to standard output
     Man,
+}
+
+/// Who we are to a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct Server {
+    /// The server's tenant (X-Scope-OrgID)
+    #[arg(long, value_name = "NAME", help_heading = DASHBOARDS)]
+    pub tenant: Option<String>,
+
+    /// A file that holds user:password or a token; else RPROF_PUSH_AUTH is looked at
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = DASHBOARDS)]
+    pub auth_file: Option<PathBuf>,
+
+    /// Certificates (PEM) to trust instead of the machine's
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = DASHBOARDS)]
+    pub ca: Option<PathBuf>,
 }
 
 /// The options of a recording.
@@ -195,7 +206,7 @@ pub struct Record {
     #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "256MiB", help_heading = HOW)]
     pub max_memory: u64,
 
-    /// Where to; - is standard output [default: rprof.pb.gz]
+    /// Where to; - is standard output [default: rprof.pb.gz; with --push none]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = OUTPUT)]
     pub output: Option<PathBuf>,
 
@@ -206,6 +217,31 @@ pub struct Record {
     /// A label for every sample; can be given several times
     #[arg(long, value_name = "K=V", value_parser = values::label, help_heading = OUTPUT)]
     pub label: Vec<(String, String)>,
+
+    /// Send a profile each interval to this server: pyroscope+https://…, parca+http://…, otlp+http://…;
+    /// http://… is asked what it is. Can be given several times
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, help_heading = DASHBOARDS)]
+    pub push: Vec<String>,
+
+    /// How long an interval is [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = DASHBOARDS)]
+    pub interval: Option<Duration>,
+
+    /// Where profiles wait until a server has them [default: $STATE_DIRECTORY/spool, /var/lib/rprof/spool]
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath, help_heading = DASHBOARDS)]
+    pub spool: Option<PathBuf>,
+
+    /// How much may wait for each server [default: 256MiB]
+    #[arg(long, value_name = "SIZE", value_parser = values::size, help_heading = DASHBOARDS)]
+    pub spool_size: Option<u64>,
+
+    /// How long it may wait [default: 24h]
+    #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = DASHBOARDS)]
+    pub spool_age: Option<Duration>,
+
+    /// Who we are to the servers.
+    #[command(flatten)]
+    pub server: Server,
 
     /// Say nothing but errors
     #[arg(short, long, help_heading = OUTPUT)]
@@ -227,6 +263,7 @@ pub struct Record {
 const WHAT: &str = "What to profile (exactly one of --all, -p and -- CMD)";
 const HOW: &str = "How";
 const OUTPUT: &str = "What comes out";
+const DASHBOARDS: &str = "Dashboards";
 
 /// What becomes of a sample that could not be read without a page fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

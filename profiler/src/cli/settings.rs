@@ -21,6 +21,8 @@ use super::failure::Failure;
 use super::glob::Glob;
 use super::retype::Retype;
 use super::values::{Cpus, LIST};
+use crate::push::publisher;
+use crate::push::spool::Bounds;
 use crate::report::check::Machine;
 use crate::sampling::faults::{self, Fault};
 
@@ -49,10 +51,12 @@ pub struct Settings {
     pub inline: bool,
     /// Bytes that the growing profile may take in memory.
     pub max_memory: u64,
-    /// Where the profile goes; `-` is standard output.
-    pub output: PathBuf,
+    /// Where the profile goes; `-` is standard output. `None`: to servers only.
+    pub output: Option<PathBuf>,
     /// Its format, if not by the file's ending.
     pub format: Option<Format>,
+    /// Servers that profiles go to as they are taken.
+    pub push: Option<publisher::Settings>,
     /// Labels of every sample.
     pub labels: Vec<(String, String)>,
     /// How much is said.
@@ -142,7 +146,12 @@ impl Settings {
             kernel: !typed.no_kernel,
             inline: !typed.no_inline,
             max_memory: typed.max_memory,
-            output: typed.output.clone().unwrap_or(DEFAULT_OUTPUT.into()),
+            output: match (&typed.output, typed.push.is_empty()) {
+                (Some(output), _) => Some(output.clone()),
+                (None, true) => Some(DEFAULT_OUTPUT.into()),
+                (None, false) => None,
+            },
+            push: push(typed, again)?,
             format: typed.format,
             labels: typed.label.clone(),
             verbosity: match (typed.quiet, typed.verbose) {
@@ -156,8 +165,22 @@ impl Settings {
     }
 }
 
+/// How long an interval is, usually, at least and at most.
+const INTERVAL: Duration = Duration::from_secs(10);
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(3600);
+/// What may wait for a server that is away.
+const SPOOL_BYTES: u64 = 256 << 20;
+const SPOOL_AGE: Duration = Duration::from_secs(24 * 3600);
+
 /// Options that are given once.
-const ONCE: [[&str; 2]; 12] = [
+const ONCE: [[&str; 2]; 18] = [
+    ["", "--interval"],
+    ["", "--spool"],
+    ["", "--spool-size"],
+    ["", "--spool-age"],
+    ["", "--tenant"],
+    ["", "--ca"],
     ["-F", "--freq"],
     ["-d", "--duration"],
     ["-o", "--output"],
@@ -220,6 +243,49 @@ pub fn colored(when: Color) -> bool {
             !no_color && !dumb && io::stderr().is_terminal()
         }
     }
+}
+
+/// Servers that profiles go to as they are taken.
+fn push(typed: &Record, again: &Retype) -> Result<Option<publisher::Settings>, Failure> {
+    let server = &typed.server;
+    if typed.push.is_empty() {
+        let alone = [
+            (typed.interval.is_some(), "--interval"),
+            (typed.spool.is_some(), "--spool"),
+            (typed.spool_size.is_some(), "--spool-size"),
+            (typed.spool_age.is_some(), "--spool-age"),
+            (server.tenant.is_some(), "--tenant"),
+            (server.auth_file.is_some(), "--auth-file"),
+            (server.ca.is_some(), "--ca"),
+        ];
+        let alone = alone
+            .into_iter()
+            .find_map(|(given, option)| given.then_some(option));
+        return alone.map_or(Ok(None), |option| {
+            let failure = Failure::usage(format!("{option} goes with --push only"));
+            Err(failure.next(again.with(["", option], None)))
+        });
+    }
+    if typed.output.is_none() && typed.format.is_some() {
+        let failure = Failure::usage("with --push, --format goes with -o only");
+        return Err(failure.next(again.with(["", "--format"], None)));
+    }
+    let interval = typed.interval.unwrap_or(INTERVAL);
+    if !(SHORTEST..=LONGEST).contains(&interval) {
+        let failure = Failure::usage("an interval is 1 second to 1 hour long");
+        let instead = if interval < SHORTEST { "1s" } else { "1h" };
+        return Err(failure.next(again.with(["", "--interval"], Some(instead))));
+    }
+    Ok(Some(publisher::Settings {
+        urls: typed.push.clone(),
+        interval,
+        server: server.clone(),
+        spool: typed.spool.clone().unwrap_or_else(publisher::usual_spool),
+        bounds: Bounds {
+            bytes: typed.spool_size.unwrap_or(SPOOL_BYTES),
+            age: typed.spool_age.unwrap_or(SPOOL_AGE),
+        },
+    }))
 }
 
 /// What to profile: exactly one of `--all`, `-p`, `-- CMD`, and what belongs to it.

@@ -15,6 +15,9 @@ use crate::reader::{NAMING, Reader, Readers};
 use crate::sampling::modules::Modules;
 
 mod asking;
+mod kept;
+
+pub use kept::Kept;
 
 /// How long all of it may take. What has no name by then goes without.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -47,6 +50,13 @@ impl Lookup {
             silent: Vec::new(),
             unasked: Vec::new(),
         }
+    }
+
+    /// Of what is asked for an interval at a time nobody reads all that could not be read.
+    pub(super) fn forget_what_was_said(&mut self) {
+        self.left_out.clear();
+        self.silent.clear();
+        self.unasked.clear();
     }
 
     /// What could not be read, a line each.

@@ -8,11 +8,12 @@ use std::time::{Duration, SystemTime};
 use pprof::protos::Profile;
 
 use super::client::{Answer, Client};
-use super::credentials::{Credentials, VARIABLE};
+use super::credentials::VARIABLE;
 use super::destination::{self, Destination, Protocol};
 use super::pprof_file;
 use super::protocols::{self, Prepared};
 use crate::cli::Failure;
+use crate::cli::args::Server;
 use crate::cli::retype::quoted;
 
 /// Bytes of a file at most.
@@ -33,12 +34,8 @@ pub struct Push {
     pub to: Vec<String>,
     /// Labels for each series.
     pub labels: Vec<(String, String)>,
-    /// The tenant.
-    pub tenant: Option<String>,
-    /// Where a password or a token is.
-    pub auth_file: Option<PathBuf>,
-    /// Certificates to trust instead of the machine's.
-    pub ca: Option<PathBuf>,
+    /// Who we are to them.
+    pub server: Server,
 }
 
 /// Sends what was asked for; `say` is told of each file that a server has.
@@ -49,10 +46,7 @@ pub fn push(typed: &Push, say: &dyn Fn(&str)) -> Result<(), Failure> {
     let destinations: Result<Vec<Destination>, Failure> =
         typed.to.iter().map(|url| destination::parse(url)).collect();
     let mut destinations = destinations?;
-    let client = Client::new(
-        Credentials::find(typed.auth_file.as_deref(), typed.tenant.clone())?,
-        typed.ca.as_deref(),
-    )?;
+    let client = typed.server.client()?;
     let profiles: Result<Vec<(&Path, Profile)>, Failure> = typed
         .files
         .iter()
@@ -95,7 +89,10 @@ fn read(path: &Path) -> Result<Profile, Failure> {
     pprof_file::read(&bytes).map_err(not_sent)
 }
 
-fn check_labels(destination: &Destination, labels: &[(String, String)]) -> Result<(), Failure> {
+pub(super) fn check_labels(
+    destination: &Destination,
+    labels: &[(String, String)],
+) -> Result<(), Failure> {
     let Some(protocol) = destination.protocol else {
         return Ok(());
     };

@@ -11,6 +11,7 @@
 //! | [`protocols`] | what each server is sent, and what its answers mean |
 //! | [`client`] | one request, one answer |
 //! | [`files`] | `rprof push`: files that exist |
+//! | [`publisher`] | `--push`: an interval after the other, as it is taken |
 //! | [`spool`] | profiles on disk until a server has them |
 //! | [`sender`] | sends what a spool holds |
 
@@ -20,6 +21,7 @@ pub mod destination;
 pub mod files;
 pub mod pprof_file;
 pub mod protocols;
+pub mod publisher;
 pub mod sender;
 pub mod series;
 pub mod service;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
@@ -12,15 +12,15 @@ use super::client::{Answer, Client};
 use super::destination::{Destination, Protocol};
 use super::pprof_file;
 use super::protocols;
+use super::publisher::Outcome;
 use super::spool::Spool;
+use crate::sampling::privileges;
 
 /// Before a server that said "not now" is asked again: at first, and at last.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// Before one that takes nothing from us as we are: somebody has to mend something.
 const DENIED_PAUSE: Duration = Duration::from_secs(60);
-/// How long the end waits for what is still to be sent.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What became of profiles, in samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +42,8 @@ pub struct Figures {
 /// One destination with its spool.
 pub struct Sending {
     shared: Arc<Shared>,
-    wake: Sender<()>,
+    /// `None`: it is to end.
+    wake: Mutex<Option<Sender<()>>>,
     ended: Receiver<()>,
 }
 
@@ -50,7 +51,10 @@ struct Shared {
     destination: Destination,
     spool: Mutex<Spool>,
     figures: Mutex<Figures>,
+    say: Say,
 }
+
+type Say = Box<dyn Fn(&str) + Send + Sync>;
 
 impl Sending {
     /// Begins to send what is there. `say` is told each reason why something is not sent, once.
@@ -61,12 +65,13 @@ impl Sending {
         client: Client,
         destination: Destination,
         spool: Spool,
-        say: impl Fn(&str) + Send + 'static,
+        say: impl Fn(&str) + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             destination,
             spool: Mutex::new(spool),
             figures: Mutex::default(),
+            say: Box::new(say),
         });
         let (wake, woken) = bounded(1);
         let (running, ended) = bounded(0);
@@ -77,9 +82,9 @@ impl Sending {
             pause: FIRST_PAUSE,
             said: BTreeSet::new(),
             chance: RandomState::new(),
-            say: Box::new(say),
         };
         let work = move || {
+            privileges::sample_only();
             worker.run();
             drop(running);
         };
@@ -88,7 +93,7 @@ impl Sending {
             .spawn(work)?;
         Ok(Self {
             shared,
-            wake,
+            wake: Mutex::new(Some(wake)),
             ended,
         })
     }
@@ -96,27 +101,50 @@ impl Sending {
     /// Keeps a profile until the server has it.
     pub fn put(&self, profile: &[u8], taken: SystemTime, samples: u64) {
         let put = self.shared.spool().put(profile, taken, samples);
-        if put.is_err() {
-            self.shared.count(|figures| figures.lost += samples);
+        if let Err(error) = put {
+            self.lose(samples);
+            (self.shared.say)(&format!(
+                "a profile for {} cannot be kept: {}",
+                self.shared.destination,
+                crate::cli::failure::reason(&error)
+            ));
         }
-        let _ = self.wake.try_send(());
+        let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wake) = &*wake {
+            let _ = wake.try_send(());
+        }
     }
 
-    /// What became of profiles so far; samples that wait; and those that the spool's bounds threw out.
-    pub fn figures(&self) -> (Figures, u64, u64) {
+    /// A profile of so many samples could not be kept.
+    pub fn lose(&self, samples: u64) {
+        self.shared.count(|figures| figures.lost += samples);
+    }
+
+    /// What became of profiles so far.
+    pub fn outcome(&self) -> Outcome {
         let spool = self.shared.spool();
         let figures = *self
             .shared
             .figures
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        (figures, spool.samples(), spool.evicted.1)
+        Outcome {
+            to: self.shared.destination.clone(),
+            figures,
+            waiting: spool.samples(),
+            evicted: spool.evicted.1,
+            spool: spool.folder().to_owned(),
+        }
     }
 
     /// Ends it: what can be sent soon is, the rest stays in the spool.
-    pub fn stop(self) {
-        drop(self.wake);
-        let _ = self.ended.recv_timeout(FAREWELL);
+    pub fn end(&self) {
+        *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Waits for its end.
+    pub fn wait(&self, deadline: Instant) {
+        let _ = self.ended.recv_deadline(deadline);
     }
 }
 
@@ -145,7 +173,6 @@ struct Worker {
     pause: Duration,
     said: BTreeSet<String>,
     chance: RandomState,
-    say: Box<dyn Fn(&str) + Send>,
 }
 
 impl Worker {
@@ -164,7 +191,7 @@ impl Worker {
 
     /// Waits whatever new profiles come. Whether it is to end.
     fn wait(&self, time: Duration) -> bool {
-        let until = std::time::Instant::now() + time;
+        let until = Instant::now() + time;
         loop {
             match self.woken.recv_deadline(until) {
                 Ok(()) => {}
@@ -247,7 +274,7 @@ impl Worker {
 
     fn tell(&mut self, why: &str) {
         if self.said.insert(why.into()) {
-            (self.say)(&format!("{}: {why}", self.shared.destination));
+            (self.shared.say)(&format!("{}: {why}", self.shared.destination));
         }
     }
 }

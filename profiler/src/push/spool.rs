@@ -20,7 +20,7 @@ const PARTIAL: &str = ".part";
 const LOCK: &str = "lock";
 
 /// What a spool may hold.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Bytes of all files.
     pub bytes: u64,
@@ -249,6 +249,11 @@ impl Spool {
         self.evicted.0 += 1;
         self.evicted.1 += entry.samples;
         self.remove(entry);
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Profiles that wait.

@@ -3,7 +3,7 @@
 //! [`events`] tick; the programs (see `rprof_ebpf::programs`), loaded by [`programs`] for the kernel
 //! that [`kernel_layout`] describes, write samples into a ring; [`ring`] empties it and hands
 //! records out: to the [`stacks`] workers, each of which has some of the processes and merges their
-//! stacks into the profile, and to the [`learner`], which turns a [`modules`] file met for the
+//! stacks into the profile of one of the [`intervals`], and to the [`learner`], which turns a [`modules`] file met for the
 //! first time into rows in [`row_space`] and finishes by [`slices`] what the programs could not
 //! walk. Names of interpreted functions that the programs could not copy are asked for by [`reading`], and
 //! count if [`identity`] finds the process to be still the one that was sampled. None of them opens a
@@ -21,6 +21,7 @@ pub mod ending;
 pub mod events;
 pub mod faults;
 pub mod identity;
+pub mod intervals;
 pub mod kernel_layout;
 pub mod labels;
 pub mod learner;

@@ -14,6 +14,7 @@ use super::child;
 use super::ending;
 use super::events::{self, Clock, Events};
 use super::faults::{self, Fault};
+use super::intervals::{Cutter, Intervals, Publish};
 use super::learner::Learner;
 use super::learning::Errands;
 use super::lessons::Asker;
@@ -76,11 +77,16 @@ pub struct Recording {
     pub running: Option<u32>,
 }
 
-/// Records until the time is over, the command ends, or somebody says stop.
+/// Records until the time is over, the command ends, or somebody says stop; `publish`: an interval after the
+/// other is given away meanwhile.
 ///
 /// # Errors
 /// What keeps this machine from being sampled, or the command from being run.
-pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failure> {
+pub fn record(
+    settings: &Settings,
+    machine: &Machine,
+    publish: Option<Publish>,
+) -> Result<Recording, Failure> {
     let failed = |doing: &str, error: &dyn std::fmt::Display| {
         Failure::new(format!("cannot {doing}: {error}")).next("rprof check")
     };
@@ -168,7 +174,7 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     };
     let (forget, forgotten) = crossbeam_channel::bounded(FORGOTTEN);
     let shared = Arc::new(Shared {
-        profile: Mutex::new(Some(Profile::new(Limits {
+        profile: Mutex::new(Some(Intervals::new(Limits {
             max_memory: usize::try_from(settings.max_memory).unwrap_or(usize::MAX),
             directory: std::env::temp_dir(),
         }))),
@@ -198,6 +204,11 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let sample = programs
         .sample()
         .map_err(|error| failed("use the eBPF program", &error))?;
+    let names = || Lookup::new(modules.clone(), settings.inline, readers.clone());
+    let cutter = publish.map(|publish| Cutter::begin(publish, names(), shared.clone()));
+    let mut cutter = cutter
+        .transpose()
+        .map_err(|error| failed("start threads", &error))?;
     let start = SystemTime::now();
     let began = Instant::now();
     let mut gone = None;
@@ -255,7 +266,13 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
         if deadline.is_some_and(|deadline| now >= deadline) {
             break;
         }
-        let wait = deadline.map_or(LOOK, |deadline| LOOK.min(deadline - now));
+        let mut wait = deadline.map_or(LOOK, |deadline| LOOK.min(deadline - now));
+        if let Some(cutter) = &mut cutter {
+            cutter.work(now);
+            // One that cannot be given away yet is looked at again after the usual time.
+            let next = cutter.next().saturating_duration_since(now);
+            wait = wait.min(if next.is_zero() { LOOK } else { next });
+        }
         let signal = signals
             .next(Some(wait), &mut processes)
             .map_err(|error| failed("watch for signals", &error))?;
@@ -352,14 +369,20 @@ pub fn record(settings: &Settings, machine: &Machine) -> Result<Recording, Failu
     let cpus = events.cpus().count();
     drop(events);
 
-    let (profile, booked) = threads
+    let ended_at = Instant::now();
+    let (intervals, booked) = threads
         .stop()
         .map_err(|error| failed("take the profile", &error))?;
     let counted = Counted::read(&counts, &lost);
     let counted = counted.map_err(|error| failed("read the ledger", &error))?;
     let ledger = account::close(booked, &counted, expected.as_ref());
     drop(programs);
-    let names = Lookup::new(modules, settings.inline, readers);
+    let (profile, names) = match cutter {
+        Some(cutter) => cutter.end(intervals, ended_at).ok_or_else(|| {
+            Failure::new("the thread that sends profiles has died: a defect, please report it")
+        })?,
+        None => (intervals.into_rest().1, names()),
+    };
     Ok(Recording {
         profile,
         first_sample: shared.live.first(),

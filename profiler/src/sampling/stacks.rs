@@ -19,6 +19,7 @@ use rprof_ebpf::runtimes::named_key;
 use super::cgroup::Cgroups;
 use super::codes::Codes;
 use super::faults::{self, Fault};
+use super::intervals::Intervals;
 use super::labels::{self, Comms};
 use super::live::Live;
 use super::losses::Book;
@@ -26,7 +27,7 @@ use super::modules::Modules;
 use super::reading::{Answer, Inquiry, Object};
 use super::ring::{Batch, kind_of, records, sample_of};
 use super::select::Selection;
-use crate::profile::{Added, Frame, Labels, Profile};
+use crate::profile::{Added, Frame, Labels};
 
 /// How long a sample waits for its names.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -41,7 +42,7 @@ const SHARES: usize = 4;
 /// What all workers share.
 pub struct Shared {
     /// Where stacks are merged; `None`: it was taken out, and no account is open any more.
-    pub profile: Mutex<Option<Profile>>,
+    pub profile: Mutex<Option<Intervals>>,
     /// Interpreters, for decoding names.
     pub modules: Arc<Modules>,
     /// Kernel frames that a sample has at most; `None`: none are wanted.
@@ -402,8 +403,10 @@ impl Worker {
             .profile
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let Some(profile) = held.as_mut() else { return };
-        if profile.add(&self.frames, &labels, 1) == Added::Full {
+        let Some(intervals) = held.as_mut() else {
+            return;
+        };
+        if intervals.of(sample.time).add(&self.frames, &labels, 1) == Added::Full {
             return self.account(sample, Column::MemoryFull);
         }
         let mut book = self.book.open();

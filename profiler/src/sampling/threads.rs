@@ -18,6 +18,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::account::Booked;
 use super::identity::Identity;
+use super::intervals::Intervals;
 use super::learner::Learner;
 use super::learning::{Errands, School};
 use super::lessons::Lesson;
@@ -30,7 +31,6 @@ use super::slices::Slices;
 use super::stacks::{Shared, Worker};
 use super::targets::samples_a_second;
 use crate::cli::settings::Settings;
-use crate::profile::Profile;
 
 /// Modules, and samples, that wait for the learner at most.
 const LESSONS: usize = 1024;
@@ -174,7 +174,7 @@ impl Threads {
     ///
     /// # Errors
     /// A thread that is stuck has the profile.
-    pub(super) fn stop(self) -> io::Result<(Profile, Booked)> {
+    pub(super) fn stop(self) -> io::Result<(Intervals, Booked)> {
         drop(self.stop);
         let mut stuck = !ends(&self.reader, Instant::now() + PATIENCE);
         // A file that never answers costs what was to be learned from it, not our end.

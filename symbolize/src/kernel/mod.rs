@@ -10,6 +10,10 @@ use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
 
+mod text;
+
+pub use text::Text;
+
 /// A line of kallsyms that is longer is not one. (`KSYM_NAME_LEN` is 512, module names 56.)
 const MAX_LINE: u64 = 1024;
 /// Nothing says where the last function of a module ends: within a page of its start is believed.
@@ -34,9 +38,11 @@ pub fn names(addresses: &[u64]) -> Result<Vec<Option<KernelLine>>> {
     if addresses.is_empty() {
         return Ok(Vec::new());
     }
-    let kallsyms = File::open("/proc/kallsyms")
-        .map_err(|e| Error::from(e).context("cannot open /proc/kallsyms"))?;
-    names_from(kallsyms, addresses).map_err(|e| e.context("/proc/kallsyms"))
+    names_from(open()?, addresses).map_err(|e| e.context("/proc/kallsyms"))
+}
+
+fn open() -> Result<File> {
+    File::open("/proc/kallsyms").map_err(|e| Error::from(e).context("cannot open /proc/kallsyms"))
 }
 
 /// As [`names`], from text in the form of `/proc/kallsyms`.
@@ -48,8 +54,19 @@ pub fn names_from(kallsyms: impl Read, addresses: &[u64]) -> Result<Vec<Option<K
     sorted.sort_unstable();
     sorted.dedup();
     let mut pass = Pass::new(&sorted);
+    each_symbol(kallsyms, &mut |symbol| pass.take(symbol))?;
+    let names = pass.finish();
+    Ok(addresses
+        .iter()
+        .map(|address| names[sorted.partition_point(|a| a < address)].clone())
+        .collect())
+}
+
+/// Hands out each line.
+fn each_symbol(kallsyms: impl Read, take: &mut dyn FnMut(&Symbol<'_>)) -> Result<()> {
     let mut reader = BufReader::with_capacity(64 << 10, kallsyms);
     let mut line = Vec::with_capacity(256);
+    let mut any_address = false;
     loop {
         line.clear();
         if (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
@@ -59,21 +76,18 @@ pub fn names_from(kallsyms: impl Read, addresses: &[u64]) -> Result<Vec<Option<K
             return Err(io::Error::from(io::ErrorKind::InvalidData).into());
         }
         if let Some(symbol) = Symbol::parse(&line) {
-            pass.take(&symbol);
+            any_address |= symbol.address != 0;
+            take(&symbol);
         }
     }
-    if !pass.any_address {
-        return Err(Error::new(
+    match any_address {
+        true => Ok(()),
+        false => Err(Error::new(
             ErrorKind::KernelAddressesHidden,
             "all addresses are hidden; run as root with `sysctl kernel.kptr_restrict=0`, or leave \
              the kernel out with --no-kernel",
-        ));
+        )),
     }
-    let names = pass.finish();
-    Ok(addresses
-        .iter()
-        .map(|address| names[sorted.partition_point(|a| a < address)].clone())
-        .collect())
 }
 
 /// `ffffffff81000000 T _stext`, and after a tab `[module]` if it belongs to one.
@@ -100,7 +114,24 @@ impl<'a> Symbol<'a> {
             module,
         })
     }
+
+    fn is_text(&self) -> bool {
+        matches!(self.kind, b'T' | b't' | b'W' | b'w')
+    }
+
+    /// Among aliases a text symbol, then the global one, then the one with fewer underscores
+    /// (also `_stext` and its like stand where a function begins).
+    fn rank(&self) -> Rank {
+        (
+            !self.is_text(),
+            self.kind.is_ascii_lowercase(),
+            self.name.bytes().take_while(|&b| b == b'_').count(),
+        )
+    }
 }
+
+/// Among aliases the least is the function's name.
+type Rank = (bool, bool, usize);
 
 /// What the pass keeps.
 struct Pass<'a> {
@@ -113,12 +144,11 @@ struct Pass<'a> {
     /// `_stext` to `_etext`, `_sinittext` to `_einittext`.
     text: Range<u64>,
     init: Range<u64>,
-    any_address: bool,
 }
 
 struct Candidate {
     address: u64,
-    rank: (bool, bool, usize),
+    rank: Rank,
     /// `None`: what starts here is data.
     line: Option<KernelLine>,
 }
@@ -131,12 +161,10 @@ impl<'a> Pass<'a> {
             above: vec![None; addresses.len()],
             text: 0..0,
             init: 0..0,
-            any_address: false,
         }
     }
 
     fn take(&mut self, symbol: &Symbol<'_>) {
-        self.any_address |= symbol.address != 0;
         if symbol.module.is_none() {
             match symbol.name {
                 "_stext" => self.text.start = symbol.address,
@@ -156,14 +184,7 @@ impl<'a> Pass<'a> {
         let Some(below) = self.below.get_mut(at) else {
             return;
         };
-        let is_text = matches!(symbol.kind, b'T' | b't' | b'W' | b'w');
-        // Among aliases a text symbol, then the global one, then the one with fewer underscores
-        // (also `_stext` and its like stand where a function begins).
-        let rank = (
-            !is_text,
-            symbol.kind.is_ascii_lowercase(),
-            symbol.name.bytes().take_while(|&b| b == b'_').count(),
-        );
+        let rank = symbol.rank();
         let order = (std::cmp::Reverse(symbol.address), rank);
         if below
             .as_ref()
@@ -172,7 +193,7 @@ impl<'a> Pass<'a> {
             *below = Some(Candidate {
                 address: symbol.address,
                 rank,
-                line: is_text.then(|| KernelLine {
+                line: symbol.is_text().then(|| KernelLine {
                     function: symbol.name.to_owned(),
                     module: symbol.module.map(str::to_owned),
                 }),

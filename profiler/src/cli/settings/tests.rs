@@ -35,7 +35,7 @@ fn refused(line: &str) -> Failure {
 fn defaults() {
     let all = settings("--all");
     assert_eq!(all.frequency, 20);
-    assert_eq!((all.output, all.format), ("rprof.pb.gz".into(), None));
+    assert_eq!((all.output, all.format), (Some("rprof.pb.gz".into()), None));
     assert_eq!((all.cpus, all.new_cpus), (Cpus(vec![0, 1, 2, 3]), true));
     assert_eq!(all.max_memory, 256 << 20);
     assert!(all.kernel && all.inline && all.duration.is_none());

@@ -19,7 +19,7 @@ fn worker_with(inquiry: Option<Inquiry>) -> (Worker, Book) {
 fn worker_that(inquiry: Option<Inquiry>, mark_faults: bool) -> (Worker, Book) {
     let (forget, _) = crossbeam_channel::bounded(1);
     let shared = Shared {
-        profile: Mutex::new(Some(Profile::new(Limits {
+        profile: Mutex::new(Some(Intervals::new(Limits {
             max_memory: 1 << 20,
             directory: std::env::temp_dir(),
         }))),

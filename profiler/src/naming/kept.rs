@@ -1,0 +1,189 @@
+//! Names for who asks again and again, an interval after the other: what was answered once is not asked for
+//! again while it is in use. Frames of the kernel's own text are looked up in a copy of its symbols.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+use rprof_ebpf::module::ModuleId;
+use rprof_symbolize::kernel::{KernelLine, Text};
+
+use super::{Lookup, kernel_line};
+use crate::profile::{Each, Line, Module, Names};
+
+/// Places that are kept at most; those that were in use last.
+const PLACES: usize = 64 << 10;
+/// Intervals in which a place may be missing and still be kept.
+const UNUSED: u32 = 60;
+
+/// Looks up names, and keeps them.
+pub struct Kept {
+    lookup: Lookup,
+    modules: HashMap<ModuleId, KeptModule>,
+    text: Option<Text>,
+    /// Of modules that are loaded now, by address.
+    loaded: HashMap<u64, Option<Line>>,
+    /// What `/proc/modules` said when those were looked up.
+    state: Option<u64>,
+    hasher: RandomState,
+    /// Counts intervals.
+    round: u32,
+    places: usize,
+}
+
+#[derive(Default)]
+struct KeptModule {
+    about: Module,
+    /// By offset; when it was in use last.
+    lines: HashMap<u64, (Vec<Line>, u32)>,
+}
+
+impl Kept {
+    /// Nothing is kept yet.
+    pub fn new(lookup: Lookup) -> Self {
+        Self {
+            lookup,
+            modules: HashMap::new(),
+            text: None,
+            loaded: HashMap::new(),
+            state: None,
+            hasher: RandomState::new(),
+            round: 0,
+            places: 0,
+        }
+    }
+
+    /// What it asks.
+    pub fn into_lookup(self) -> Lookup {
+        self.lookup
+    }
+
+    /// An interval has its names: forgets what was in use long ago.
+    pub fn end_of_interval(&mut self) {
+        self.lookup.forget_what_was_said();
+        self.round += 1;
+        let unused = match self.places > PLACES {
+            true => 1,
+            false => UNUSED,
+        };
+        let oldest = self.round.saturating_sub(unused);
+        let mut places = 0;
+        self.modules.retain(|_, module| {
+            module.lines.retain(|_, (_, used)| *used >= oldest);
+            places += module.lines.len();
+            !module.lines.is_empty()
+        });
+        self.places = places;
+    }
+
+    /// Names of addresses in modules of the kernel, as long as the same ones are loaded. BPF programs come and
+    /// go without a trace there: they are looked up each time.
+    fn loaded(&mut self, addresses: &[u64]) -> Vec<Option<Line>> {
+        let state = std::fs::read("/proc/modules").ok();
+        let state = state.map(|text| self.hasher.hash_one(text));
+        if state != self.state || self.loaded.len() > PLACES {
+            self.loaded.clear();
+            self.state = state;
+        }
+        if addresses.iter().any(|at| !self.loaded.contains_key(at)) {
+            let unknown: Vec<u64> = addresses
+                .iter()
+                .copied()
+                .filter(|at| !self.loaded.contains_key(at))
+                .collect();
+            let lines = self.lookup.kernel(&unknown);
+            self.loaded.extend(unknown.into_iter().zip(lines));
+        }
+        let lines = addresses
+            .iter()
+            .map(|at| self.loaded.get(at).cloned().flatten());
+        let lines = lines.collect();
+        self.loaded.retain(|_, line| {
+            let file = line.as_ref().map(|line| line.file.as_str());
+            file.is_some_and(|file| file != "[bpf]")
+        });
+        lines
+    }
+}
+
+impl Names for Kept {
+    fn modules(&mut self, wanted: &[(ModuleId, Vec<u64>)], each: &mut Each<'_>) {
+        let mut unknown: Vec<(ModuleId, Vec<u64>)> = Vec::new();
+        // Where those stand in `wanted`.
+        let mut places = Vec::new();
+        for (n, (id, offsets)) in wanted.iter().enumerate() {
+            let kept = self.modules.get(id);
+            let missing: Vec<u64> = offsets
+                .iter()
+                .copied()
+                .filter(|offset| kept.is_none_or(|kept| !kept.lines.contains_key(offset)))
+                .collect();
+            if !missing.is_empty() {
+                unknown.push((*id, missing));
+                places.push(n);
+            }
+        }
+        let (modules, round) = (&mut self.modules, self.round);
+        let mut unanswered = HashMap::new();
+        self.lookup.modules(&unknown, &mut |n, about, lines| {
+            let (Some((id, offsets)), Some(&place)) = (unknown.get(n), places.get(n)) else {
+                return;
+            };
+            // Without an answer it is asked again the next time.
+            if lines.is_empty() {
+                unanswered.insert(place, about);
+                return;
+            }
+            let kept = modules.entry(*id).or_default();
+            kept.about = about;
+            let lines = lines.into_iter().map(|lines| (lines, round));
+            kept.lines.extend(offsets.iter().copied().zip(lines));
+        });
+        for (n, (id, offsets)) in wanted.iter().enumerate() {
+            let Some(kept) = self.modules.get_mut(id) else {
+                each(n, unanswered.remove(&n).unwrap_or_default(), Vec::new());
+                continue;
+            };
+            let lines = offsets.iter().map(|offset| {
+                let known = kept.lines.get_mut(offset);
+                known.map_or_else(Vec::new, |(lines, used)| {
+                    *used = round;
+                    lines.clone()
+                })
+            });
+            let lines = lines.collect();
+            each(n, kept.about.clone(), lines);
+        }
+        self.places = self.modules.values().map(|module| module.lines.len()).sum();
+    }
+
+    fn kernel(&mut self, addresses: &[u64]) -> Vec<Option<Line>> {
+        if self.text.is_none() {
+            self.text = Text::read().ok();
+        }
+        let Some(text) = &self.text else {
+            return self.lookup.kernel(addresses);
+        };
+        let beyond: Vec<u64> = addresses
+            .iter()
+            .copied()
+            .filter(|&address| !text.contains(address))
+            .collect();
+        let mut names: Vec<Option<Line>> = addresses
+            .iter()
+            .map(|&address| {
+                let function = text.name(address)?.to_string();
+                Some(kernel_line(KernelLine {
+                    function,
+                    module: None,
+                }))
+            })
+            .collect();
+        let mut loaded = self.loaded(&beyond).into_iter();
+        for (name, address) in names.iter_mut().zip(addresses) {
+            if beyond.binary_search(address).is_ok() {
+                *name = loaded.next().flatten();
+            }
+        }
+        names
+    }
+}

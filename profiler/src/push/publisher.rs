@@ -1,0 +1,281 @@
+//! `--push`: the profile of each interval is named, packed and kept for each server, on a thread of its own.
+//! Sampling waits for none of that.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::client::Client;
+use super::credentials::Credentials;
+use super::destination::{self, Destination};
+use super::files::check_labels;
+use super::protocols;
+use super::sender::{Figures, Sending};
+use super::spool::{Bounds, Spool};
+use crate::cli::Failure;
+use crate::cli::args::Server;
+use crate::naming::{Kept, Lookup};
+use crate::profile::{About, Limits, Profile, pprof};
+use crate::sampling::intervals::{Interval, Publish, Publishing};
+use crate::sampling::privileges;
+
+/// Intervals that wait for their names, at most.
+const WAITING: usize = 1;
+/// How long the end waits for what is still to be sent, to all servers.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// URLs of servers.
+    pub urls: Vec<String>,
+    /// How long an interval is.
+    pub interval: Duration,
+    /// Who we are to them.
+    pub server: Server,
+    /// Where profiles wait.
+    pub spool: PathBuf,
+    /// How much of them, and how long, for each server.
+    pub bounds: Bounds,
+}
+
+impl Server {
+    /// Speaks to servers so.
+    ///
+    /// # Errors
+    /// Those of its files.
+    pub fn client(&self) -> Result<Client, Failure> {
+        Client::new(
+            Credentials::find(self.auth_file.as_deref(), self.tenant.clone())?,
+            self.ca.as_deref(),
+        )
+    }
+}
+
+/// What the profiles of a run say of it.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Samples a second on each CPU.
+    pub frequency: NonZeroU32,
+    /// Comments.
+    pub comments: Vec<String>,
+    /// All of it is wanted at the end, within these.
+    pub kept: Option<Limits>,
+}
+
+/// Servers that profiles go to as they are taken.
+pub struct Publisher {
+    sendings: Arc<Vec<Sending>>,
+    every: Duration,
+    bounds: Bounds,
+}
+
+/// What became of the profiles for one server.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The server.
+    pub to: Destination,
+    /// In samples.
+    pub figures: Figures,
+    /// Samples that wait in the spool.
+    pub waiting: u64,
+    /// Samples that the spool's bounds threw out.
+    pub evicted: u64,
+    /// Where the spool is.
+    pub spool: PathBuf,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { to, figures, .. } = self;
+        let kib = figures.bytes.div_ceil(1024);
+        write!(
+            f,
+            "{to} has {} samples of this run ({kib} KiB were sent)",
+            figures.sent
+        )?;
+        let more = [
+            (figures.refused, "it refused"),
+            (figures.expired, "were too old for it"),
+            (
+                figures.oversized,
+                "have stacks that are larger than it takes",
+            ),
+            (figures.lost, "could not be kept"),
+            (self.evicted, "were thrown out of the full spool"),
+        ];
+        for (n, what) in more.into_iter().filter(|(n, _)| *n > 0) {
+            write!(f, "; {n} {what}")?;
+        }
+        match self.waiting {
+            0 => Ok(()),
+            n => write!(
+                f,
+                "; {n} wait in {}, for the next run",
+                self.spool.display()
+            ),
+        }
+    }
+}
+
+impl Publisher {
+    /// Looks at all that can be looked at before anything is sampled, and begins to send what spools hold.
+    ///
+    /// # Errors
+    /// What is wrong with a URL, a label, the credentials or a spool; a server that does not say what it is.
+    pub fn new(
+        settings: &Settings,
+        labels: &[(String, String)],
+        say: impl Fn(&str) + Clone + Send + Sync + 'static,
+    ) -> Result<Self, Failure> {
+        let client = settings.server.client()?;
+        let destinations: Result<Vec<Destination>, Failure> = settings
+            .urls
+            .iter()
+            .map(|url| destination::parse(url))
+            .collect();
+        let mut destinations = destinations?;
+        let mut sendings = Vec::new();
+        for destination in &mut destinations {
+            if destination.protocol.is_none() {
+                destination.protocol = Some(protocols::identify(&client, &destination.base)?);
+                say(&format!("the server is {destination}"));
+            }
+            check_labels(destination, labels)?;
+        }
+        for (n, destination) in destinations.iter().enumerate() {
+            if destinations[..n].contains(destination) {
+                continue;
+            }
+            let spool = Spool::open(&settings.spool.join(folder(destination)), settings.bounds)?;
+            let sending = Sending::start(client.clone(), destination.clone(), spool, say.clone());
+            sendings.push(
+                sending.map_err(|error| Failure::new(format!("cannot start a thread: {error}")))?,
+            );
+        }
+        Ok(Self {
+            sendings: Arc::new(sendings),
+            every: settings.interval,
+            bounds: settings.bounds,
+        })
+    }
+
+    /// What takes the intervals of a run.
+    pub fn publish(&self, run: Run) -> Publish {
+        let (sendings, bounds) = (self.sendings.clone(), self.bounds);
+        Publish {
+            every: self.every,
+            begin: Box::new(move |names| {
+                let (to, intervals) = bounded(WAITING);
+                let thread = std::thread::Builder::new().name("rprof-publish".into());
+                let thread = thread.spawn(move || {
+                    privileges::sample_only();
+                    take(&intervals, names, &run, &sendings, bounds)
+                })?;
+                Ok(Publishing { to, thread })
+            }),
+        }
+    }
+
+    /// Ends it: what can be sent soon is, the rest stays in the spools.
+    pub fn end(self) -> Vec<Outcome> {
+        let deadline = Instant::now() + FAREWELL;
+        for sending in self.sendings.iter() {
+            sending.end();
+        }
+        let outcomes = self.sendings.iter().map(|sending| {
+            sending.wait(deadline);
+            sending.outcome()
+        });
+        outcomes.collect()
+    }
+}
+
+/// The name of a destination's folder: for people to read, and no two have the same.
+fn folder(destination: &Destination) -> String {
+    let protocol = destination
+        .protocol
+        .map_or("", |protocol| protocol.scheme());
+    let mut name = String::new();
+    for byte in format!("{protocol} {}", destination.base).bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' => name.push(byte.into()),
+            other => name.push_str(&format!("_{other:02x}")),
+        }
+    }
+    name
+}
+
+/// Until there are no more; gives all of them together, if they are wanted.
+fn take(
+    intervals: &Receiver<Interval>,
+    names: Lookup,
+    run: &Run,
+    sendings: &[Sending],
+    bounds: Bounds,
+) -> (Profile, Lookup) {
+    let mut names = Kept::new(names);
+    let limits = run.kept.clone().unwrap_or(Limits {
+        max_memory: 0,
+        directory: std::env::temp_dir(),
+    });
+    let mut all = Profile::new(limits);
+    for interval in intervals {
+        let samples = interval.profile.samples();
+        if samples > 0 {
+            let about = About {
+                frequency: run.frequency,
+                start: interval.start,
+                duration: interval.duration,
+                comments: run.comments.clone(),
+            };
+            let symbols = interval.profile.symbols(&mut names);
+            let mut packed = Vec::new();
+            let written = pprof::write(&interval.profile, &symbols, &about, &mut packed);
+            for sending in sendings {
+                match &written {
+                    Ok(()) if packed.len() as u64 <= bounds.bytes => {
+                        sending.put(&packed, interval.start, samples);
+                    }
+                    _ => sending.lose(samples),
+                }
+            }
+        }
+        names.end_of_interval();
+        if run.kept.is_some() {
+            let _ = all.merge(&interval.profile);
+        }
+    }
+    (all, names.into_lookup())
+}
+
+/// Where spools are if nobody says where: systemd's folder for the service, else one for all.
+pub fn usual_spool() -> PathBuf {
+    let folder = std::env::var_os("STATE_DIRECTORY");
+    let folder = folder.and_then(|folders| {
+        let folders = folders.to_string_lossy().into_owned();
+        folders.split(':').next().map(PathBuf::from)
+    });
+    folder
+        .unwrap_or_else(|| Path::new("/var/lib/rprof").into())
+        .join("spool")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders() {
+        let folder = |url| folder(&destination::parse(url).unwrap());
+        assert_eq!(
+            folder("parca+http://a:7070/x"),
+            "parca_2bhttp_20http_3a_2f_2fa_3a7070_2fx"
+        );
+        assert_ne!(folder("parca+http://a"), folder("pyroscope+http://a"));
+    }
+}

@@ -1,0 +1,223 @@
+//! The profile that samples go into, an interval after the other. A sample belongs to the interval that it
+//! was taken in, though it may come later: out of the ring, or because it waited for a name.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::Sender;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::stacks::Shared;
+use crate::naming::Lookup;
+use crate::profile::{Limits, Profile};
+
+/// How long after its end the samples of an interval may come: the ring is read four times a second.
+const LAG: Duration = Duration::from_secs(1);
+
+/// Asks for the profile of each interval while sampling goes on.
+pub struct Publish {
+    /// How long an interval is; longer while whoever takes them is behind.
+    pub every: Duration,
+    /// Begins to take them, with this for their names.
+    pub begin: Box<dyn FnOnce(Lookup) -> io::Result<Publishing>>,
+}
+
+/// Intervals are being taken.
+pub struct Publishing {
+    /// Where they go; one that is full is waited for by nobody: the interval goes on.
+    pub to: Sender<Interval>,
+    /// Ends when `to` is dropped; gives what was sampled in all, if that was to be kept, and the names.
+    pub thread: JoinHandle<(Profile, Lookup)>,
+}
+
+/// An interval that is over.
+#[derive(Debug)]
+pub struct Interval {
+    /// What was sampled in it.
+    pub profile: Profile,
+    /// When it began.
+    pub start: SystemTime,
+    /// How long it was.
+    pub duration: Duration,
+}
+
+/// The interval that goes on, and the one before it until nothing more is expected of it.
+#[derive(Debug)]
+pub struct Intervals {
+    limits: Limits,
+    now: Profile,
+    before: Option<Before>,
+}
+
+#[derive(Debug)]
+struct Before {
+    /// `CLOCK_MONOTONIC` of its end, nanoseconds.
+    end: u64,
+    profile: Profile,
+}
+
+impl Intervals {
+    /// The first interval; each of them is bounded by these limits.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            now: Profile::new(limits.clone()),
+            before: None,
+            limits,
+        }
+    }
+
+    /// Where a sample belongs that was taken at this time. What comes too late for its own interval goes
+    /// into the one that is open.
+    pub fn of(&mut self, time: u64) -> &mut Profile {
+        match &mut self.before {
+            Some(before) if time < before.end => &mut before.profile,
+            _ => &mut self.now,
+        }
+    }
+
+    /// Begins the next interval, at this time. Whatever is still of the one before stays in its place:
+    /// [`Intervals::settled`] is to be called first.
+    pub fn cut(&mut self, time: u64) {
+        if self.before.is_none() {
+            let profile = std::mem::replace(&mut self.now, Profile::new(self.limits.clone()));
+            self.before = Some(Before { end: time, profile });
+        }
+    }
+
+    /// Takes out the interval before this one: nothing more comes for it.
+    pub fn settled(&mut self) -> Option<Profile> {
+        self.before.take().map(|before| before.profile)
+    }
+
+    /// The one before, if it is still there, and the last.
+    pub fn into_rest(self) -> (Option<Profile>, Profile) {
+        (self.before.map(|before| before.profile), self.now)
+    }
+}
+
+/// Ends intervals when it is time.
+pub(super) struct Cutter {
+    every: Duration,
+    publishing: Publishing,
+    shared: Arc<Shared>,
+    /// When the one that is open began.
+    opened: (SystemTime, Instant),
+    /// The one that is over, until it is given away: when it began, and when it was over.
+    closed: Option<(SystemTime, Instant, Instant)>,
+}
+
+impl Cutter {
+    /// Begins the first interval.
+    ///
+    /// # Errors
+    /// Those of starting a thread.
+    pub(super) fn begin(publish: Publish, names: Lookup, shared: Arc<Shared>) -> io::Result<Self> {
+        Ok(Self {
+            every: publish.every,
+            publishing: (publish.begin)(names)?,
+            shared,
+            opened: (SystemTime::now(), Instant::now()),
+            closed: None,
+        })
+    }
+
+    /// When there is something to be done.
+    pub(super) fn next(&self) -> Instant {
+        match self.closed {
+            Some((.., end)) => end + LAG.min(self.every / 2),
+            None => self.opened.1 + self.every,
+        }
+    }
+
+    /// Does what is to be done by now.
+    pub(super) fn work(&mut self, now: Instant) {
+        if now < self.next() {
+            return;
+        }
+        // Nobody holds it for longer than it takes to add a stack.
+        let shared = self.shared.clone();
+        let mut held = shared
+            .profile
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(intervals) = held.as_mut() else {
+            return;
+        };
+        match self.closed {
+            Some(_) if self.publishing.to.is_full() => {}
+            Some((start, began, end)) => {
+                if let Some(profile) = intervals.settled() {
+                    drop(held);
+                    self.give(profile, start, end - began);
+                }
+                self.closed = None;
+            }
+            None => {
+                intervals.cut(monotonic());
+                let (start, began) = self.opened;
+                self.closed = Some((start, began, now));
+                self.opened = (SystemTime::now(), now);
+            }
+        }
+    }
+
+    fn give(&self, profile: Profile, start: SystemTime, duration: Duration) {
+        // Nobody is there to take it: its thread has died.
+        let _ = self.publishing.to.send(Interval {
+            profile,
+            start,
+            duration,
+        });
+    }
+
+    /// Gives away what is left, and waits until all is taken. Sampling was over at `end`.
+    pub(super) fn end(self, rest: Intervals, end: Instant) -> Option<(Profile, Lookup)> {
+        let (before, last) = rest.into_rest();
+        if let (Some(profile), Some((start, began, end))) = (before, self.closed) {
+            self.give(profile, start, end - began);
+        }
+        let (start, began) = self.opened;
+        self.give(last, start, end.saturating_duration_since(began));
+        let Publishing { to, thread } = self.publishing;
+        drop(to);
+        thread.join().ok()
+    }
+}
+
+/// The clock of samples.
+fn monotonic() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::{Added, Labels};
+
+    #[test]
+    fn a_sample_belongs_to_the_time_it_was_taken_at() {
+        let mut intervals = Intervals::new(Limits {
+            max_memory: 1 << 20,
+            directory: std::env::temp_dir(),
+        });
+        let mut add = |intervals: &mut Intervals, time, n| {
+            let added = intervals.of(time).add(&[], &Labels::default(), n);
+            assert_eq!(added, Added::Counted);
+        };
+        add(&mut intervals, 5, 1);
+        assert!(intervals.settled().is_none());
+        intervals.cut(10);
+        add(&mut intervals, 9, 2);
+        add(&mut intervals, 10, 4);
+        assert_eq!(intervals.settled().map(|p| p.samples()), Some(3));
+        add(&mut intervals, 9, 8);
+        intervals.cut(20);
+        add(&mut intervals, 21, 16);
+        let (before, last) = intervals.into_rest();
+        assert_eq!(before.map(|p| p.samples()), Some(12));
+        assert_eq!(last.samples(), 16);
+    }
+}

@@ -16,7 +16,7 @@ use rprof_profiler::cli::settings::{Target, Verbosity, colored};
 use rprof_profiler::cli::{Failure, Settings, documents};
 use rprof_profiler::profile::output::{Format, Output};
 use rprof_profiler::profile::{self, About};
-use rprof_profiler::push::publisher::{self, Publisher, Run};
+use rprof_profiler::push::publisher::{self, Outcomes, Publisher, Run};
 use rprof_profiler::push::{self, files::Push};
 use rprof_profiler::reader;
 use rprof_profiler::report::check::{self, Machine};
@@ -94,9 +94,8 @@ fn record(typed: &Record, words: &[OsString], started: Timespec) -> Result<u8, F
         Some(push) => Some(publisher(push, &settings)?),
         None => None,
     };
-    let publish = publisher
-        .as_ref()
-        .map(|publisher| publisher.publish(run_of(&settings, &machine)));
+    let publish = publisher.map(|publisher| publisher.publish(run_of(&settings, &machine)));
+    let (publish, outcomes) = publish.unzip();
     let recording = sampling::record(&settings, &machine, publish)
         .map_err(|failure| failure.or_more_files(&again))?;
     if settings.verbosity >= Verbosity::Verbose
@@ -107,7 +106,7 @@ fn record(typed: &Record, words: &[OsString], started: Timespec) -> Result<u8, F
         say(&format!("first sample after {after:.3} s\n"));
     }
     let code = finish(&settings, &machine, output.as_ref(), &again, recording);
-    for outcome in publisher.map(Publisher::end).into_iter().flatten() {
+    for outcome in outcomes.map(Outcomes::end).into_iter().flatten() {
         if settings.verbosity > Verbosity::Quiet {
             say(&format!("rprof: {outcome}\n"));
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::build_id::BuildId;
 use crate::demangle::demangle;
 use crate::dwarf::{self, Place};
-use crate::elf::symbols::Collector;
+use crate::elf::symbols::{Collector, Symbol};
 use crate::elf::{Elf, mini_debug, plt};
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -64,6 +64,9 @@ pub struct ModuleLines {
     /// For each place, in the order asked: its lines, innermost inlined callee first. Empty: no name
     /// is known.
     pub lines: Vec<Vec<Line>>,
+    /// For each place how many file offsets before it, and how many after it, are known to have the same
+    /// lines: the rest of its function, where only symbols tell names.
+    pub alike: Vec<(u64, u64)>,
     /// Sources of names that could not be used, and why: [`crate::ErrorKind::OverBudget`] where
     /// debug information was too large, [`crate::ErrorKind::OtherFile`] where a debug file belongs
     /// to another build.
@@ -111,23 +114,38 @@ impl ModuleNames {
         if addresses.is_empty() {
             return ModuleLines {
                 lines: vec![Vec::new(); offsets.len()],
+                alike: vec![(0, 0); offsets.len()],
                 left_out,
             };
         }
         let debug = self.debug_file(&mut left_out);
         let symbols = self.symbols(debug.as_ref(), &addresses, &mut left_out);
         let places = self.places(debug.as_ref(), &addresses, &mut left_out);
-        let lines: HashMap<u64, Vec<Line>> = addresses
+        let only_symbols = places.is_none();
+        let places = places.unwrap_or_else(|| vec![Place::default(); addresses.len()]);
+        let known: HashMap<u64, (Vec<Line>, (u64, u64))> = addresses
             .iter()
             .zip(symbols.into_iter().zip(places))
-            .map(|(&address, (symbol, place))| (address, merge(symbol.as_deref(), place)))
+            .map(|(&address, (symbol, place))| {
+                let Symbol { name, range } = symbol;
+                let after = range.end.saturating_sub(address).saturating_sub(1);
+                let alike = match only_symbols {
+                    true => (address.saturating_sub(range.start), after),
+                    false => (0, 0),
+                };
+                (address, (merge(name.as_deref(), place), alike))
+            })
             .collect();
-        let lines = found
+        let of = |address: Option<u64>| address.and_then(|a| known.get(&a).cloned());
+        let (lines, alike) = found
             .into_iter()
-            .map(|address| address.and_then(|a| lines.get(&a).cloned()))
-            .map(Option::unwrap_or_default)
-            .collect();
-        ModuleLines { lines, left_out }
+            .map(|address| of(address).unwrap_or_default())
+            .unzip();
+        ModuleLines {
+            lines,
+            alike,
+            left_out,
+        }
     }
 
     /// The separate debug file, if the module itself lacks something that one could have.
@@ -148,7 +166,7 @@ impl ModuleNames {
         debug: Option<&Elf>,
         addresses: &[u64],
         left_out: &mut Vec<Error>,
-    ) -> Vec<Option<Box<str>>> {
+    ) -> Vec<Symbol> {
         let mut collector = Collector::new(addresses);
         let has_all = [Some(&self.elf), debug]
             .iter()
@@ -171,11 +189,20 @@ impl ModuleNames {
             }
         }
         let mut symbols = collector.finish(&self.elf);
+        // A stub's name is not a symbol's: of its neighbours nothing is known.
+        for (symbol, &address) in symbols.iter_mut().zip(addresses) {
+            if plt::holds(&self.elf, address) {
+                symbol.range = address..address.saturating_add(1);
+            }
+        }
         match plt::names(&self.elf, addresses) {
             Ok(stubs) => {
                 for (index, stub) in stubs {
-                    if let Some(symbol @ None) = symbols.get_mut(index) {
-                        *symbol = Some(stub.into());
+                    let symbol = symbols
+                        .get_mut(index)
+                        .filter(|symbol| symbol.name.is_none());
+                    if let Some(symbol) = symbol {
+                        symbol.name = Some(stub.into());
                     }
                 }
             }
@@ -184,27 +211,25 @@ impl ModuleNames {
         symbols
     }
 
+    /// What debug information says; `None`: there is none.
     fn places(
         &self,
         debug: Option<&Elf>,
         addresses: &[u64],
         left_out: &mut Vec<Error>,
-    ) -> Vec<Place> {
+    ) -> Option<Vec<Place>> {
         let has_dwarf = |elf: &&Elf| dwarf::is_in(elf);
-        let Some(source) = [Some(&self.elf), debug]
+        let source = [Some(&self.elf), debug]
             .into_iter()
             .flatten()
-            .find(has_dwarf)
-        else {
-            return vec![Place::default(); addresses.len()];
-        };
+            .find(has_dwarf)?;
         let options = dwarf::Options {
             inlines: self.options.inlines,
             budget: self.options.budget,
         };
         let (places, error) = dwarf::places(source, &self.elf, addresses, options);
         left_out.extend(error.map(|e| e.context("debug information")));
-        places
+        Some(places)
     }
 }
 

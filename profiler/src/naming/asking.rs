@@ -2,6 +2,7 @@
 //! while others are asked, so that files that keep silent cost seconds together, and no other file's names.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use rprof_ebpf::module::ModuleId;
 use rprof_symbolize::module_names::ModuleNames;
 
 use super::Lookup;
-use crate::profile::{Each, Line, Module};
+use crate::profile::{Line, Module};
 use crate::reader::{Answer, Asked, Failed, Late, Places, Standing};
 use crate::sampling::modules::{self, Content};
 
@@ -29,6 +30,8 @@ struct Naming {
     module: Arc<modules::Module>,
     about: Module,
     lines: Vec<Vec<Line>>,
+    /// Offsets around each of those places that have the same lines.
+    alike: Vec<Range<u64>>,
     /// Places asked for so far.
     asked: usize,
 }
@@ -59,6 +62,7 @@ impl Lookup {
             module,
             about,
             lines: Vec::new(),
+            alike: Vec::new(),
             asked: 0,
         })
     }
@@ -100,7 +104,7 @@ impl Lookup {
                     .map_err(|error| Failed::Said(error.to_string())),
                 Err(failed) => Err(failed.clone()),
             };
-            if !self.take(naming, offsets.len(), answer) {
+            if !self.take(naming, offsets, answer) {
                 break;
             }
         }
@@ -108,7 +112,12 @@ impl Lookup {
     }
 
     /// Takes an answer for the next so many places. False: there is none, and no more are asked for.
-    fn take(&mut self, naming: &mut Naming, places: usize, answer: Result<Answer, Failed>) -> bool {
+    fn take(
+        &mut self,
+        naming: &mut Naming,
+        offsets: &[u64],
+        answer: Result<Answer, Failed>,
+    ) -> bool {
         let path = &naming.module.path;
         match answer {
             Ok(answer) => {
@@ -116,8 +125,9 @@ impl Lookup {
                 self.left_out
                     .extend(notes.map(|note| format!("{path}: {note}")));
                 naming.about.build_id.clone_from(&answer.build_id);
-                naming.lines.extend(answer.lines(places));
-                naming.asked += places;
+                naming.lines.extend(answer.lines(offsets.len()));
+                naming.alike.extend(answer.alike(offsets));
+                naming.asked += offsets.len();
                 true
             }
             Err(failed) => {
@@ -130,18 +140,19 @@ impl Lookup {
         }
     }
 
-    /// As [`crate::profile::Names::modules`]; what has no answer by then has no names.
+    /// As [`crate::profile::Names::modules`]; what has no answer by then has no names. With the lines of
+    /// each place come the offsets around it that have the same.
     pub(super) fn name(
         &mut self,
         wanted: &[(ModuleId, Vec<u64>)],
         until: Instant,
-        each: &mut Each<'_>,
+        each: &mut dyn FnMut(usize, Module, Vec<Vec<Line>>, Vec<Range<u64>>),
     ) {
         let mut queue = Vec::new();
         for (n, (id, _)) in wanted.iter().enumerate() {
             match self.begin(n, *id) {
                 Some(naming) => queue.push(naming),
-                None => each(n, Module::default(), Vec::new()),
+                None => each(n, Module::default(), Vec::new(), Vec::new()),
             }
         }
         // Whose device has always answered comes before whose has not.
@@ -161,7 +172,7 @@ impl Lookup {
                 let offsets = offsets(naming.n);
                 match self.ask(&mut naming, offsets, until, one_is_asked) {
                     Step::Done => {
-                        each(naming.n, naming.about, naming.lines);
+                        each(naming.n, naming.about, naming.lines, naming.alike);
                         waits = false;
                     }
                     Step::Late(answer) => late.push((naming, answer)),
@@ -181,10 +192,11 @@ impl Lookup {
                     _ => Err(answer.give_up()),
                 };
                 waits = false;
-                let rest = offsets(naming.n).len().saturating_sub(naming.asked);
-                match self.take(&mut naming, rest.min(PLACES), answer) {
+                let rest = offsets(naming.n).get(naming.asked..).unwrap_or_default();
+                let asked = rest.get(..PLACES).unwrap_or(rest);
+                match self.take(&mut naming, asked, answer) {
                     true => queue.push_front(naming),
-                    false => each(naming.n, naming.about, naming.lines),
+                    false => each(naming.n, naming.about, naming.lines, naming.alike),
                 }
             }
             if waits {
@@ -224,7 +236,7 @@ mod tests {
         let mut lookup = Lookup::new(modules, true, Arc::default());
         let wanted = [(id.expect("room"), vec![1, 2]), (77, vec![3])];
         let mut told = Vec::new();
-        lookup.name(&wanted, Instant::now(), &mut |n, module, lines| {
+        lookup.name(&wanted, Instant::now(), &mut |n, module, lines, _| {
             told.push((n, module.path, lines.len()));
         });
         // Each of them is told once all the same.

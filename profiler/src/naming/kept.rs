@@ -1,13 +1,15 @@
 //! Names for who asks again and again, an interval after the other: what was answered once is not asked for
 //! again while it is in use. Frames of the kernel's own text are looked up in a copy of its symbols.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
+use std::time::Instant;
 
 use rprof_ebpf::module::ModuleId;
 use rprof_symbolize::kernel::{KernelLine, Text};
 
-use super::{Lookup, kernel_line};
+use super::{Lookup, PATIENCE, kernel_line};
 use crate::profile::{Each, Line, Module, Names};
 
 /// Places that are kept at most; those that were in use last.
@@ -33,8 +35,23 @@ pub struct Kept {
 #[derive(Default)]
 struct KeptModule {
     about: Module,
-    /// By offset; when it was in use last.
-    lines: HashMap<u64, (Vec<Line>, u32)>,
+    /// By where offsets begin that have these lines.
+    lines: BTreeMap<u64, KeptLines>,
+}
+
+struct KeptLines {
+    /// Where they end.
+    end: u64,
+    lines: Vec<Line>,
+    /// When they were in use last.
+    used: u32,
+}
+
+impl KeptModule {
+    fn at(&mut self, offset: u64) -> Option<&mut KeptLines> {
+        let (_, kept) = self.lines.range_mut(..=offset).next_back()?;
+        Some(kept).filter(|kept| offset < kept.end)
+    }
 }
 
 impl Kept {
@@ -68,7 +85,7 @@ impl Kept {
         let oldest = self.round.saturating_sub(unused);
         let mut places = 0;
         self.modules.retain(|_, module| {
-            module.lines.retain(|_, (_, used)| *used >= oldest);
+            module.lines.retain(|_, kept| kept.used >= oldest);
             places += module.lines.len();
             !module.lines.is_empty()
         });
@@ -108,47 +125,49 @@ impl Kept {
 impl Names for Kept {
     fn modules(&mut self, wanted: &[(ModuleId, Vec<u64>)], each: &mut Each<'_>) {
         let mut unknown: Vec<(ModuleId, Vec<u64>)> = Vec::new();
-        // Where those stand in `wanted`.
-        let mut places = Vec::new();
-        for (n, (id, offsets)) in wanted.iter().enumerate() {
-            let kept = self.modules.get(id);
-            let missing: Vec<u64> = offsets
-                .iter()
-                .copied()
-                .filter(|offset| kept.is_none_or(|kept| !kept.lines.contains_key(offset)))
-                .collect();
+        for (id, offsets) in wanted {
+            let mut kept = self.modules.get_mut(id);
+            let mut missing = offsets.clone();
+            missing.retain(|&offset| kept.as_mut().is_none_or(|kept| kept.at(offset).is_none()));
             if !missing.is_empty() {
                 unknown.push((*id, missing));
-                places.push(n);
             }
         }
         let (modules, round) = (&mut self.modules, self.round);
         let mut unanswered = HashMap::new();
-        self.lookup.modules(&unknown, &mut |n, about, lines| {
-            let (Some((id, offsets)), Some(&place)) = (unknown.get(n), places.get(n)) else {
+        let until = Instant::now() + PATIENCE;
+        let mut take = |n: usize, about: Module, lines: Vec<Vec<Line>>, alike: Vec<Range<u64>>| {
+            let Some((id, _)) = unknown.get(n) else {
                 return;
             };
             // Without an answer it is asked again the next time.
             if lines.is_empty() {
-                unanswered.insert(place, about);
+                unanswered.insert(*id, about);
                 return;
             }
             let kept = modules.entry(*id).or_default();
             kept.about = about;
-            let lines = lines.into_iter().map(|lines| (lines, round));
-            kept.lines.extend(offsets.iter().copied().zip(lines));
-        });
+            for (lines, alike) in lines.into_iter().zip(alike) {
+                let known = KeptLines {
+                    end: alike.end,
+                    lines,
+                    used: round,
+                };
+                kept.lines.insert(alike.start, known);
+            }
+        };
+        self.lookup.name(&unknown, until, &mut take);
         for (n, (id, offsets)) in wanted.iter().enumerate() {
             let Some(kept) = self.modules.get_mut(id) else {
-                each(n, unanswered.remove(&n).unwrap_or_default(), Vec::new());
+                each(n, unanswered.remove(id).unwrap_or_default(), Vec::new());
                 continue;
             };
-            let lines = offsets.iter().map(|offset| {
-                let known = kept.lines.get_mut(offset);
-                known.map_or_else(Vec::new, |(lines, used)| {
-                    *used = round;
-                    lines.clone()
-                })
+            let lines = offsets.iter().map(|&offset| match kept.at(offset) {
+                Some(kept) => {
+                    kept.used = round;
+                    kept.lines.clone()
+                }
+                None => Vec::new(),
             });
             let lines = lines.collect();
             each(n, kept.about.clone(), lines);

@@ -121,7 +121,8 @@ fn some_of(paths: &[String]) -> Option<String> {
 
 impl Names for Lookup {
     fn modules(&mut self, wanted: &[(ModuleId, Vec<u64>)], each: &mut Each<'_>) {
-        self.name(wanted, Instant::now() + PATIENCE, each);
+        let mut each = |n, module, lines, _| each(n, module, lines);
+        self.name(wanted, Instant::now() + PATIENCE, &mut each);
     }
 
     fn kernel(&mut self, addresses: &[u64]) -> Vec<Option<Line>> {

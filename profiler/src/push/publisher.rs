@@ -2,9 +2,10 @@
 //! Sampling waits for none of that.
 
 use std::fmt;
+use std::io;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
@@ -69,9 +70,11 @@ pub struct Run {
 
 /// Servers that profiles go to as they are taken.
 pub struct Publisher {
-    sendings: Arc<Vec<Sending>>,
+    client: Client,
+    to: Vec<(Destination, Spool)>,
     every: Duration,
     bounds: Bounds,
+    say: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 /// What became of the profiles for one server.
@@ -95,7 +98,7 @@ impl fmt::Display for Outcome {
         let kib = figures.bytes.div_ceil(1024);
         write!(
             f,
-            "{to} has {} samples of this run ({kib} KiB were sent)",
+            "{to} has got {} samples ({kib} KiB were sent)",
             figures.sent
         )?;
         let more = [
@@ -123,14 +126,14 @@ impl fmt::Display for Outcome {
 }
 
 impl Publisher {
-    /// Looks at all that can be looked at before anything is sampled, and begins to send what spools hold.
+    /// Looks at all that can be looked at before anything is sampled.
     ///
     /// # Errors
     /// What is wrong with a URL, a label, the credentials or a spool; a server that does not say what it is.
     pub fn new(
         settings: &Settings,
         labels: &[(String, String)],
-        say: impl Fn(&str) + Clone + Send + Sync + 'static,
+        say: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Self, Failure> {
         let client = settings.server.client()?;
         let destinations: Result<Vec<Destination>, Failure> = settings
@@ -139,7 +142,6 @@ impl Publisher {
             .map(|url| destination::parse(url))
             .collect();
         let mut destinations = destinations?;
-        let mut sendings = Vec::new();
         for destination in &mut destinations {
             if destination.protocol.is_none() {
                 destination.protocol = Some(protocols::identify(&client, &destination.base)?);
@@ -147,47 +149,64 @@ impl Publisher {
             }
             check_labels(destination, labels)?;
         }
-        for (n, destination) in destinations.iter().enumerate() {
-            if destinations[..n].contains(destination) {
+        let mut to: Vec<(Destination, Spool)> = Vec::new();
+        for destination in destinations {
+            if to.iter().any(|(known, _)| *known == destination) {
                 continue;
             }
-            let spool = Spool::open(&settings.spool.join(folder(destination)), settings.bounds)?;
-            let sending = Sending::start(client.clone(), destination.clone(), spool, say.clone());
-            sendings.push(
-                sending.map_err(|error| Failure::new(format!("cannot start a thread: {error}")))?,
-            );
+            let folder = settings.spool.join(folder(&destination));
+            to.push((destination, Spool::open(&folder, settings.bounds)?));
         }
         Ok(Self {
-            sendings: Arc::new(sendings),
+            client,
+            to,
             every: settings.interval,
             bounds: settings.bounds,
+            say: Arc::new(say),
         })
     }
 
-    /// What takes the intervals of a run.
-    pub fn publish(&self, run: Run) -> Publish {
-        let (sendings, bounds) = (self.sendings.clone(), self.bounds);
-        Publish {
-            every: self.every,
-            begin: Box::new(move |names| {
-                let (to, intervals) = bounded(WAITING);
-                let thread = std::thread::Builder::new().name("rprof-publish".into());
-                let thread = thread.spawn(move || {
-                    privileges::sample_only();
-                    take(&intervals, names, &run, &sendings, bounds)
-                })?;
-                Ok(Publishing { to, thread })
-            }),
-        }
+    /// What takes the intervals of a run, and what became of them at its end. Threads are started by the
+    /// former, and have the run's signal mask.
+    pub fn publish(self, run: Run) -> (Publish, Outcomes) {
+        let outcomes = Outcomes(Arc::default());
+        let started = outcomes.0.clone();
+        let every = self.every;
+        let begin = move |names| {
+            let sendings = self.to.into_iter().map(|(destination, spool)| {
+                let say = self.say.clone();
+                Sending::start(self.client.clone(), destination, spool, move |line| {
+                    say(line)
+                })
+            });
+            let sendings: io::Result<Vec<Sending>> = sendings.collect();
+            let sendings = Arc::new(sendings?);
+            let _ = started.set(sendings.clone());
+            let (to, intervals) = bounded(WAITING);
+            let thread = std::thread::Builder::new().name("rprof-publish".into());
+            let thread = thread.spawn(move || {
+                privileges::sample_only();
+                take(&intervals, names, &run, &sendings, self.bounds)
+            })?;
+            Ok(Publishing { to, thread })
+        };
+        let begin = Box::new(begin);
+        (Publish { every, begin }, outcomes)
     }
+}
 
+/// What becomes of a run's profiles.
+pub struct Outcomes(Arc<OnceLock<Arc<Vec<Sending>>>>);
+
+impl Outcomes {
     /// Ends it: what can be sent soon is, the rest stays in the spools.
     pub fn end(self) -> Vec<Outcome> {
         let deadline = Instant::now() + FAREWELL;
-        for sending in self.sendings.iter() {
+        let sendings = self.0.get().map_or(&[][..], |sendings| sendings.as_slice());
+        for sending in sendings {
             sending.end();
         }
-        let outcomes = self.sendings.iter().map(|sending| {
+        let outcomes = sendings.iter().map(|sending| {
             sending.wait(deadline);
             sending.outcome()
         });

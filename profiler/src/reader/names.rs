@@ -2,6 +2,7 @@
 //! once, however many places have it.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use rprof_symbolize::module_names::Options;
 use rprof_symbolize::{ErrorKind, ModuleNames};
@@ -51,6 +52,9 @@ pub struct Answer {
     /// The lines of all places, each as number of its name, number of its file, line, first line.
     #[prost(uint32, repeated, tag = "5")]
     numbers: Vec<u32>,
+    /// For each place how many offsets before it and after it have the same lines, in turn.
+    #[prost(uint64, repeated, tag = "6")]
+    alike: Vec<u64>,
 }
 
 impl Answer {
@@ -69,6 +73,11 @@ impl Answer {
             .filter(|error| error.kind() != ErrorKind::NotFound)
             .map(ToString::to_string)
             .collect();
+        answer.alike = found
+            .alike
+            .iter()
+            .flat_map(|&(before, after)| [before, after])
+            .collect();
         let mut known = HashMap::new();
         for lines in found.lines {
             answer.counts.push(lines.len() as u32);
@@ -80,6 +89,16 @@ impl Answer {
             }
         }
         answer
+    }
+
+    /// For each place the offsets around it that have the same lines; those that are missing have none.
+    pub fn alike(&self, offsets: &[u64]) -> Vec<Range<u64>> {
+        let (pairs, _) = self.alike.as_chunks::<2>();
+        let pairs = pairs.iter().copied().chain(std::iter::repeat([0, 0]));
+        let ranges = offsets.iter().zip(pairs).map(|(&offset, [before, after])| {
+            offset.saturating_sub(before)..offset.saturating_add(after).saturating_add(1)
+        });
+        ranges.collect()
     }
 
     fn text(&mut self, known: &mut HashMap<String, u32>, text: String) -> u32 {

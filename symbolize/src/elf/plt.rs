@@ -27,6 +27,13 @@ enum Stub {
     Relocation(u64),
 }
 
+/// Whether an address lies in a section of stubs.
+pub(crate) fn holds(elf: &Elf, address: u64) -> bool {
+    let mut sections = elf.sections().iter();
+    sections
+        .any(|section| section.name.starts_with(".plt") && section.addresses().contains(&address))
+}
+
 /// Names for the addresses that lie in PLT stubs, with their index in `addresses`.
 ///
 /// # Errors

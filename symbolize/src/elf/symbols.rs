@@ -5,6 +5,8 @@
 //! A symbol with a size covers exactly that; one without covers what is left to the next symbol or
 //! to the end of its section, whichever is first. Nothing is ever named after the function before.
 
+use std::ops::Range;
+
 use crate::elf::{Elf, Section, u16_at, u32_at, u64_at};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
@@ -27,8 +29,21 @@ pub(crate) struct Collector<'a> {
     covering: Vec<Option<Candidate>>,
     /// For each address the last symbol that starts in front of it and behind the address before.
     before: Vec<Option<Candidate>>,
+    /// For each address where the next symbol starts behind it, and not behind the address after it.
+    after: Vec<u64>,
+    /// For each address where the last symbol ends that ends at or before it.
+    ended: Vec<u64>,
     /// How often a candidate may still be weighed: symbols that all cover everything cost time.
     fuel: u64,
+}
+
+/// What an address is called.
+#[derive(Clone, Debug)]
+pub(crate) struct Symbol {
+    /// The name, if it has one.
+    pub(crate) name: Option<Box<str>>,
+    /// Addresses around it of which the same is true.
+    pub(crate) range: Range<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,6 +77,8 @@ impl<'a> Collector<'a> {
             addresses,
             covering: vec![None; addresses.len()],
             before: vec![None; addresses.len()],
+            after: vec![u64::MAX; addresses.len()],
+            ended: vec![0; addresses.len()],
             // An address has a few aliases, and a few symbols come nearer to it one after the other.
             fuel: (1 << 20) + 64 * addresses.len() as u64,
         }
@@ -101,10 +118,17 @@ impl<'a> Collector<'a> {
         }
         // The first sampled address that it could cover. Most symbols end here.
         let first = self.addresses.partition_point(|&a| a < start);
+        if let Some(after) = first.checked_sub(1).and_then(|n| self.after.get_mut(n)) {
+            *after = start.min(*after);
+        }
+        let end = start.saturating_add(size);
+        let ended = self.addresses.partition_point(|&a| a < end);
+        if let Some(ended) = self.ended.get_mut(ended) {
+            *ended = end.max(*ended);
+        }
         let Some(&nearest) = self.addresses.get(first) else {
             return Ok(());
         };
-        let end = start.saturating_add(size);
         let covers = nearest < end;
         let is_last = self.before[first].as_ref().is_none_or(|b| b.start <= start);
         if !covers && !is_last {
@@ -160,22 +184,45 @@ impl<'a> Collector<'a> {
     }
 
     /// The names, one for each address. `text` is the file that was sampled.
-    pub(crate) fn finish(self, text: &Elf) -> Vec<Option<Box<str>>> {
+    pub(crate) fn finish(mut self, text: &Elf) -> Vec<Symbol> {
+        for at in 1..self.ended.len() {
+            self.ended[at] = self.ended[at].max(self.ended[at - 1]);
+        }
+        for at in (1..self.after.len()).rev() {
+            self.after[at - 1] = self.after[at - 1].min(self.after[at]);
+        }
         let mut last: Option<Candidate> = None;
         let mut names = Vec::with_capacity(self.addresses.len());
         let found = self.covering.into_iter().zip(self.before);
-        for (&address, (covering, before)) in self.addresses.iter().zip(found) {
+        let places = self
+            .addresses
+            .iter()
+            .zip(self.ended.into_iter().zip(self.after));
+        for ((&address, (ended, next)), (covering, before)) in places.zip(found) {
             last = before.or(last);
+            let around = text.text_around(address);
+            let holds = |at: u64| around.as_ref().is_some_and(|text| text.contains(&at));
             let open = || {
-                last.as_ref().filter(|symbol| {
-                    symbol.size == 0
-                        && text
-                            .text_around(address)
-                            .is_some_and(|text| text.contains(&symbol.start))
-                })
+                last.as_ref()
+                    .filter(|symbol| symbol.size == 0 && holds(symbol.start))
             };
             let best = covering.as_ref().or_else(open);
-            names.push(best.map(|symbol| symbol.name.clone()));
+            // Where another symbol begins or ends it may be another's.
+            let begun = last.as_ref().map_or(0, |last| last.start);
+            let range = around.map_or(address..address, |text| {
+                text.start.max(begun).max(ended)..text.end.min(next)
+            });
+            let one = address..address.saturating_add(1);
+            let range = match &covering {
+                Some(symbol) => {
+                    range.start..range.end.min(symbol.start.saturating_add(symbol.size))
+                }
+                None => range,
+            };
+            names.push(Symbol {
+                name: best.map(|symbol| symbol.name.clone()),
+                range: if range.contains(&address) { range } else { one },
+            });
         }
         names
     }

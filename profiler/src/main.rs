@@ -16,7 +16,8 @@ use rprof_profiler::cli::settings::{Target, Verbosity, colored};
 use rprof_profiler::cli::{Failure, Settings, documents};
 use rprof_profiler::profile::output::{Format, Output};
 use rprof_profiler::profile::{self, About};
-use rprof_profiler::push::publisher::{self, Outcomes, Publisher, Run};
+use rprof_profiler::push::gather::Run;
+use rprof_profiler::push::publisher::{self, Outcomes, Publisher};
 use rprof_profiler::push::{self, files::Push};
 use rprof_profiler::reader;
 use rprof_profiler::report::check::{self, Machine};
@@ -94,7 +95,9 @@ fn record(typed: &Record, words: &[OsString], started: Timespec) -> Result<u8, F
         Some(push) => Some(publisher(push, &settings)?),
         None => None,
     };
-    let publish = publisher.map(|publisher| publisher.publish(run_of(&settings, &machine)));
+    let publish = publisher
+        .map(|publisher| publisher.publish(run_of(&settings, &machine)))
+        .transpose()?;
     let (publish, outcomes) = publish.unzip();
     let recording = sampling::record(&settings, &machine, publish)
         .map_err(|failure| failure.or_more_files(&again))?;
@@ -140,10 +143,11 @@ fn run_of(settings: &Settings, machine: &Machine) -> Run {
     Run {
         frequency: frequency(settings),
         comments,
-        kept: settings.output.is_some().then(|| profile::Limits {
+        limits: profile::Limits {
             max_memory: usize::try_from(settings.max_memory).unwrap_or(usize::MAX),
             directory: std::env::temp_dir(),
-        }),
+        },
+        keep: settings.output.is_some(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`settings`](super::settings).
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ fn below(ledger: Option<String>) -> String {
     name = "rprof",
     bin_name = "rprof",
     version,
-    override_usage = "rprof --all [OPTIONS]\n       rprof --all --push URL [OPTIONS]\n       rprof -p PID,… [OPTIONS]\n       rprof [OPTIONS] -- CMD…\n       rprof push FILE… --to URL\n       rprof check | completions SHELL | man",
+    override_usage = "rprof --all [OPTIONS]\n       rprof --all --push URL [OPTIONS]\n       rprof --all --listen ADDRESS:PORT [OPTIONS]\n       rprof -p PID,… [OPTIONS]\n       rprof [OPTIONS] -- CMD…\n       rprof push FILE… --to URL\n       rprof check | completions SHELL | man",
     after_help = below(None),
     after_long_help = below(Some(words::listing())),
     args_conflicts_with_subcommands = true,
@@ -94,7 +95,8 @@ pub enum Task {
         /// Profiles, of rprof or of anything that writes pprof
         #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
         files: Vec<PathBuf>,
-        /// A server: pyroscope+https://…, parca+http://…, otlp+http://…; http://… is asked what it is
+        /// A server: pyroscope+https://…, parca+http://…, otlp+http://…, otlp+grpc://…; http://… is
+        /// asked what it is
         #[arg(long, required = true, value_name = "URL", value_hint = ValueHint::Url)]
         to: Vec<String>,
         /// A label for every series; can be given several times
@@ -124,7 +126,8 @@ pub struct Server {
     #[arg(long, value_name = "NAME", help_heading = DASHBOARDS)]
     pub tenant: Option<String>,
 
-    /// A file that holds user:password or a token; else RPROF_PUSH_AUTH is looked at
+    /// A file that holds user:password or a token, or a line HOST:PORT SECRET for each of several servers;
+    /// else RPROF_PUSH_AUTH is looked at
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = DASHBOARDS)]
     pub auth_file: Option<PathBuf>,
 
@@ -218,14 +221,19 @@ pub struct Record {
     #[arg(long, value_name = "K=V", value_parser = values::label, help_heading = OUTPUT)]
     pub label: Vec<(String, String)>,
 
-    /// Send a profile each interval to this server: pyroscope+https://…, parca+http://…, otlp+http://…;
-    /// http://… is asked what it is. Can be given several times
+    /// Send a profile each interval to this server: pyroscope+https://…, parca+http://…, otlp+http://…,
+    /// otlp+grpc://…; http://… is asked what it is. Can be given several times
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url, help_heading = DASHBOARDS)]
     pub push: Vec<String>,
 
     /// How long an interval is [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = DASHBOARDS)]
     pub interval: Option<Duration>,
+
+    /// Wait here for Parca, Pyroscope, go tool pprof or Prometheus to come: /debug/pprof/profile, /metrics,
+    /// /healthz. A port alone is on the loopback interface
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = values::listen, help_heading = DASHBOARDS)]
+    pub listen: Option<SocketAddr>,
 
     /// Where profiles wait until a server has them [default: $STATE_DIRECTORY/spool, /var/lib/rprof/spool]
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath, help_heading = DASHBOARDS)]
@@ -474,8 +482,27 @@ mod tests {
 
     #[test]
     fn what_is_for_later_is_not_there() {
-        for line in ["top", "view x", "gate", "-a --push u", "-a --interval 1s"] {
+        for line in ["top", "view x", "gate"] {
             refused(line);
         }
+    }
+
+    #[test]
+    fn dashboards() {
+        let typed = record("-a --push http://a --push http://b --interval 5s --listen 7071");
+        assert_eq!(typed.push, ["http://a", "http://b"]);
+        assert_eq!(typed.interval, Some(Duration::from_secs(5)));
+        assert_eq!(typed.listen, Some(SocketAddr::from(([127, 0, 0, 1], 7071))));
+        let typed = record("-a --push u --spool /s --spool-size 1GiB --spool-age 1h");
+        assert_eq!(typed.spool, Some(PathBuf::from("/s")));
+        assert_eq!(typed.spool_size, Some(1 << 30));
+        assert_eq!(typed.spool_age, Some(Duration::from_secs(3600)));
+        let server = record("-a --push u --tenant t --auth-file f --ca c").server;
+        assert_eq!(server.tenant.as_deref(), Some("t"));
+        assert_eq!(server.auth_file, Some(PathBuf::from("f")));
+        assert_eq!(server.ca, Some(PathBuf::from("c")));
+        refused("push x");
+        refused("push --to u");
+        refused("-a --listen x");
     }
 }

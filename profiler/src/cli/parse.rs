@@ -299,14 +299,6 @@ mod tests {
                 "gate is not in this version yet\n  try: sudo rprof -o new.pb.gz -- ./benchmark",
             ),
             (
-                "--all --push http://x",
-                "--push is not in this version yet\n  try: sudo rprof --all -d 10s -o out.pb.gz",
-            ),
-            (
-                "--all --interval=10s",
-                "--interval is not in this version yet\n  try: sudo rprof --all -d 10s -o out.pb.gz",
-            ),
-            (
                 "./server --port 1",
                 "'./server' is no task of rprof; a command to run stands after --\n  try: rprof -- ./server --port 1\n  try: rprof --help",
             ),
@@ -401,7 +393,7 @@ mod tests {
         for word in ["-h", "--help"] {
             let help = answer(word);
             assert!(help.contains("--on-fault"), "{help}");
-            for later in ["--push", "--interval", "top", "gate"] {
+            for later in ["top", "gate"] {
                 let listed = help.split_whitespace().any(|word| word == later);
                 assert!(!listed, "{later}: {help}");
             }

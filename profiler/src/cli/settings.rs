@@ -146,7 +146,10 @@ impl Settings {
             kernel: !typed.no_kernel,
             inline: !typed.no_inline,
             max_memory: typed.max_memory,
-            output: match (&typed.output, typed.push.is_empty()) {
+            output: match (
+                &typed.output,
+                typed.push.is_empty() && typed.listen.is_none(),
+            ) {
                 (Some(output), _) => Some(output.clone()),
                 (None, true) => Some(DEFAULT_OUTPUT.into()),
                 (None, false) => None,
@@ -174,7 +177,8 @@ const SPOOL_BYTES: u64 = 256 << 20;
 const SPOOL_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Options that are given once.
-const ONCE: [[&str; 2]; 18] = [
+const ONCE: [[&str; 2]; 19] = [
+    ["", "--listen"],
     ["", "--interval"],
     ["", "--spool"],
     ["", "--spool-size"],
@@ -261,13 +265,16 @@ fn push(typed: &Record, again: &Retype) -> Result<Option<publisher::Settings>, F
         let alone = alone
             .into_iter()
             .find_map(|(given, option)| given.then_some(option));
-        return alone.map_or(Ok(None), |option| {
+        if let Some(option) = alone {
             let failure = Failure::usage(format!("{option} goes with --push only"));
-            Err(failure.next(again.with(["", option], None)))
-        });
+            return Err(failure.next(again.with(["", option], None)));
+        }
+        if typed.listen.is_none() {
+            return Ok(None);
+        }
     }
     if typed.output.is_none() && typed.format.is_some() {
-        let failure = Failure::usage("with --push, --format goes with -o only");
+        let failure = Failure::usage("with --push or --listen, --format goes with -o only");
         return Err(failure.next(again.with(["", "--format"], None)));
     }
     let interval = typed.interval.unwrap_or(INTERVAL);
@@ -278,6 +285,7 @@ fn push(typed: &Record, again: &Retype) -> Result<Option<publisher::Settings>, F
     }
     Ok(Some(publisher::Settings {
         urls: typed.push.clone(),
+        listen: typed.listen,
         interval,
         server: server.clone(),
         spool: typed.spool.clone().unwrap_or_else(publisher::usual_spool),

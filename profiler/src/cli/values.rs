@@ -1,6 +1,7 @@
 //! How the values of options are read: times, sizes, lists of CPUs and pids, labels. Text comes in,
 //! a value or a [`Misread`] leaves: what is wrong with it, and what would be taken instead. Nothing here looks at the machine.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::retype::quoted;
@@ -246,6 +247,30 @@ pub fn frequency(text: &str) -> Result<u32, Misread> {
     Err(Misread::new(why).instead("99"))
 }
 
+/// Reads an address to listen on: `127.0.0.1:7071`, `[::1]:7071`; without a host it is the loopback
+/// interface's.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn listen(text: &str) -> Result<SocketAddr, Misread> {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if let Ok(port) = port.parse() {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
+    let port = text
+        .strip_prefix("localhost:")
+        .and_then(|port| port.parse().ok());
+    if let Some(port) = port {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
+    text.parse().map_err(|_| {
+        Misread::new(
+            "an address to listen on is written ADDRESS:PORT, or PORT for this machine only",
+        )
+        .instead("127.0.0.1:7071")
+    })
+}
+
 /// Reads `key=value`. The labels that rprof itself sets are refused.
 ///
 /// # Errors
@@ -264,6 +289,8 @@ pub fn label(text: &str) -> Result<(String, String), Misread> {
         "thread",
         "cgroup",
         "container_id",
+        "container",
+        "pod_uid",
     ];
     if own.contains(&key) {
         return Err(Misread::new(format!("rprof sets the label '{key}' itself"))
@@ -275,6 +302,22 @@ pub fn label(text: &str) -> Result<(String, String), Misread> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses() {
+        for (text, address) in [
+            ("7071", "127.0.0.1:7071"),
+            (":7071", "127.0.0.1:7071"),
+            ("localhost:0", "127.0.0.1:0"),
+            ("[::1]:7071", "[::1]:7071"),
+            ("0.0.0.0:7071", "0.0.0.0:7071"),
+        ] {
+            assert_eq!(listen(text), Ok(address.parse().unwrap()), "{text}");
+        }
+        for text in ["", "host", "127.0.0.1", "1.2.3.4:x", "70000"] {
+            assert!(listen(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn durations() {

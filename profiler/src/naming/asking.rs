@@ -23,6 +23,9 @@ const AT_WORK: u32 = 2;
 /// Places that are asked for at once: more of one module's are asked for in several questions.
 const PLACES: usize = 32 << 10;
 
+/// Takes a module's lines, and around each place the offsets that have the same: see [`Lookup::name`].
+pub(super) type Told<'a> = dyn FnMut(usize, Module, Vec<Vec<Line>>, Vec<Range<u64>>) + 'a;
+
 /// A module whose names are looked up.
 struct Naming {
     /// Its index among those that are wanted.
@@ -146,7 +149,7 @@ impl Lookup {
         &mut self,
         wanted: &[(ModuleId, Vec<u64>)],
         until: Instant,
-        each: &mut dyn FnMut(usize, Module, Vec<Vec<Line>>, Vec<Range<u64>>),
+        each: &mut Told<'_>,
     ) {
         let mut queue = Vec::new();
         for (n, (id, _)) in wanted.iter().enumerate() {

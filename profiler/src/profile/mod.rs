@@ -7,6 +7,7 @@
 //! | `stacks` · `part` | counted stacks in memory, and those that had no room there |
 //! | [`symbols`] | names for all frames, asked for once at the end |
 //! | [`totals`] | sums for the summary |
+//! | [`containers`] | what a cgroup's path says of a container |
 //! | [`pprof`] · [`folded`] · [`svg`] · [`firefox`] | the formats |
 //! | [`output`] | where a profile is written to, and how that does no harm |
 
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use rprof_ebpf::module::ModuleId;
 use rprof_ebpf::record::End;
 
+pub mod containers;
 pub mod firefox;
 pub mod folded;
 mod frames;
@@ -87,7 +89,7 @@ pub struct Labels {
     pub comm: Arc<str>,
     /// The thread's name.
     pub thread: Arc<str>,
-    /// Its cgroup's path, or the id in it of a container.
+    /// Its cgroup's path.
     pub cgroup: Option<Arc<str>>,
 }
 
@@ -170,7 +172,7 @@ pub struct Stack<'a> {
     pub comm: &'a str,
     /// The thread's name.
     pub thread: &'a str,
-    /// Its cgroup's path, or a container's id.
+    /// Its cgroup's path.
     pub cgroup: Option<&'a str>,
     /// Samples.
     pub count: u64,

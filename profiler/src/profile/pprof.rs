@@ -6,6 +6,7 @@
 //! that is text in one place and a number in another, and `has_…` only where it is true, because
 //! `go tool pprof` looks symbols up again in mappings that have none of them.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
@@ -15,7 +16,7 @@ use flate2::write::GzEncoder;
 use pprof::protos::{self, Message};
 
 use super::frames::Owner;
-use super::{Profile, Symbols, text};
+use super::{Profile, Symbols, containers, text};
 
 /// Messages encoded at once.
 const BATCH: usize = 256;
@@ -139,7 +140,7 @@ impl Encoder<'_> {
     }
 
     fn samples(&mut self, profile: &Profile, symbols: &Symbols, about: &About) -> io::Result<()> {
-        let keys = Keys::new(&mut self.texts);
+        let mut keys = Keys::new(&mut self.texts);
         let mut piece = protos::Profile::default();
         let mut counted = 0u64;
         profile.stacks.visit(&mut |frames, owner, count| {
@@ -151,7 +152,7 @@ impl Encoder<'_> {
             piece.sample.push(protos::Sample {
                 location_id: frames.iter().map(|&frame| u64::from(frame) + 1).collect(),
                 value: vec![i64::try_from(count).unwrap_or(i64::MAX), time],
-                label: keys.labels(owner, profile, symbols),
+                label: keys.labels(owner, profile, symbols, &mut self.texts),
             });
             if piece.sample.len() == BATCH {
                 self.piece(&piece)?;
@@ -229,6 +230,10 @@ struct Keys {
     thread: i64,
     cgroup: i64,
     container_id: i64,
+    pod_uid: i64,
+    container: i64,
+    /// Labels of cgroups, by the number of their path.
+    groups: HashMap<u32, Vec<protos::Label>>,
 }
 
 impl Keys {
@@ -242,18 +247,23 @@ impl Keys {
             thread: texts.add("thread"),
             cgroup: texts.add("cgroup"),
             container_id: texts.add("container_id"),
+            pod_uid: texts.add("pod_uid"),
+            container: texts.add("container"),
+            groups: HashMap::new(),
         }
     }
 
-    fn labels(&self, owner: &Owner, profile: &Profile, symbols: &Symbols) -> Vec<protos::Label> {
+    fn labels(
+        &mut self,
+        owner: &Owner,
+        profile: &Profile,
+        symbols: &Symbols,
+        texts: &mut Texts,
+    ) -> Vec<protos::Label> {
         // A key means one namespace: ids of the initial one have keys of their own.
         let (pid, tid) = match owner.host_pid {
             true => (self.host_pid, self.host_tid),
             false => (self.pid, self.tid),
-        };
-        let cgroup = match is_container_id(profile.tables.text_at(owner.cgroup)) {
-            true => self.container_id,
-            false => self.cgroup,
         };
         let number = |key, num: u32| protos::Label {
             key,
@@ -272,17 +282,47 @@ impl Keys {
             text(self.thread, owner.thread),
         ];
         if owner.cgroup != Owner::NONE {
-            labels.push(text(cgroup, owner.cgroup));
+            labels.extend_from_slice(self.group(owner.cgroup, profile, symbols, texts));
         }
         // A label of an empty text and no number says nothing, and readers disagree about it.
         labels.retain(|l| l.num != 0 || l.str != 0);
         labels
     }
-}
 
-/// Whether a cgroup label is a container's id: 12 to 64 hexadecimal digits, not a path.
-fn is_container_id(cgroup: &str) -> bool {
-    (12..=64).contains(&cgroup.len()) && cgroup.bytes().all(|b| b.is_ascii_hexdigit())
+    /// Labels of a cgroup: its container's id takes the place of its path.
+    fn group(
+        &mut self,
+        group: u32,
+        profile: &Profile,
+        symbols: &Symbols,
+        texts: &mut Texts,
+    ) -> &[protos::Label] {
+        let (cgroup, id, pod, name) =
+            (self.cgroup, self.container_id, self.pod_uid, self.container);
+        self.groups.entry(group).or_insert_with(|| {
+            let container = containers::of(profile.tables.text_at(group));
+            let path = container
+                .id
+                .is_none()
+                .then(|| (cgroup, symbols.label(group).into()));
+            let known = [
+                (id, container.id),
+                (pod, container.pod),
+                (name, container.name),
+            ];
+            let known = known
+                .into_iter()
+                .filter_map(|(key, value)| Some((key, texts.add(&value?))));
+            let labels = path.into_iter().chain(known);
+            labels
+                .map(|(key, str)| protos::Label {
+                    key,
+                    str,
+                    ..Default::default()
+                })
+                .collect()
+        })
+    }
 }
 
 /// Nanoseconds that so many samples are worth.

@@ -1,40 +1,58 @@
 //! What a server may ask for: a tenant, a password, a token. They come from the environment or a file,
-//! because a command line is for everyone to read; nothing here shows them.
+//! because a command line is for everyone to read; nothing here shows them, and each goes to its own server.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use ureq::http::Uri;
 
 use crate::cli::Failure;
 
 /// The environment's `Authorization`: `user:password`, or a token.
 pub const VARIABLE: &str = "RPROF_PUSH_AUTH";
 
-/// Who we are to a server.
+/// Who we are to servers.
 #[derive(Clone, Default)]
 pub struct Credentials {
-    /// The value of the header `Authorization`.
-    authorization: Option<String>,
+    /// Of their bases.
+    servers: Vec<String>,
+    /// What the environment said at the beginning.
+    secrets: Secrets,
+    /// Read for each connection: tokens are replaced while rprof runs.
+    file: Option<PathBuf>,
     /// The value of the header `X-Scope-OrgID`.
-    pub tenant: Option<String>,
+    tenant: Option<String>,
 }
+
+/// By the base of the server.
+type Secrets = BTreeMap<String, String>;
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.authorization.as_ref().map(|_| "…");
         f.debug_struct("Credentials")
-            .field("authorization", &shown)
+            .field("servers", &self.servers)
+            .field("file", &self.file)
             .field("tenant", &self.tenant)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
 impl Credentials {
-    /// From a file, else from the environment.
+    /// From a file, else from the environment, for the servers at these bases.
     ///
     /// # Errors
-    /// A file that cannot be read, or what cannot stand in a header.
-    pub fn find(file: Option<&Path>, tenant: Option<String>) -> Result<Self, Failure> {
-        let (secret, origin) = match file {
+    /// A file that cannot be read, a secret of which it is not clear whose it is, or what cannot stand in a
+    /// header.
+    pub fn find(
+        file: Option<&Path>,
+        tenant: Option<String>,
+        servers: &[&str],
+    ) -> Result<Self, Failure> {
+        if tenant.as_deref().is_some_and(|text| !fits(text)) {
+            return Err(Failure::usage("--tenant can be ASCII only"));
+        }
+        let (text, origin) = match file {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|error| Failure::file("read", path, &error))?;
@@ -46,33 +64,81 @@ impl Credentials {
                 (text, VARIABLE.into())
             }
         };
-        let secret = secret
-            .map(|text| text.trim().to_string())
-            .filter(|text| !text.is_empty());
-        let fits = |text: &str| text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-        if secret.as_deref().is_some_and(|text| !fits(text)) {
-            return Err(Failure::new(format!(
-                "{origin} holds neither user:password nor a token: it has several lines, or other than ASCII"
-            )));
-        }
-        if tenant.as_deref().is_some_and(|text| !fits(text)) {
-            return Err(Failure::usage("--tenant can be ASCII only"));
-        }
+        let servers: Vec<String> = servers.iter().map(|base| base.to_string()).collect();
+        let secrets = secrets(text.as_deref().unwrap_or_default(), &servers);
+        let secrets = secrets.map_err(|why| Failure::new(format!("{origin} {why}")))?;
         Ok(Self {
-            authorization: secret.as_deref().map(authorization),
+            servers,
+            secrets,
+            file: file.map(Into::into),
             tenant,
         })
     }
 
-    /// Headers to send.
-    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let authorization = self
-            .authorization
-            .as_deref()
-            .map(|value| ("authorization", value));
-        let tenant = self.tenant.as_deref().map(|value| ("x-scope-orgid", value));
-        authorization.into_iter().chain(tenant)
+    /// Headers for the server at this base.
+    pub fn headers(&self, base: &str) -> Vec<(&'static str, String)> {
+        let text = self.file.as_ref().map(std::fs::read_to_string);
+        let now = match text {
+            Some(Ok(text)) => secrets(&text, &self.servers).ok(),
+            _ => None,
+        };
+        let secret = now.as_ref().unwrap_or(&self.secrets).get(base);
+        let authorization = secret.map(|secret| ("authorization", authorization(secret)));
+        let tenant = self.tenant.clone().map(|value| ("x-scope-orgid", value));
+        authorization.into_iter().chain(tenant).collect()
     }
+}
+
+/// Whose secret is which: one alone, for one server, or a line `SERVER SECRET` for each. Others' lines are
+/// left out.
+///
+/// # Errors
+/// Words that go on after the name of where it was found.
+fn secrets(text: &str, servers: &[String]) -> Result<Secrets, String> {
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
+    if !lines.iter().copied().all(fits) {
+        return Err("holds neither user:password nor a token: it has other than ASCII".into());
+    }
+    let mut secrets = Secrets::new();
+    for line in &lines {
+        let (name, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+        let mut named = servers.iter().filter(|base| is(name, base)).peekable();
+        match (named.peek().is_some(), lines.len(), servers) {
+            (true, ..) => secrets.extend(named.map(|base| (base.clone(), rest.trim().into()))),
+            (false, 1, []) => {}
+            (false, 1, [base]) => {
+                secrets.insert(base.clone(), line.to_string());
+            }
+            (false, 1, _) => {
+                return Err(
+                    "holds one secret, and there are several servers: a line HOST:PORT SECRET for \
+                            each would say whose it is"
+                        .into(),
+                );
+            }
+            (false, ..) if rest.is_empty() => {
+                return Err("has several lines, and one of them is not HOST:PORT SECRET".into());
+            }
+            _ => {}
+        }
+    }
+    Ok(secrets)
+}
+
+/// Whether a server is meant: by its host, or host and port.
+fn is(name: &str, base: &str) -> bool {
+    let uri: Option<Uri> = base.parse().ok();
+    let authority = uri.as_ref().and_then(Uri::authority);
+    authority.is_some_and(|authority| authority.as_str() == name || authority.host() == name)
+}
+
+fn fits(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| (0x20..0x7f).contains(&byte) || byte == b'\t')
 }
 
 /// `Basic …` of `user:password`, `Bearer …` of a token; what names its scheme already stays.
@@ -111,8 +177,35 @@ mod tests {
     fn never_shown() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "me:secret\n").unwrap();
-        let credentials = Credentials::find(Some(file.path()), Some("team".into())).unwrap();
+        let find =
+            |servers: &[&str]| Credentials::find(Some(file.path()), Some("team".into()), servers);
+        let credentials = find(&["http://a"]).unwrap();
         assert!(!format!("{credentials:?}").contains("secret"));
-        assert_eq!(credentials.headers().count(), 2);
+        assert_eq!(credentials.headers("http://a").len(), 2);
+        let said = find(&["http://a", "http://b"]).unwrap_err().to_string();
+        assert!(
+            said.contains("several servers") && !said.contains("me:"),
+            "{said}"
+        );
+        // A new token is the next connection's.
+        std::fs::write(file.path(), "token").unwrap();
+        assert_eq!(credentials.headers("http://a")[0].1, "Bearer token");
+    }
+
+    #[test]
+    fn each_to_its_own_server() {
+        let servers = ["http://a:4040".to_string(), "https://b/x".to_string()];
+        let found = secrets("# ours\na:4040 me:my secret\nb\ttoken\nc other\n", &servers);
+        let found: Vec<String> = found.unwrap().into_values().collect();
+        assert_eq!(found, ["me:my secret", "token"]);
+        let one = secrets("b token", &servers).unwrap();
+        assert_eq!(one.into_keys().collect::<Vec<_>>(), ["https://b/x"]);
+        assert!(secrets("token", &servers).is_err());
+        assert!(secrets("a t\ntoken", &servers).is_err());
+        assert!(secrets("", &servers).unwrap().is_empty());
+        assert_eq!(
+            secrets("Bearer x y", &servers[..1]).unwrap()["http://a:4040"],
+            "Bearer x y"
+        );
     }
 }

@@ -15,11 +15,22 @@ pub enum Protocol {
     Parca,
     /// OpenTelemetry over HTTP.
     OtlpHttp,
+    /// OpenTelemetry over gRPC.
+    OtlpGrpc,
+}
+
+/// How a server is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A request is one of HTTP.
+    Http,
+    /// A request is a unary call.
+    Grpc,
 }
 
 impl Protocol {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Pyroscope, Self::Parca, Self::OtlpHttp];
+    pub const ALL: [Self; 4] = [Self::Pyroscope, Self::Parca, Self::OtlpHttp, Self::OtlpGrpc];
 
     /// What stands before `://`, without `s` for TLS.
     pub fn scheme(self) -> &'static str {
@@ -27,6 +38,15 @@ impl Protocol {
             Self::Pyroscope => "pyroscope+http",
             Self::Parca => "parca+http",
             Self::OtlpHttp => "otlp+http",
+            Self::OtlpGrpc => "otlp+grpc",
+        }
+    }
+
+    /// How its servers are spoken to.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Pyroscope | Self::Parca | Self::OtlpHttp => Transport::Http,
+            Self::OtlpGrpc => Transport::Grpc,
         }
     }
 
@@ -35,7 +55,8 @@ impl Protocol {
         match self {
             Self::Pyroscope => "Pyroscope",
             Self::Parca => "Parca",
-            Self::OtlpHttp => "OTLP",
+            Self::OtlpHttp => "OTLP over HTTP",
+            Self::OtlpGrpc => "OTLP over gRPC",
         }
     }
 }
@@ -47,6 +68,13 @@ pub struct Destination {
     pub protocol: Option<Protocol>,
     /// `http://host:port/path`, without a slash at its end.
     pub base: String,
+}
+
+impl Destination {
+    /// How it is spoken to.
+    pub fn transport(&self) -> Transport {
+        self.protocol.map_or(Transport::Http, Protocol::transport)
+    }
 }
 
 impl fmt::Display for Destination {
@@ -79,8 +107,8 @@ pub fn parse(url: &str) -> Result<Destination, Failure> {
             .map(|protocol| protocol.scheme())
             .collect();
         let what = format!(
-            "nothing is known of '{scheme}://', only of {}, each also with https, and of http:// and https://, where \
-             the server is asked what it is",
+            "nothing is known of '{scheme}://', only of {}, each also with an s for TLS, and of http:// and https://, \
+             where the server is asked what it is",
             known.join(", ")
         );
         return Err(Failure::usage(what).next(example("pyroscope+http")));
@@ -114,6 +142,12 @@ pub fn parse(url: &str) -> Result<Destination, Failure> {
         let what = format!("a push URL ends with its path: '{}'", hidden(url));
         let path = url.split(['?', '#']).next().unwrap_or(url);
         return Err(Failure::usage(what).next(format!("rprof push rprof.pb.gz --to {path}")));
+    }
+    if protocol == Some(Protocol::OtlpGrpc) && uri.path() != "/" {
+        let what = format!("gRPC knows no paths: '{}'", hidden(url));
+        return Err(Failure::usage(what).next(format!(
+            "rprof push rprof.pb.gz --to {scheme}://{authority}"
+        )));
     }
     Ok(Destination { protocol, base })
 }
@@ -154,6 +188,12 @@ mod tests {
                 "http://[::1]:7070",
             ),
             ("otlp+https://a", Some(Protocol::OtlpHttp), "https://a"),
+            (
+                "otlp+grpc://a:4317",
+                Some(Protocol::OtlpGrpc),
+                "http://a:4317",
+            ),
+            ("otlp+grpcs://a", Some(Protocol::OtlpGrpc), "https://a"),
             ("http://a:1", None, "http://a:1"),
             ("https://a", None, "https://a"),
         ] {
@@ -179,6 +219,7 @@ mod tests {
             "http://:80",
             "http://a b",
             "http://a?x=1",
+            "otlp+grpc://a/b",
         ] {
             assert_eq!(parse(url).unwrap_err().exit_code(), 2, "{url}");
         }

@@ -7,11 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use pprof::protos::Profile;
 
-use super::client::{Answer, Client};
+use super::client::Connection;
 use super::credentials::VARIABLE;
+use super::delivery::{Delivery, Step};
 use super::destination::{self, Destination, Protocol};
 use super::pprof_file;
-use super::protocols::{self, Prepared};
+use super::protocols;
 use crate::cli::Failure;
 use crate::cli::args::Server;
 use crate::cli::retype::quoted;
@@ -46,7 +47,7 @@ pub fn push(typed: &Push, say: &dyn Fn(&str)) -> Result<(), Failure> {
     let destinations: Result<Vec<Destination>, Failure> =
         typed.to.iter().map(|url| destination::parse(url)).collect();
     let mut destinations = destinations?;
-    let client = typed.server.client()?;
+    let client = typed.server.client(&destinations)?;
     let profiles: Result<Vec<(&Path, Profile)>, Failure> = typed
         .files
         .iter()
@@ -61,8 +62,15 @@ pub fn push(typed: &Push, say: &dyn Fn(&str)) -> Result<(), Failure> {
         check_labels(destination, &typed.labels)?;
     }
     for destination in &destinations {
+        let connection = client.connect(&destination.base, destination.transport());
         for (path, profile) in &profiles {
-            say(&send(&client, destination, path, profile, &typed.labels)?);
+            say(&send(
+                &connection,
+                destination,
+                path,
+                profile,
+                &typed.labels,
+            )?);
         }
     }
     Ok(())
@@ -121,8 +129,9 @@ pub(super) fn check_labels(
     }
 }
 
+/// Sends one file to one server; what it came to, as a sentence.
 fn send(
-    client: &Client,
+    connection: &Connection,
     destination: &Destination,
     path: &Path,
     profile: &Profile,
@@ -131,73 +140,81 @@ fn send(
     let protocol = destination.protocol.unwrap_or(Protocol::Pyroscope);
     let mut all = labels_within(profile);
     all.extend(labels.iter().cloned());
-    let prepared = protocols::prepare(protocol, profile, &all, SystemTime::now());
+    let prepared = protocols::prepare(protocol, profile, SystemTime::now());
     let file = path.display();
-    if prepared.expired > 0 {
+    let too_late = || {
         let what = format!(
             "{} takes nothing that old (or its time lies ahead), and so not {file}",
             protocol.name()
         );
-        return Err(Failure::new(what).next("rprof push … --to parca+http://127.0.0.1:7070"));
+        Failure::new(what).next("rprof push … --to parca+http://127.0.0.1:7070")
+    };
+    if prepared.expired > 0 {
+        return Err(too_late());
     }
-    for (n, request) in prepared.requests.iter().enumerate() {
-        let mut pause = PAUSE;
-        let mut tried = 0;
-        let failed = |why: String| {
-            let all = prepared.requests.len();
-            let part = if n > 0 {
-                format!(" (it has {n} of its {all} parts)")
-            } else {
-                String::new()
+    let (mut sent, mut refused) = (0, BTreeMap::<String, i64>::new());
+    let mut pause = Pause::default();
+    let mut delivery = Delivery::new(connection, protocol, &all, &prepared, 0);
+    while let Some(step) = delivery.step() {
+        let failed = |why: &str| {
+            let part = match sent {
+                0 => String::new(),
+                n => format!(" (it has {n} of its {} samples)", prepared.samples()),
             };
             Failure::new(format!("{file} was not sent to {destination}{part}: {why}"))
         };
-        loop {
-            tried += 1;
-            let answer = client.send(&destination.base, request);
-            match protocols::understood(protocol, answer) {
-                Answer::Taken(_) => break,
-                Answer::Refused(why) => return Err(failed(why)),
-                Answer::Denied(why) => {
-                    let unauthorized = why.contains("401") || why.contains("403");
-                    let failure = failed(why);
-                    return Err(match unauthorized {
-                        true => {
-                            failure.next(format!("{VARIABLE}=user:password rprof push … --to …"))
-                        }
-                        false => failure.next(format!("curl -i {}", destination.base)),
-                    });
-                }
-                Answer::Later(why, wait)
-                    if tried == TRIES || wait.is_some_and(|wait| wait > LONGEST_PAUSE) =>
-                {
-                    return Err(failed(why).next(format!("curl -i {}", destination.base)));
-                }
-                Answer::Later(_, wait) => {
-                    std::thread::sleep(wait.unwrap_or(pause));
-                    pause *= 2;
-                }
+        match step {
+            Step::Sent(samples) => {
+                sent += samples;
+                pause = Pause::default();
             }
+            Step::Refused(samples, why) => *refused.entry(why).or_default() += samples,
+            Step::Expired(_) => return Err(too_late()),
+            Step::Denied(why) if why.contains("401") || why.contains("403") => {
+                return Err(
+                    failed(&why).next(format!("{VARIABLE}=user:password rprof push … --to …"))
+                );
+            }
+            Step::Denied(why) => {
+                return Err(failed(&why).next(format!("curl -i {}", destination.base)));
+            }
+            Step::Later(why, wanted) => match pause.next(wanted) {
+                Some(pause) => std::thread::sleep(pause),
+                None => return Err(failed(&why).next(format!("curl -i {}", destination.base))),
+            },
         }
     }
-    Ok(sent(&file.to_string(), destination, &prepared))
-}
-
-fn sent(file: &str, destination: &Destination, prepared: &Prepared) -> String {
-    let bytes: usize = prepared
-        .requests
-        .iter()
-        .map(|request| request.body.len())
-        .sum();
-    let kib = bytes.div_ceil(1024);
+    if let Some((why, _)) = refused.iter().next() {
+        let n: i64 = refused.values().sum();
+        return Err(Failure::new(format!(
+            "{destination} refused {n} of the {} samples of {file}: {why}",
+            prepared.samples()
+        )));
+    }
     let left_out = match prepared.oversized {
         0 => String::new(),
         n => format!("; {n} samples left out, whose stacks are larger than it takes"),
     };
-    format!(
-        "{file}: {} samples in {} series, {kib} KiB, are with {destination}{left_out}",
-        prepared.samples, prepared.series
-    )
+    Ok(format!(
+        "{file}: {sent} samples in {} series, {} KiB, are with {destination}{left_out}",
+        prepared.pieces.len(),
+        delivery.bytes.div_ceil(1024),
+    ))
+}
+
+/// How long a server that says "not now" is left alone.
+#[derive(Default)]
+struct Pause {
+    tried: u32,
+}
+
+impl Pause {
+    /// `None`: it was asked often enough, or wants more time than people have.
+    fn next(&mut self, wanted: Option<Duration>) -> Option<Duration> {
+        self.tried += 1;
+        let pause = wanted.unwrap_or(PAUSE * 2u32.saturating_pow(self.tried - 1));
+        (self.tried < TRIES && pause <= LONGEST_PAUSE).then_some(pause)
+    }
 }
 
 /// What a profile of ours says of itself in its comments: its machine, and the labels it was given.

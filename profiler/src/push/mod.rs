@@ -10,15 +10,21 @@
 //! | [`credentials`] | what a server may ask for: a tenant, a password, a token |
 //! | [`protocols`] | what each server is sent, and what its answers mean |
 //! | [`client`] | one request, one answer |
+//! | [`delivery`] | one profile on its way to one server |
 //! | [`files`] | `rprof push`: files that exist |
-//! | [`publisher`] | `--push`: an interval after the other, as it is taken |
+//! | [`publisher`] | `--push` and `--listen`: what they need, from the beginning to the end of a run |
+//! | [`gather`] | the intervals of a run become profiles for each who wants some |
+//! | [`listen`] | `--listen`: profiles and figures for who comes for them |
 //! | [`spool`] | profiles on disk until a server has them |
 //! | [`sender`] | sends what a spool holds |
 
 pub mod client;
 pub mod credentials;
+pub mod delivery;
 pub mod destination;
 pub mod files;
+pub mod gather;
+pub mod listen;
 pub mod pprof_file;
 pub mod protocols;
 pub mod publisher;

@@ -1,27 +1,29 @@
-//! `--push`: the profile of each interval is named, packed and kept for each server, on a thread of its own.
-//! Sampling waits for none of that.
+//! `--push` and `--listen`: what was asked for is looked at, and everything started that gives profiles away
+//! while sampling goes on.
 
 use std::fmt;
 use std::io;
-use std::num::NonZeroU32;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::bounded;
 
 use super::client::Client;
 use super::credentials::Credentials;
 use super::destination::{self, Destination};
 use super::files::check_labels;
+use super::gather::{Gatherer, MOST_SCRAPES, Run};
+use super::listen::{Listener, Serving};
 use super::protocols;
 use super::sender::{Figures, Sending};
 use super::spool::{Bounds, Spool};
 use crate::cli::Failure;
 use crate::cli::args::Server;
-use crate::naming::{Kept, Lookup};
-use crate::profile::{About, Limits, Profile, pprof};
-use crate::sampling::intervals::{Interval, Publish, Publishing};
+use crate::cli::failure::reason;
+use crate::sampling::door::door;
+use crate::sampling::intervals::{Publish, Publishing};
 use crate::sampling::privileges;
 
 /// Intervals that wait for their names, at most.
@@ -34,6 +36,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// URLs of servers.
     pub urls: Vec<String>,
+    /// Where to wait for who comes for profiles.
+    pub listen: Option<SocketAddr>,
     /// How long an interval is.
     pub interval: Duration,
     /// Who we are to them.
@@ -49,29 +53,20 @@ impl Server {
     ///
     /// # Errors
     /// Those of its files.
-    pub fn client(&self) -> Result<Client, Failure> {
+    pub fn client(&self, to: &[Destination]) -> Result<Client, Failure> {
+        let bases: Vec<&str> = to.iter().map(|to| to.base.as_str()).collect();
         Client::new(
-            Credentials::find(self.auth_file.as_deref(), self.tenant.clone())?,
+            Credentials::find(self.auth_file.as_deref(), self.tenant.clone(), &bases)?,
             self.ca.as_deref(),
         )
     }
 }
 
-/// What the profiles of a run say of it.
-#[derive(Clone, Debug)]
-pub struct Run {
-    /// Samples a second on each CPU.
-    pub frequency: NonZeroU32,
-    /// Comments.
-    pub comments: Vec<String>,
-    /// All of it is wanted at the end, within these.
-    pub kept: Option<Limits>,
-}
-
-/// Servers that profiles go to as they are taken.
+/// Who gets profiles as they are taken: servers, and whoever comes for them.
 pub struct Publisher {
     client: Client,
     to: Vec<(Destination, Spool)>,
+    listener: Option<Listener>,
     every: Duration,
     bounds: Bounds,
     say: Arc<dyn Fn(&str) + Send + Sync>,
@@ -86,10 +81,30 @@ pub struct Outcome {
     pub figures: Figures,
     /// Samples that wait in the spool.
     pub waiting: u64,
+    /// Profiles that wait there.
+    pub profiles: u64,
+    /// Bytes of the spool.
+    pub bytes: u64,
     /// Samples that the spool's bounds threw out.
     pub evicted: u64,
     /// Where the spool is.
     pub spool: PathBuf,
+}
+
+impl Outcome {
+    /// What samples have become that wait no more.
+    pub fn columns(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let figures = self.figures;
+        [
+            ("sent", figures.sent),
+            ("refused", figures.refused),
+            ("expired", figures.expired),
+            ("oversized", figures.oversized),
+            ("lost", figures.lost),
+            ("evicted", self.evicted),
+        ]
+        .into_iter()
+    }
 }
 
 impl fmt::Display for Outcome {
@@ -135,13 +150,14 @@ impl Publisher {
         labels: &[(String, String)],
         say: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Self, Failure> {
-        let client = settings.server.client()?;
         let destinations: Result<Vec<Destination>, Failure> = settings
             .urls
             .iter()
             .map(|url| destination::parse(url))
             .collect();
         let mut destinations = destinations?;
+        let client = settings.server.client(&destinations)?;
+        let listener = settings.listen.map(Listener::bind).transpose()?;
         for destination in &mut destinations {
             if destination.protocol.is_none() {
                 destination.protocol = Some(protocols::identify(&client, &destination.base)?);
@@ -157,9 +173,13 @@ impl Publisher {
             let folder = settings.spool.join(folder(&destination));
             to.push((destination, Spool::open(&folder, settings.bounds)?));
         }
+        if let Some(listener) = &listener {
+            say(&format!("listening on http://{}", listener.address()));
+        }
         Ok(Self {
             client,
             to,
+            listener,
             every: settings.interval,
             bounds: settings.bounds,
             say: Arc::new(say),
@@ -168,7 +188,13 @@ impl Publisher {
 
     /// What takes the intervals of a run, and what became of them at its end. Threads are started by the
     /// former, and have the run's signal mask.
-    pub fn publish(self, run: Run) -> (Publish, Outcomes) {
+    ///
+    /// # Errors
+    /// Those of making a descriptor.
+    pub fn publish(self, run: Run) -> Result<(Publish, Outcomes), Failure> {
+        let (door, asked) = door().map_err(|error| {
+            Failure::new(format!("cannot watch the run: {}", reason(&error))).next("ulimit -n 1024")
+        })?;
         let outcomes = Outcomes(Arc::default());
         let started = outcomes.0.clone();
         let every = self.every;
@@ -181,32 +207,59 @@ impl Publisher {
             });
             let sendings: io::Result<Vec<Sending>> = sendings.collect();
             let sendings = Arc::new(sendings?);
-            let _ = started.set(sendings.clone());
             let (to, intervals) = bounded(WAITING);
+            let (ask, scrapes) = bounded(MOST_SCRAPES);
+            let serving = self
+                .listener
+                .map(|listener| listener.serve(ask, door.clone(), sendings.clone()))
+                .transpose()?;
+            let _ = started.set(Started {
+                sendings: sendings.clone(),
+                serving: Mutex::new(serving),
+            });
             let thread = std::thread::Builder::new().name("rprof-publish".into());
             let thread = thread.spawn(move || {
                 privileges::sample_only();
-                take(&intervals, names, &run, &sendings, self.bounds)
+                let most = self.bounds.bytes;
+                let gatherer = Gatherer::new(run, door, names, every, sendings, most);
+                gatherer.run(&intervals, &scrapes)
             })?;
             Ok(Publishing { to, thread })
         };
         let begin = Box::new(begin);
-        (Publish { every, begin }, outcomes)
+        let publish = Publish {
+            every,
+            asked,
+            begin,
+        };
+        Ok((publish, outcomes))
     }
 }
 
 /// What becomes of a run's profiles.
-pub struct Outcomes(Arc<OnceLock<Arc<Vec<Sending>>>>);
+pub struct Outcomes(Arc<OnceLock<Started>>);
+
+/// What runs beside sampling.
+struct Started {
+    sendings: Arc<Vec<Sending>>,
+    serving: Mutex<Option<Serving>>,
+}
 
 impl Outcomes {
     /// Ends it: what can be sent soon is, the rest stays in the spools.
     pub fn end(self) -> Vec<Outcome> {
         let deadline = Instant::now() + FAREWELL;
-        let sendings = self.0.get().map_or(&[][..], |sendings| sendings.as_slice());
-        for sending in sendings {
+        let Some(started) = self.0.get() else {
+            return Vec::new();
+        };
+        for sending in started.sendings.iter() {
             sending.end();
         }
-        let outcomes = sendings.iter().map(|sending| {
+        let serving = started.serving.lock();
+        if let Some(serving) = serving.ok().and_then(|mut serving| serving.take()) {
+            serving.end(deadline);
+        }
+        let outcomes = started.sendings.iter().map(|sending| {
             sending.wait(deadline);
             sending.outcome()
         });
@@ -227,49 +280,6 @@ fn folder(destination: &Destination) -> String {
         }
     }
     name
-}
-
-/// Until there are no more; gives all of them together, if they are wanted.
-fn take(
-    intervals: &Receiver<Interval>,
-    names: Lookup,
-    run: &Run,
-    sendings: &[Sending],
-    bounds: Bounds,
-) -> (Profile, Lookup) {
-    let mut names = Kept::new(names);
-    let limits = run.kept.clone().unwrap_or(Limits {
-        max_memory: 0,
-        directory: std::env::temp_dir(),
-    });
-    let mut all = Profile::new(limits);
-    for interval in intervals {
-        let samples = interval.profile.samples();
-        if samples > 0 {
-            let about = About {
-                frequency: run.frequency,
-                start: interval.start,
-                duration: interval.duration,
-                comments: run.comments.clone(),
-            };
-            let symbols = interval.profile.symbols(&mut names);
-            let mut packed = Vec::new();
-            let written = pprof::write(&interval.profile, &symbols, &about, &mut packed);
-            for sending in sendings {
-                match &written {
-                    Ok(()) if packed.len() as u64 <= bounds.bytes => {
-                        sending.put(&packed, interval.start, samples);
-                    }
-                    _ => sending.lose(samples),
-                }
-            }
-        }
-        names.end_of_interval();
-        if run.kept.is_some() {
-            let _ = all.merge(&interval.profile);
-        }
-    }
-    (all, names.into_lookup())
 }
 
 /// Where spools are if nobody says where: systemd's folder for the service, else one for all.

@@ -1,14 +1,15 @@
 //! Sends what a spool holds, one profile after the other, on a thread of its own: a server that is slow, or
 //! away for days, keeps nobody waiting. What becomes of each profile is counted, and each reason is said once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::client::{Answer, Client};
+use super::client::{Client, Connection};
+use super::delivery::{Delivery, Step};
 use super::destination::{Destination, Protocol};
 use super::pprof_file;
 use super::protocols;
@@ -21,6 +22,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// Before one that takes nothing from us as we are: somebody has to mend something.
 const DENIED_PAUSE: Duration = Duration::from_secs(60);
+/// Reasons that are said: a server may have a new one each time.
+const MOST_REASONS: usize = 32;
 
 /// What became of profiles, in samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +40,10 @@ pub struct Figures {
     pub lost: u64,
     /// Bytes that were sent, refused and repeated ones included.
     pub bytes: u64,
+}
+
+fn whole(samples: i64) -> u64 {
+    u64::try_from(samples).unwrap_or(0)
 }
 
 /// One destination with its spool.
@@ -75,12 +82,15 @@ impl Sending {
         });
         let (wake, woken) = bounded(1);
         let (running, ended) = bounded(0);
+        let destination = &shared.destination;
         let mut worker = Worker {
+            connection: client.connect(&destination.base, destination.transport()),
             shared: shared.clone(),
             client,
             woken,
             pause: FIRST_PAUSE,
-            said: BTreeSet::new(),
+            trouble: String::new(),
+            refusals: BTreeSet::new(),
             chance: RandomState::new(),
         };
         let work = move || {
@@ -132,6 +142,8 @@ impl Sending {
             to: self.shared.destination.clone(),
             figures,
             waiting: spool.samples(),
+            profiles: spool.len() as u64,
+            bytes: spool.bytes(),
             evicted: spool.evicted.1,
             spool: spool.folder().to_owned(),
         }
@@ -169,9 +181,13 @@ enum Next {
 struct Worker {
     shared: Arc<Shared>,
     client: Client,
+    connection: Connection,
     woken: Receiver<()>,
     pause: Duration,
-    said: BTreeSet<String>,
+    /// Why nothing goes at the moment, as it was said.
+    trouble: String,
+    /// Why profiles were refused, as it was said.
+    refusals: BTreeSet<String>,
     chance: RandomState,
 }
 
@@ -203,64 +219,79 @@ impl Worker {
 
     /// Sends the oldest; `None`: there is none.
     fn one(&mut self) -> Option<Next> {
-        let (entry, bytes) = self.shared.spool().oldest()?;
-        let protocol = self
-            .shared
-            .destination
-            .protocol
-            .unwrap_or(Protocol::Pyroscope);
-        let samples = entry.samples;
+        let shared = self.shared.clone();
+        let (entry, bytes) = shared.spool().oldest()?;
+        let destination = &shared.destination;
+        let protocol = destination.protocol.unwrap_or(Protocol::Pyroscope);
         let profile = match pprof_file::read(&bytes) {
             Ok(profile) => profile,
             // After a power failure, say.
             Err(why) => {
-                self.tell(&format!("a profile in the spool is none: {why}"));
-                self.shared.count(|figures| figures.lost += samples);
-                self.shared.spool().remove(&entry);
+                self.refusal(&format!("a profile in the spool is none: {why}"));
+                shared.count(|figures| figures.lost += entry.samples);
+                shared.spool().remove(&entry);
                 return Some(Next::Go);
             }
         };
-        let labels: BTreeMap<String, String> = super::files::labels_within(&profile);
-        let prepared = protocols::prepare(protocol, &profile, &labels, SystemTime::now());
+        let labels = super::files::labels_within(&profile);
+        let prepared = protocols::prepare(protocol, &profile, SystemTime::now());
         if prepared.expired > 0 {
-            self.tell("profiles are older than it takes");
-            self.shared.count(|figures| figures.expired += samples);
-            self.shared.spool().remove(&entry);
+            self.refusal("profiles are older than it takes");
+            shared.count(|figures| figures.expired += entry.samples);
+            shared.spool().remove(&entry);
             return Some(Next::Go);
         }
-        let mut refused = 0;
-        for (n, part) in (0u32..).zip(&prepared.requests).skip(entry.sent as usize) {
-            self.shared
-                .count(|figures| figures.bytes += part.body.len() as u64);
-            let answer = self.client.send(&self.shared.destination.base, part);
-            match protocols::understood(protocol, answer) {
-                Answer::Taken(_) => {}
-                Answer::Refused(why) => {
-                    self.tell(&why);
-                    refused = samples;
+        if entry.sent == 0 {
+            shared.count(|figures| figures.oversized += whole(prepared.oversized));
+        }
+        let done = entry.sent as usize;
+        let mut connection = std::mem::replace(
+            &mut self.connection,
+            self.client
+                .connect(&destination.base, destination.transport()),
+        );
+        let mut delivery = Delivery::new(&connection, protocol, &labels, &prepared, done);
+        let mut next = Next::Go;
+        while let Some(step) = delivery.step() {
+            let bytes = std::mem::take(&mut delivery.bytes);
+            shared.count(|figures| {
+                figures.bytes += bytes;
+                match &step {
+                    Step::Sent(n) => figures.sent += whole(*n),
+                    Step::Refused(n, _) => figures.refused += whole(*n),
+                    Step::Expired(n) => figures.expired += whole(*n),
+                    Step::Denied(_) | Step::Later(..) => {}
                 }
-                Answer::Denied(why) => {
-                    self.tell(&why);
-                    return Some(Next::Wait(DENIED_PAUSE));
+            });
+            match step {
+                Step::Sent(_) => {}
+                Step::Refused(_, why) => self.refusal(&why),
+                Step::Expired(_) => self.refusal("profiles are older than it takes"),
+                Step::Denied(why) => {
+                    self.trouble(&why);
+                    next = Next::Wait(DENIED_PAUSE);
+                    break;
                 }
-                Answer::Later(why, wanted) => {
-                    self.tell(&why);
-                    return Some(Next::Wait(wanted.unwrap_or_else(|| self.back_off())));
+                Step::Later(why, wanted) => {
+                    self.trouble(&why);
+                    next = Next::Wait(wanted.unwrap_or_else(|| self.back_off()));
+                    break;
                 }
             }
-            self.pause = FIRST_PAUSE;
+            self.well();
             // If that fails, a part may be sent twice, after the next start.
-            let _ = self.shared.spool().progress(&entry, n + 1);
+            let done = u32::try_from(delivery.done).unwrap_or(u32::MAX);
+            let _ = shared.spool().progress(&entry, done);
         }
-        let oversized = u64::try_from(prepared.oversized).unwrap_or(0);
-        self.shared.count(|figures| {
-            figures.refused += refused;
-            figures.oversized += oversized;
-            figures.sent += samples.saturating_sub(refused + oversized);
-        });
-        self.shared.spool().remove(&entry);
-        self.said.clear();
-        Some(Next::Go)
+        match next {
+            Next::Go => {
+                std::mem::swap(&mut connection, &mut self.connection);
+                shared.spool().remove(&entry);
+            }
+            // The next try has a connection of its own, and what credentials there are then.
+            Next::Wait(_) => {}
+        }
+        Some(next)
     }
 
     /// The next pause: twice as long as the last, and as much as a half more or less, so that all who wait for
@@ -272,9 +303,30 @@ impl Worker {
         pause / 2 + pause.mul_f64(chance as f64 / 1000.0)
     }
 
-    fn tell(&mut self, why: &str) {
-        if self.said.insert(why.into()) {
-            (self.shared.say)(&format!("{}: {why}", self.shared.destination));
+    /// Nothing goes at the moment: said once, as long as it is for the same reason.
+    fn trouble(&mut self, why: &str) {
+        if self.trouble != why {
+            self.trouble = why.into();
+            self.say(why);
         }
+    }
+
+    /// Something went.
+    fn well(&mut self) {
+        self.pause = FIRST_PAUSE;
+        if !std::mem::take(&mut self.trouble).is_empty() {
+            self.say("it takes profiles again");
+        }
+    }
+
+    /// Some profile was refused: each reason is said once.
+    fn refusal(&mut self, why: &str) {
+        if self.refusals.len() < MOST_REASONS && self.refusals.insert(why.into()) {
+            self.say(why);
+        }
+    }
+
+    fn say(&self, what: &str) {
+        (self.shared.say)(&format!("{}: {what}", self.shared.destination));
     }
 }

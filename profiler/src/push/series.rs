@@ -201,7 +201,7 @@ impl<'a> Owners<'a> {
         {
             return service::kernel();
         }
-        service::of(label("comm"), label("cgroup"), label("container_id"))
+        service::of(label)
     }
 }
 

@@ -9,7 +9,11 @@ pub struct Service {
     /// The path of its cgroup, where there is one and it is no container's.
     pub cgroup: Option<String>,
     /// Its container's id.
+    pub container_id: Option<String>,
+    /// Its container's name, where the runtime names its cgroup so.
     pub container: Option<String>,
+    /// The id of its Kubernetes pod.
+    pub pod_uid: Option<String>,
 }
 
 /// The kernel's threads are one service: their names have numbers in them.
@@ -17,17 +21,20 @@ pub const KERNEL: &str = "kernel";
 /// What has no name.
 const UNKNOWN: &str = "unknown";
 
-/// The service of a process by its name, its cgroup's path and its container's id.
-pub fn of(comm: Option<&str>, cgroup: Option<&str>, container: Option<&str>) -> Service {
-    let unit = cgroup.and_then(unit);
+/// The service of a process whose samples have these labels.
+pub fn of<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Service {
+    let own = |key| label(key).map(Into::into);
+    let unit = label("cgroup").and_then(unit);
     let name = unit
-        .or(comm)
+        .or(label("comm"))
         .filter(|name| !name.is_empty())
         .unwrap_or(UNKNOWN);
     Service {
         name: name.into(),
-        cgroup: cgroup.map(Into::into),
-        container: container.map(Into::into),
+        cgroup: own("cgroup"),
+        container_id: own("container_id"),
+        container: own("container"),
+        pod_uid: own("pod_uid"),
     }
 }
 
@@ -73,12 +80,13 @@ mod tests {
             ("/user.slice/user-1000.slice/session-3.scope", "comm"),
             ("/system.slice/docker.service/nested", "docker"),
         ] {
-            assert_eq!(of(Some("comm"), Some(cgroup), None).name, name, "{cgroup}");
+            let service = of(|key| match key {
+                "comm" => Some("comm"),
+                "cgroup" => Some(cgroup),
+                _ => None,
+            });
+            assert_eq!(service.name, name, "{cgroup}");
         }
-        assert_eq!(
-            of(Some("worker"), None, Some("0123456789ab")).name,
-            "worker"
-        );
-        assert_eq!(of(Some(""), None, None).name, "unknown");
+        assert_eq!(of(|_| None).name, "unknown");
     }
 }

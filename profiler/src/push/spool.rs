@@ -37,7 +37,7 @@ pub struct Entry {
     taken: u64,
     /// Samples in it.
     pub samples: u64,
-    /// Parts of it that the server has already, as it is split for that server.
+    /// Pieces of it that are done with, as it is split for its server.
     pub sent: u32,
     bytes: u64,
 }
@@ -214,7 +214,7 @@ impl Spool {
         }
     }
 
-    /// The server has so many parts of it.
+    /// So many pieces of it are done with.
     ///
     /// # Errors
     /// Those of renaming its file.

@@ -69,6 +69,11 @@ impl Readers {
         }
     }
 
+    /// Those that run.
+    pub fn pids(&self) -> Vec<u32> {
+        self.state().pids.iter().copied().collect()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -16,6 +16,7 @@ use rprof_ebpf::ledger::{Column, SENT};
 use super::labels::Comms;
 use super::losses::Book;
 use super::select::Selection;
+use super::standing::Standing;
 use crate::ledger::{Ledger, ProcessRow};
 
 /// What the threads booked.
@@ -125,6 +126,40 @@ impl Counted {
         let counted = self.by_cpu.get(&cpu);
         counted.map_or(0, |(columns, sent)| columns.values().sum::<u64>() + sent)
     }
+}
+
+/// How the account stands while samples still come.
+pub(super) fn standing(
+    books: &[Book],
+    counted: &Counted,
+    expected: Option<&BTreeMap<u32, u64>>,
+) -> Standing {
+    let mut standing = Standing::default();
+    let mut strange = 0;
+    for book in books {
+        let book = book.open();
+        standing.counts.merge(&book.ledger.machine);
+        strange += book.strange;
+        for (&end, &n) in &book.ledger.truncated {
+            *standing.truncated.entry(end).or_default() += n;
+        }
+    }
+    standing.counts.add(Column::Malformed, strange);
+    standing.in_flight = counted.sent().saturating_sub(standing.counts.total());
+    for (cpu, (columns, _)) in &counted.by_cpu {
+        for (&column, &n) in columns {
+            standing.counts.add(column, n);
+        }
+        let delivered = counted.delivered(*cpu);
+        let expected = expected.map_or(delivered, |expected| {
+            expected.get(cpu).copied().unwrap_or(0)
+        });
+        standing.expected += expected;
+        // One that is just being delivered is late, not lost.
+        let lacking = expected.saturating_sub(delivered).saturating_sub(1);
+        standing.counts.add(Column::NotDelivered, lacking);
+    }
+    standing
 }
 
 /// The account of a run; `expected`: ticks by CPU, `None` where time does not say.

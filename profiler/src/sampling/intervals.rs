@@ -1,7 +1,10 @@
 //! The profile that samples go into, an interval after the other. A sample belongs to the interval that it
 //! was taken in, though it may come later: out of the ring, or because it waited for a name.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -9,17 +12,21 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::Sender;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::door::{Ask, Asked};
 use super::stacks::Shared;
+use super::standing::Standing;
 use crate::naming::Lookup;
 use crate::profile::{Limits, Profile};
 
 /// How long after its end the samples of an interval may come: the ring is read four times a second.
-const LAG: Duration = Duration::from_secs(1);
+const LAG: Duration = Duration::from_millis(500);
 
 /// Asks for the profile of each interval while sampling goes on.
 pub struct Publish {
-    /// How long an interval is; longer while whoever takes them is behind.
+    /// How long an interval is at most, but while whoever takes them is behind.
     pub every: Duration,
+    /// Where somebody asks for a shorter one, and how the run stands.
+    pub asked: Asked,
     /// Begins to take them, with this for their names.
     pub begin: Box<dyn FnOnce(Lookup) -> io::Result<Publishing>>,
 }
@@ -39,8 +46,8 @@ pub struct Interval {
     pub profile: Profile,
     /// When it began.
     pub start: SystemTime,
-    /// How long it was.
-    pub duration: Duration,
+    /// The same, and when it was over, by the clock that nobody sets.
+    pub span: Range<Instant>,
 }
 
 /// The interval that goes on, and the one before it until nothing more is expected of it.
@@ -100,12 +107,15 @@ impl Intervals {
 /// Ends intervals when it is time.
 pub(super) struct Cutter {
     every: Duration,
+    asked: Asked,
     publishing: Publishing,
     shared: Arc<Shared>,
     /// When the one that is open began.
     opened: (SystemTime, Instant),
     /// The one that is over, until it is given away: when it began, and when it was over.
     closed: Option<(SystemTime, Instant, Instant)>,
+    /// When it is to be over before its time.
+    cuts: BTreeSet<Instant>,
 }
 
 impl Cutter {
@@ -116,10 +126,12 @@ impl Cutter {
     pub(super) fn begin(publish: Publish, names: Lookup, shared: Arc<Shared>) -> io::Result<Self> {
         Ok(Self {
             every: publish.every,
+            asked: publish.asked,
             publishing: (publish.begin)(names)?,
             shared,
             opened: (SystemTime::now(), Instant::now()),
             closed: None,
+            cuts: BTreeSet::new(),
         })
     }
 
@@ -127,7 +139,31 @@ impl Cutter {
     pub(super) fn next(&self) -> Instant {
         match self.closed {
             Some((.., end)) => end + LAG.min(self.every / 2),
-            None => self.opened.1 + self.every,
+            None => {
+                let usual = self.opened.1 + self.every;
+                self.cuts.first().map_or(usual, |&cut| cut.min(usual))
+            }
+        }
+    }
+
+    /// What tells that somebody asks.
+    pub(super) fn bell(&self) -> Arc<OwnedFd> {
+        self.asked.bell()
+    }
+
+    /// Answers who asks how the run stands, and notes who asks for an interval's end.
+    pub(super) fn answer(&mut self, standing: impl Fn() -> Option<Standing>) {
+        self.asked.heard();
+        for ask in self.asked.asks.try_iter() {
+            match ask {
+                Ask::Standing(to) => {
+                    if let Some(standing) = standing() {
+                        // It has room for one, and gets one; who asked may be gone.
+                        let _ = to.try_send(standing);
+                    }
+                }
+                Ask::Cut(at) => drop(self.cuts.insert(at)),
+            }
         }
     }
 
@@ -150,12 +186,13 @@ impl Cutter {
             Some((start, began, end)) => {
                 if let Some(profile) = intervals.settled() {
                     drop(held);
-                    self.give(profile, start, end - began);
+                    self.give(profile, start, began..end);
                 }
                 self.closed = None;
             }
             None => {
                 intervals.cut(monotonic());
+                self.cuts = self.cuts.split_off(&(now + Duration::from_nanos(1)));
                 let (start, began) = self.opened;
                 self.closed = Some((start, began, now));
                 self.opened = (SystemTime::now(), now);
@@ -163,12 +200,12 @@ impl Cutter {
         }
     }
 
-    fn give(&self, profile: Profile, start: SystemTime, duration: Duration) {
+    fn give(&self, profile: Profile, start: SystemTime, span: Range<Instant>) {
         // Nobody is there to take it: its thread has died.
         let _ = self.publishing.to.send(Interval {
             profile,
             start,
-            duration,
+            span,
         });
     }
 
@@ -176,10 +213,12 @@ impl Cutter {
     pub(super) fn end(self, rest: Intervals, end: Instant) -> Option<(Profile, Lookup)> {
         let (before, last) = rest.into_rest();
         if let (Some(profile), Some((start, began, end))) = (before, self.closed) {
-            self.give(profile, start, end - began);
+            self.give(profile, start, began..end);
         }
         let (start, began) = self.opened;
-        self.give(last, start, end.saturating_duration_since(began));
+        self.give(last, start, began..end.max(began));
+        // Nobody answers any more.
+        drop(self.asked);
         let Publishing { to, thread } = self.publishing;
         drop(to);
         thread.join().ok()
@@ -203,8 +242,16 @@ mod tests {
             max_memory: 1 << 20,
             directory: std::env::temp_dir(),
         });
-        let mut add = |intervals: &mut Intervals, time, n| {
-            let added = intervals.of(time).add(&[], &Labels::default(), n);
+        let add = |intervals: &mut Intervals, time, n| {
+            let labels = Labels {
+                pid: 1,
+                tid: 1,
+                host_pid: false,
+                comm: "a".into(),
+                thread: "a".into(),
+                cgroup: None,
+            };
+            let added = intervals.of(time).add(&[], &labels, n);
             assert_eq!(added, Added::Counted);
         };
         add(&mut intervals, 5, 1);

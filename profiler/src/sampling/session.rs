@@ -28,6 +28,7 @@ use super::row_space::RowSpace;
 use super::setup::{self, Bpf, load};
 use super::signals::{Signal, Signals};
 use super::stacks::Shared;
+use super::standing::{self, Standing};
 use super::targets::{pidfds, removed_cgroup, selection, wanted_cgroup, wanted_processes};
 use super::threads::Threads;
 use crate::cli::Failure;
@@ -110,7 +111,7 @@ pub fn record(
             "Only {few} files may be open at once: those of more modules have no names (ulimit -n 1024)."
         ));
     }
-    let signals = Signals::new().map_err(|error| failed("watch for signals", &error))?;
+    let mut signals = Signals::new().map_err(|error| failed("watch for signals", &error))?;
     let mut programs = load(settings, machine)?;
     programs.self_check().map_err(|error| {
         Failure::new(format!(
@@ -209,6 +210,9 @@ pub fn record(
     let mut cutter = cutter
         .transpose()
         .map_err(|error| failed("start threads", &error))?;
+    if let Some(cutter) = &cutter {
+        signals.wait_also_for(cutter.bell());
+    }
     let start = SystemTime::now();
     let began = Instant::now();
     let mut gone = None;
@@ -268,6 +272,17 @@ pub fn record(
         }
         let mut wait = deadline.map_or(LOOK, |deadline| LOOK.min(deadline - now));
         if let Some(cutter) = &mut cutter {
+            cutter.answer(|| {
+                let counted = Counted::read(&counts, &lost).ok()?;
+                let running = readers.pids();
+                Some(Standing {
+                    elapsed: began.elapsed(),
+                    cpus: events.cpus().count(),
+                    cpu: standing::cpu_time(&running),
+                    readers: running.len(),
+                    ..account::standing(threads.books(), &counted, events.expected().as_ref())
+                })
+            });
             cutter.work(now);
             // One that cannot be given away yet is looked at again after the usual time.
             let next = cutter.next().saturating_duration_since(now);

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 
 /// Those that end a recording: a terminal that goes away, and time that is used up, take no samples with
 /// them.
@@ -40,6 +41,8 @@ pub enum Signal {
 /// A descriptor that becomes readable when one of the signals came.
 pub struct Signals {
     fd: OwnedFd,
+    /// Ends a wait, too, when it is readable.
+    bell: Option<Arc<OwnedFd>>,
     /// The mask that rprof was started with.
     before: libc::sigset_t,
 }
@@ -80,6 +83,7 @@ impl Signals {
             }
             Ok(Self {
                 fd: OwnedFd::from_raw_fd(fd),
+                bell: None,
                 before,
             })
         }
@@ -88,6 +92,11 @@ impl Signals {
     /// The mask that rprof was started with.
     pub fn before(&self) -> libc::sigset_t {
         self.before
+    }
+
+    /// Waits end also when this can be read.
+    pub fn wait_also_for(&mut self, bell: Arc<OwnedFd>) {
+        self.bell = Some(bell);
     }
 
     /// The next signal, waiting up to `timeout` for one (`None`: as long as it takes), or until one of
@@ -102,7 +111,10 @@ impl Signals {
     ) -> io::Result<Option<Signal>> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        let watched = std::iter::once(&self.fd).chain(processes.iter());
+        let bell = self.bell.as_deref();
+        let watched = std::iter::once(&self.fd)
+            .chain(processes.iter())
+            .chain(bell);
         let mut fds: Vec<PollFd<'_>> = watched.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         match poll(&mut fds, timeout.as_ref()) {
             Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(None),

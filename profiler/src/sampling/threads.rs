@@ -169,6 +169,11 @@ impl Threads {
         })
     }
 
+    /// What each of them has counted so far.
+    pub(super) fn books(&self) -> &[Book] {
+        &self.books
+    }
+
     /// Stops in the order of the flow, so that nothing that is under way is lost, and closes the
     /// books.
     ///

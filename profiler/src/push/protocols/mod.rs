@@ -41,35 +41,42 @@ struct Limits {
 }
 
 /// Names and values that a series goes by.
-type Labels = BTreeMap<String, String>;
+pub type Labels = BTreeMap<String, String>;
 
 /// A profile made ready for a server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Prepared {
-    /// What is sent, in this order.
-    pub requests: Vec<Request>,
-    /// Series in them.
-    pub series: usize,
-    /// Samples in them (the sum of the first value).
-    pub samples: i64,
+    /// What is sent, in this order: the same each time, for the same profile.
+    pub pieces: Vec<Piece>,
     /// Samples that the server takes no more, because they are too old (or its clock is behind).
     pub expired: i64,
     /// Samples of stacks that are too large for it.
     pub oversized: i64,
 }
 
-/// Makes a profile ready. `labels` are the machine's, and those that somebody asked for; a profile without
-/// a time is taken to be of now.
-pub fn prepare(
-    protocol: Protocol,
-    profile: &Profile,
-    labels: &Labels,
-    now: SystemTime,
-) -> Prepared {
+/// A series, or a part of one that is too large: what a server takes or refuses.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    series: Series,
+    /// Unpacked.
+    bytes: usize,
+    /// Samples in it (the sum of the first value).
+    pub samples: i64,
+}
+
+impl Prepared {
+    /// Samples that are to be sent.
+    pub fn samples(&self) -> i64 {
+        self.pieces.iter().map(|piece| piece.samples).sum()
+    }
+}
+
+/// Makes a profile ready; one without a time is taken to be of now.
+pub fn prepare(protocol: Protocol, profile: &Profile, now: SystemTime) -> Prepared {
     let limits = match protocol {
         Protocol::Pyroscope => pyroscope::LIMITS,
         Protocol::Parca => parca::LIMITS,
-        Protocol::OtlpHttp => otlp::LIMITS,
+        Protocol::OtlpHttp | Protocol::OtlpGrpc => otlp::LIMITS,
     };
     let mut prepared = Prepared::default();
     let now = now
@@ -79,15 +86,9 @@ pub fn prepare(
     let too_old = limits.past.is_some_and(|past| taken + past < now);
     let too_new = limits.future.is_some_and(|future| taken > now + future);
     if profile.time_nanos != 0 && (too_old || too_new) {
-        prepared.expired = profile
-            .sample
-            .iter()
-            .filter_map(|sample| sample.value.first())
-            .sum();
+        prepared.expired = samples(profile);
         return prepared;
     }
-    let mut waiting = Vec::new();
-    let mut size = 0;
     for mut series in series::by_service(profile) {
         if series.profile.time_nanos == 0 {
             series.profile.time_nanos = now.as_nanos() as i64;
@@ -95,63 +96,71 @@ pub fn prepare(
         series::cut(&mut series.profile, limits.depth);
         let (pieces, lost) = series::split(series, limits.samples, limits.bytes);
         prepared.oversized += lost;
-        for (n, mut piece) in (0..).zip(pieces) {
+        for (n, mut series) in (0..).zip(pieces) {
             // Of two profiles of a series and a millisecond Pyroscope keeps one (pkg/querier/select_merge.go).
-            piece.profile.time_nanos += n * 1_000_000;
-            let bytes = piece.profile.encoded_len();
-            if size + bytes > BODY && !waiting.is_empty() {
-                prepared.requests.push(request(protocol, &waiting, labels));
-                waiting.clear();
-                size = 0;
-            }
-            prepared.series += 1;
-            let values = piece
-                .profile
-                .sample
-                .iter()
-                .filter_map(|sample| sample.value.first());
-            prepared.samples += values.sum::<i64>();
-            size += bytes;
-            waiting.push(piece);
+            series.profile.time_nanos += n * 1_000_000;
+            prepared.pieces.push(Piece {
+                bytes: series.profile.encoded_len(),
+                samples: samples(&series.profile),
+                series,
+            });
         }
-    }
-    if !waiting.is_empty() {
-        prepared.requests.push(request(protocol, &waiting, labels));
     }
     prepared
 }
 
-fn request(protocol: Protocol, series: &[Series], labels: &Labels) -> Request {
+/// How many of these pieces, from the first on, go into one request.
+pub fn fit(pieces: &[Piece]) -> usize {
+    let mut bytes = 0;
+    let fitting = pieces.iter().take_while(|piece| {
+        bytes += piece.bytes;
+        bytes <= BODY
+    });
+    fitting.count().max(pieces.len().min(1))
+}
+
+/// A request with these pieces. `labels` are the machine's, and those that somebody asked for.
+pub fn request(protocol: Protocol, pieces: &[Piece], labels: &Labels) -> Request {
+    let series: Vec<&Series> = pieces.iter().map(|piece| &piece.series).collect();
     match protocol {
-        Protocol::Pyroscope => pyroscope::request(series, labels),
-        Protocol::Parca => parca::request(series, labels),
-        Protocol::OtlpHttp => otlp::request(series, labels),
+        Protocol::Pyroscope => pyroscope::request(&series, labels),
+        Protocol::Parca => parca::request(&series, labels),
+        Protocol::OtlpHttp => otlp::request(&series, labels),
+        Protocol::OtlpGrpc => otlp::call(&series, labels),
     }
+}
+
+/// Samples of a profile: the sum of its first value.
+fn samples(profile: &Profile) -> i64 {
+    let values = profile
+        .sample
+        .iter()
+        .filter_map(|sample| sample.value.first());
+    values.fold(0, |sum, &value| sum.saturating_add(value))
 }
 
 /// What an answer comes to, whose status was a success: a page for a browser has one, too.
 pub fn understood(protocol: Protocol, answer: Answer) -> Answer {
     match (protocol, answer) {
-        (Protocol::OtlpHttp, Answer::Taken(body)) => match otlp::rejected(&body) {
-            Ok(None) => Answer::Taken(body),
-            Ok(Some(why)) => Answer::Refused(why),
-            Err(()) => Answer::Denied("it answers as no OTLP server does".into()),
-        },
+        (Protocol::OtlpHttp | Protocol::OtlpGrpc, Answer::Taken(body)) => {
+            match otlp::rejected(&body) {
+                Ok(None) => Answer::Taken(body),
+                Ok(Some(why)) => Answer::Partly(why),
+                Err(()) => Answer::Denied("it answers as no OTLP server does".into()),
+            }
+        }
         (_, Answer::Taken(body)) if body.trim_ascii().starts_with(b"{") => Answer::Taken(body),
         (_, Answer::Taken(_)) => {
             Answer::Denied(format!("it answers as no {} does", protocol.name()))
         }
-        // Only those may be asked again (docs/specification.md of opentelemetry-proto, 1.11).
-        (Protocol::OtlpHttp, Answer::Later(why, _))
-            if why.contains("it answers 50")
-                && !["502", "503", "504"]
-                    .iter()
-                    .any(|status| why.contains(status)) =>
-        {
-            Answer::Refused(why)
-        }
         (_, answer) => answer,
     }
+}
+
+/// Whether a refusal means that it came too late: a server's window may be smaller than the usual one.
+pub fn is_too_late(protocol: Protocol, why: &str) -> bool {
+    // pkg/validation/validate.go, v1.19.
+    protocol == Protocol::Pyroscope && why.contains("ingestion window")
 }
 
 /// Whether a server takes a label of this name.
@@ -165,7 +174,7 @@ pub fn takes_label(protocol: Protocol, name: &str) -> bool {
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
             word && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.starts_with("__")
         }
-        Protocol::OtlpHttp => true,
+        Protocol::OtlpHttp | Protocol::OtlpGrpc => true,
     }
 }
 
@@ -176,7 +185,8 @@ pub fn takes_label(protocol: Protocol, name: &str) -> bool {
 pub fn identify(client: &Client, base: &str) -> Result<Protocol, Failure> {
     let mut said = String::new();
     for protocol in Protocol::ALL {
-        match client.send(base, &request(protocol, &[], &Labels::new())) {
+        let connection = client.connect(base, protocol.transport());
+        match connection.send(&request(protocol, &[], &Labels::new())) {
             Answer::Taken(body) if is_empty_answer(protocol, &body) => return Ok(protocol),
             // An empty push is what Pyroscope has a word for.
             Answer::Refused(why)
@@ -185,7 +195,7 @@ pub fn identify(client: &Client, base: &str) -> Result<Protocol, Failure> {
                 return Ok(protocol);
             }
             Answer::Taken(_) => said = "it answers as none of them would".into(),
-            Answer::Later(why, _) | Answer::Refused(why) => said = why,
+            Answer::Later(why, _) | Answer::Refused(why) | Answer::Partly(why) => said = why,
             Answer::Denied(why) => {
                 // Somebody who has no such path says so to all three.
                 if said.is_empty() || !why.contains("404") {
@@ -211,6 +221,7 @@ fn is_empty_answer(protocol: Protocol, body: &[u8]) -> bool {
     match protocol {
         // An empty body may be anyone's: collectors answer with an empty part.
         Protocol::OtlpHttp => !body.is_empty() && otlp::rejected(body) == Ok(None),
+        Protocol::OtlpGrpc => otlp::rejected(body) == Ok(None),
         Protocol::Pyroscope | Protocol::Parca => body.trim_ascii() == b"{}",
     }
 }
@@ -230,7 +241,9 @@ fn labels_of(protocol: Protocol, series: &Series, labels: &Labels) -> Labels {
     let own = [
         ("service_name", Some(&service.name)),
         ("cgroup", service.cgroup.as_ref()),
-        ("container_id", service.container.as_ref()),
+        ("container_id", service.container_id.as_ref()),
+        ("container", service.container.as_ref()),
+        ("pod_uid", service.pod_uid.as_ref()),
     ];
     for (name, value) in own {
         if let Some(value) = value {

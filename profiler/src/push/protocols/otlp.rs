@@ -1,4 +1,4 @@
-//! OpenTelemetry: `ProfilesService/Export` over HTTP (opentelemetry-proto 1.10, whose profiles are those of
+//! OpenTelemetry: `ProfilesService/Export`, over HTTP or gRPC (opentelemetry-proto 1.10, whose profiles are those of
 //! 1.11). A message has one dictionary for all its profiles; index 0 of each table is the empty value; a
 //! profile counts one thing, so that one of pprof is as many as it has sample types.
 
@@ -29,7 +29,32 @@ pub(super) const LIMITS: Limits = Limits {
     future: None,
 };
 
-pub(super) fn request(series: &[Series], labels: &Labels) -> Request {
+/// Which of the incompatible `v1development` this is (docs/specification.md of opentelemetry-proto).
+const VERSION: (&str, &str) = ("otlp-profiles-development-version", "1");
+
+/// For a server that speaks HTTP.
+pub(super) fn request(series: &[&Series], labels: &Labels) -> Request {
+    Request {
+        path: "/v1development/profiles",
+        content_type: "application/x-protobuf",
+        header: Some(VERSION),
+        strict: true,
+        body: message(series, labels),
+    }
+}
+
+/// For one that speaks gRPC.
+pub(super) fn call(series: &[&Series], labels: &Labels) -> Request {
+    Request {
+        path: "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export",
+        content_type: "application/grpc",
+        header: Some(VERSION),
+        strict: true,
+        body: message(series, labels),
+    }
+}
+
+fn message(series: &[&Series], labels: &Labels) -> Vec<u8> {
     let mut dictionary = Dictionary::new();
     let resource_profiles = series
         .iter()
@@ -39,11 +64,7 @@ pub(super) fn request(series: &[Series], labels: &Labels) -> Request {
         resource_profiles,
         dictionary: Some(dictionary.tables),
     };
-    Request {
-        path: "/v1development/profiles",
-        content_type: "application/x-protobuf",
-        body: message.encode_to_vec(),
-    }
+    message.encode_to_vec()
 }
 
 /// What the server did not take of what it took, in its words; `Err`: that is no answer of such a server.
@@ -54,7 +75,7 @@ pub(super) fn rejected(body: &[u8]) -> Result<Option<String>, ()> {
         .filter(|partial| partial.rejected_profiles > 0);
     Ok(rejected.map(|partial| {
         format!(
-            "it refused {} profiles: {}",
+            "it refused {} of several profiles: {}",
             partial.rejected_profiles, partial.error_message
         )
     }))
@@ -68,6 +89,8 @@ fn attribute(label: &str) -> &str {
         "service_name" => "service.name",
         "host" => "host.name",
         "container_id" => "container.id",
+        "container" => "container.name",
+        "pod_uid" => "k8s.pod.uid",
         "cgroup" => CGROUP,
         other => other,
     }

@@ -17,11 +17,13 @@ pub(super) const LIMITS: Limits = Limits {
     future: None,
 };
 
-pub(super) fn request(series: &[Series], labels: &Labels) -> Request {
+pub(super) fn request(series: &[&Series], labels: &Labels) -> Request {
     let series: Vec<Value> = series.iter().map(|series| one(series, labels)).collect();
     Request {
         path: "/api/profiles/writeraw",
         content_type: "application/json",
+        header: None,
+        strict: false,
         body: json!({ "series": series }).to_string().into_bytes(),
     }
 }

@@ -21,11 +21,13 @@ pub(super) const LIMITS: Limits = Limits {
     future: Some(Duration::from_secs(600)),
 };
 
-pub(super) fn request(series: &[Series], labels: &Labels) -> Request {
+pub(super) fn request(series: &[&Series], labels: &Labels) -> Request {
     let series: Vec<Value> = series.iter().map(|series| one(series, labels)).collect();
     Request {
         path: "/push.v1.PusherService/Push",
         content_type: "application/json",
+        header: None,
+        strict: false,
         body: json!({ "series": series }).to_string().into_bytes(),
     }
 }

@@ -9,7 +9,8 @@ use rprof_ebpf::module::ModuleKey;
 use rprof_ebpf::record::{
     CodeObject, HEAD_BYTES, ModuleSeen, RecordHeader, RecordKind, Sample, Shared as Record, put,
 };
-use rprof_profiler::profile::{Limits, Profile};
+use rprof_profiler::profile::Limits;
+use rprof_profiler::sampling::intervals::Intervals;
 use rprof_profiler::sampling::live::Live;
 use rprof_profiler::sampling::losses::Book;
 use rprof_profiler::sampling::ring::{kind_of, module_seen, records, sample_of, worker_of};
@@ -58,7 +59,7 @@ fn sample(kernel: &[u64], user: &[u64]) -> Vec<u64> {
 fn worker() -> (Worker, Book) {
     let (forget, _) = crossbeam_channel::bounded(64);
     let shared = Shared {
-        profile: Mutex::new(Some(Profile::new(Limits {
+        profile: Mutex::new(Some(Intervals::new(Limits {
             max_memory: 16 << 20,
             directory: std::env::temp_dir(),
         }))),

@@ -16,12 +16,14 @@
 //! | [`machine`] | root, the CPUs, and having them to oneself |
 //! | [`python`] | the interpreters to test with |
 //! | [`tasks`] | threads of other processes |
+//! | [`dashboard`] | a server that is pushed to, and does what the test tells it |
 //! | [`cost`] | time of eBPF programs, from the kernel |
 //! | [`usage`] | CPU time of processes, from the kernel |
 
 pub mod account;
 pub mod beside;
 pub mod cost;
+pub mod dashboard;
 pub mod ledger;
 pub mod machine;
 pub mod profile;

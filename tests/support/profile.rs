@@ -26,6 +26,8 @@ pub struct Profile {
     pub sample_types: Vec<String>,
     /// Nanoseconds between two samples of a CPU.
     pub period: i64,
+    /// When the recording began: nanoseconds since 1970.
+    pub time: i64,
     /// Nanoseconds that the recording took.
     pub duration: i64,
 }
@@ -214,6 +216,7 @@ impl Profile {
                 .map(|t| format!("{}/{}", text(t.ty), text(t.unit)))
                 .collect(),
             period: raw.period,
+            time: raw.time_nanos,
             duration: raw.duration_nanos,
         }
     }

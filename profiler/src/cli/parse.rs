@@ -23,13 +23,11 @@ pub enum Parsed {
     Nothing(&'static str),
 }
 
-/// Words and options that the contract has and this version has not.
-const LATER: [(&str, &str); 5] = [
+/// Words that the contract has and this version has not.
+const LATER: [(&str, &str); 3] = [
     ("top", "sudo rprof --all -d 10s"),
     ("view", "go tool pprof -http=: rprof.pb.gz"),
     ("gate", "sudo rprof -o new.pb.gz -- ./benchmark"),
-    ("--push", "sudo rprof --all -d 10s -o out.pb.gz"),
-    ("--interval", "sudo rprof --all -d 10s -o out.pb.gz"),
 ];
 
 /// What rprof does besides recording.

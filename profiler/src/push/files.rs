@@ -78,17 +78,16 @@ pub fn push(typed: &Push, say: &dyn Fn(&str)) -> Result<(), Failure> {
 
 /// A profile of rprof or of anyone.
 fn read(path: &Path) -> Result<Profile, Failure> {
-    let failed = |error: std::io::Error| Failure::file("read", path, &error);
+    let name = quoted(&path.to_string_lossy());
+    let failed =
+        |error: std::io::Error| Failure::file("read", path, &error).next(format!("ls -l {name}"));
     let size = std::fs::metadata(path).map_err(failed)?.len();
     let not_sent = |why: String| {
         Failure::new(format!(
             "{} is no profile that can be sent: {why}",
             path.display()
         ))
-        .next(format!(
-            "go tool pprof -top {}",
-            quoted(&path.to_string_lossy())
-        ))
+        .next(format!("go tool pprof -top {name}"))
     };
     if size > MAX_FILE {
         return Err(not_sent(format!("it has more than {} MiB", MAX_FILE >> 20)));

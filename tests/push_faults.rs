@@ -1,0 +1,570 @@
+//! Promise: of what was sampled to be pushed nothing is lost between rprof and a server. It is with the server,
+//! or it waits on disk, or it is counted under what became of it; and a server that is slow, away, or says
+//! no, never slows sampling.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rprof_tests::dashboard::{Dashboard, Deed, Series, free, url};
+use rprof_tests::machine;
+use rprof_tests::rprof::{Rprof, Run};
+use rprof_tests::scratch::{OPTIMIZED, Scratch};
+use rprof_tests::target::Target;
+use rustix::process::Signal;
+
+/// `rprof --all --push URL…`, an interval a second, with a spool of its own.
+fn push(scratch: &Scratch, url: &str, args: &[&str]) -> Rprof {
+    let spool = scratch.file("spool");
+    Rprof::new(scratch, ["--all", "--interval", "1s", "--push", url])
+        .arg("--spool")
+        .arg(spool)
+        .args(args)
+}
+
+/// Something to sample on a machine that has nothing to do.
+fn busy(scratch: &Scratch) -> Target {
+    let program = scratch.cc("burn.c", "burn", OPTIMIZED);
+    Target::start(Command::new(program).args(["threads", "600", "2"]))
+}
+
+/// What the last lines of a run say of samples: after "has got", and before some words.
+fn said(run: &Run, what: &str) -> u64 {
+    let line = run
+        .stderr
+        .lines()
+        .rfind(|line| line.contains(" has got "))
+        .unwrap_or_else(|| panic!("no outcome: {}", run.stderr));
+    let number = match what {
+        "got" => line.split(" has got ").nth(1),
+        what => line.split("; ").find(|part| part.contains(what)),
+    };
+    let digits = number.unwrap_or("0").split(' ').next().expect("a word");
+    digits.parse().unwrap_or_else(|_| panic!("{what}: {line}"))
+}
+
+/// All that was sampled is with the server, and rprof says so.
+fn nothing_lost(run: &Run, server: &Dashboard) {
+    let all = run.profile().samples();
+    assert_eq!(server.samples(), all, "{}", run.stderr);
+    assert_eq!(said(run, "got"), all, "{}", run.stderr);
+}
+
+/// Intervals come in the order in which they were taken.
+fn in_order(series: &[Series]) {
+    let mut times: Vec<i64> = series
+        .iter()
+        .filter(|series| series.service() == "burn")
+        .map(|series| series.profile.time)
+        .collect();
+    let taken = times.clone();
+    times.sort_unstable();
+    assert_eq!(times, taken);
+}
+
+#[test]
+fn a_server_that_is_away_for_ten_intervals() {
+    let scratch = Scratch::new();
+    let _burn = busy(&scratch);
+    let address = free();
+    let start = std::time::SystemTime::now();
+    let running = push(&scratch, &url(address), &["-d", "16s"]).start();
+    std::thread::sleep(Duration::from_secs(11));
+    let server = Dashboard::on(address);
+    let run = running.finish().expect(0);
+    nothing_lost(&run, &server);
+    let series = server.series();
+    in_order(&series);
+    // Times are those of sampling, not of sending.
+    let burnt: Vec<i64> = series
+        .iter()
+        .filter(|series| series.service() == "burn")
+        .map(|series| series.profile.time)
+        .collect();
+    assert!(burnt.len() >= 12, "{burnt:?}");
+    let first = start.duration_since(std::time::UNIX_EPOCH).expect("past");
+    let late = *burnt.first().expect("some") - first.as_nanos() as i64;
+    assert!(late < 5_000_000_000, "{late}");
+    assert!(run.stderr.contains("refused"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("it takes profiles again"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn connections_that_are_cut() {
+    let scratch = Scratch::new();
+    let _burn = busy(&scratch);
+    let server = Dashboard::start();
+    server.cuts(2);
+    let run = push(&scratch, &server.url(), &["-d", "9s"]).run().expect(0);
+    nothing_lost(&run, &server);
+    // It had the whole of one, and its answer was lost: the same comes again as the same.
+    let mut first = true;
+    server.does(move |_| match std::mem::take(&mut first) {
+        true => Deed::TakeAndCut,
+        false => Deed::Take,
+    });
+    let before = server.samples();
+    let run = push(&scratch, &server.url(), &["-d", "5s"]).run().expect(0);
+    assert_eq!(server.samples() - before, run.profile().samples());
+}
+
+#[test]
+fn not_now() {
+    let scratch = Scratch::new();
+    let _burn = busy(&scratch);
+    let server = Dashboard::start();
+    let mut answers = vec![
+        Deed::Say(500, "", "{\"message\":\"I am lost\"}"),
+        Deed::Say(503, "", ""),
+        Deed::Say(429, "retry-after: 3\r\n", "slowly"),
+    ];
+    server.does(move |_| answers.pop().unwrap_or(Deed::Take));
+    let run = push(&scratch, &server.url(), &["-d", "12s"])
+        .run()
+        .expect(0);
+    nothing_lost(&run, &server);
+    in_order(&server.series());
+    let requests = server.requests();
+    let waited = requests[1].at - requests[0].at;
+    assert!(waited >= Duration::from_secs(3), "{waited:?}");
+    for said in [
+        "429 Too Many Requests: slowly",
+        "503",
+        "500 Internal Server Error: I am lost",
+    ] {
+        assert!(run.stderr.contains(said), "{said}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn one_that_the_server_does_not_want() {
+    let scratch = Scratch::new();
+    let _burn = busy(&scratch);
+    let server = Dashboard::start();
+    let poisoned = |series: &Series| series.service() == "burn";
+    server.does(move |request| match request.series.iter().any(poisoned) {
+        true => Deed::Say(400, "", "{\"message\":\"no burning here\"}"),
+        false => Deed::Take,
+    });
+    let run = push(&scratch, &server.url(), &["-d", "5s"]).run().expect(0);
+    let profile = run.profile();
+    let burnt = profile.count(|stack| stack.comm == "burn");
+    assert!(burnt > 20, "{burnt}");
+    assert_eq!(said(&run, "it refused"), burnt, "{}", run.stderr);
+    assert_eq!(server.samples(), profile.samples() - burnt);
+    // Said once, and not tried again.
+    assert_eq!(run.stderr.matches("no burning here").count(), 1);
+    let alone = server.requests();
+    let alone = alone
+        .iter()
+        .filter(|request| request.series.len() == 1 && request.series.iter().any(poisoned));
+    let mut ids: Vec<String> = alone.map(|request| request.series[0].id.clone()).collect();
+    let all = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), all);
+}
+
+#[test]
+fn a_server_that_never_answers() {
+    let scratch = Scratch::new();
+    let _burn = busy(&scratch);
+    let server = Dashboard::start();
+    server.does(|_| Deed::Silence);
+    let start = Instant::now();
+    let run = push(&scratch, &server.url(), &["-d", "5s"]).run().expect(0);
+    // What is to be sent at the end is given five seconds.
+    let took = start.elapsed();
+    assert!(
+        took < machine::patience(Duration::from_secs(14)),
+        "{took:?}"
+    );
+    let first = run.profile();
+    assert!(first.count(|stack| stack.comm == "burn") > 40);
+    assert_eq!(said(&run, "wait in"), first.samples(), "{}", run.stderr);
+    // The next run sends it, with what it takes itself.
+    server.does(|_| Deed::Take);
+    let run = push(&scratch, &server.url(), &["-d", "2s"]).run().expect(0);
+    let all = first.samples() + run.profile().samples();
+    assert_eq!(server.samples(), all, "{}", run.stderr);
+    in_order(&server.series());
+}
+
+/// A certificate for this name, and the file of who vouches for it.
+fn certificate(scratch: &Scratch, name: &str) -> (rustls::ServerConfig, PathBuf) {
+    let mut authority = CertificateParams::new(Vec::new()).expect("no names");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = || KeyPair::generate().expect("a key");
+    let authority = CertifiedIssuer::self_signed(authority, key()).expect("signed");
+    let own = key();
+    let server = CertificateParams::new(vec![name.to_string()]).expect("a name");
+    let server = server.signed_by(&own, &authority).expect("signed");
+    let file = scratch.file(&format!("{name}.pem"));
+    std::fs::write(&file, authority.pem()).expect("our folder");
+    let provider = rustls::crypto::ring::default_provider();
+    let config = rustls::ServerConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![server.der().clone()],
+            rustls::pki_types::PrivateKeyDer::Pkcs8(own.serialize_der().into()),
+        );
+    (config.expect("they fit"), file)
+}
+
+#[test]
+fn a_certificate_of_another() {
+    let scratch = Scratch::new();
+    let _burn = busy(&scratch);
+    for (name, trusted) in [("127.0.0.1", true), ("another.example", false)] {
+        let (config, authority) = certificate(&scratch, name);
+        let server = Dashboard::secure(config);
+        let url = format!("pyroscope+https://{}", server.address());
+        let authority = authority.to_str().expect("UTF-8");
+        let spool = scratch.file(name);
+        let args = [
+            "--ca",
+            authority,
+            "-d",
+            "3s",
+            "--spool",
+            spool.to_str().expect("UTF-8"),
+        ];
+        let run = Rprof::new(&scratch, ["--all", "--interval", "1s", "--push", &url])
+            .args(args)
+            .run()
+            .expect(0);
+        let all = run.profile().samples();
+        match trusted {
+            true => nothing_lost(&run, &server),
+            false => {
+                assert!(server.requests().is_empty());
+                assert!(run.stderr.contains("certificate"), "{}", run.stderr);
+                assert_eq!(said(&run, "wait in"), all, "{}", run.stderr);
+            }
+        }
+    }
+    // Whom nobody vouches for.
+    let (config, _) = certificate(&scratch, "127.0.0.1");
+    let server = Dashboard::secure(config);
+    let url = format!("pyroscope+https://{}", server.address());
+    let run = push(&scratch, &url, &["-d", "2s"]).run().expect(0);
+    assert!(server.requests().is_empty());
+    assert!(run.stderr.contains("certificate"), "{}", run.stderr);
+}
+
+#[test]
+fn credentials() {
+    let scratch = Scratch::new();
+    let _burn = busy(&scratch);
+    let server = Dashboard::start();
+    server.does(|request| {
+        let right = "Basic bWU6b3BlbiBzZXNhbWU=";
+        match request.headers.get("authorization").map(String::as_str) {
+            Some(found) if found == right => Deed::Take,
+            _ => Deed::Say(401, "", "who are you"),
+        }
+    });
+    let wrong = push(&scratch, &server.url(), &["-d", "3s"])
+        .env("RPROF_PUSH_AUTH", "me:sesame")
+        .start();
+    std::thread::sleep(Duration::from_secs(1));
+    let line = std::fs::read(format!("/proc/{}/cmdline", wrong.pid())).expect("it runs");
+    assert!(!String::from_utf8_lossy(&line).contains("sesame"));
+    let wrong = wrong.finish().expect(0);
+    assert!(wrong.stderr.contains("401"), "{}", wrong.stderr);
+    assert!(!wrong.stderr.contains("sesame"), "{}", wrong.stderr);
+    let waits = wrong.profile().samples();
+    assert_eq!(said(&wrong, "wait in"), waits, "{}", wrong.stderr);
+
+    // From a file, beside another server's, which gets nothing of it.
+    let other = Dashboard::start();
+    let file = scratch.file("secrets");
+    let secrets = format!(
+        "# HOST:PORT SECRET\n{} me:open sesame\n{} token\n",
+        server.address(),
+        other.address()
+    );
+    std::fs::write(&file, secrets).expect("our folder");
+    let run = push(&scratch, &server.url(), &["-d", "3s", "--tenant", "team"])
+        .args(["--push", &other.url(), "--auth-file"])
+        .arg(&file)
+        .run()
+        .expect(0);
+    let all = run.profile().samples();
+    assert_eq!(server.samples(), waits + all, "{}", run.stderr);
+    assert_eq!(other.samples(), all, "{}", run.stderr);
+    for request in other.requests() {
+        assert_eq!(request.headers["authorization"], "Bearer token");
+        assert_eq!(request.headers["x-scope-orgid"], "team");
+    }
+    // One secret for two servers is nobody's.
+    let run = push(
+        &scratch,
+        &server.url(),
+        &["--push", &other.url(), "-d", "1s"],
+    )
+    .env("RPROF_PUSH_AUTH", "me:open sesame")
+    .run();
+    assert_eq!(run.code(), 1, "{}", run.stderr);
+    assert!(run.stderr.contains("several servers"), "{}", run.stderr);
+    assert!(!run.stderr.contains("sesame"), "{}", run.stderr);
+}
+
+#[test]
+fn a_spool_that_is_full() {
+    let scratch = Scratch::new();
+    let _burn = busy(&scratch);
+    // A disk that is full.
+    let mut command = Command::new("unshare");
+    let script = "mkdir -p spool && mount -t tmpfs -o size=32k,mode=0700 none spool && exec \"$@\"";
+    command
+        .args(["--mount", "--propagation=private", "sh", "-c", script, "sh"])
+        .arg(rprof_tests::rprof::binary());
+    let run = Rprof::within(&scratch, command);
+    let output = run.output().to_path_buf();
+    let run = run
+        .args(["--all", "--interval", "1s", "--spool", "spool", "-d", "12s"])
+        .args(["--push", &url(free()), "-o"])
+        .arg(output)
+        .run()
+        .expect(0);
+    let all = run.profile().samples();
+    let (lost, waits) = (said(&run, "could not be kept"), said(&run, "wait in"));
+    assert!(lost > 0 && waits > 0, "{}", run.stderr);
+    assert_eq!(lost + waits, all, "{}", run.stderr);
+    assert!(run.stderr.contains("No space left"), "{}", run.stderr);
+
+    // One that is only to hold so much: the newest stay.
+    let server = Dashboard::on(free());
+    server.does(|_| Deed::Say(503, "", ""));
+    let run = push(
+        &scratch,
+        &server.url(),
+        &["-d", "12s", "--spool-size", "32KiB"],
+    )
+    .run()
+    .expect(0);
+    let first = run.profile().samples();
+    let evicted = said(&run, "thrown out");
+    assert!(evicted > 0, "{}", run.stderr);
+    assert_eq!(evicted + said(&run, "wait in"), first, "{}", run.stderr);
+    server.does(|_| Deed::Take);
+    let run = push(
+        &scratch,
+        &server.url(),
+        &["-d", "2s", "--spool-size", "1MiB"],
+    )
+    .run()
+    .expect(0);
+    assert_eq!(
+        server.samples(),
+        first - evicted + run.profile().samples(),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn a_spool_that_others_may_write_to() {
+    let scratch = Scratch::new();
+    let address = free();
+    let run = push(&scratch, &url(address), &["-d", "1s"]).run().expect(0);
+    assert!(said(&run, "wait in") > 0 || run.profile().samples() == 0);
+    let folder = spool_of(&scratch.file("spool"));
+    std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o777)).expect("ours");
+    let run = push(&scratch, &url(address), &["-d", "1s"]).run().expect(1);
+    assert!(run.stderr.contains("not ours alone"), "{}", run.stderr);
+    assert!(!run.output.exists());
+}
+
+/// The one folder in a spool.
+fn spool_of(spool: &Path) -> PathBuf {
+    let mut found = std::fs::read_dir(spool).expect("a spool").flatten();
+    let folder = found.next().expect("a server's folder").path();
+    assert!(found.next().is_none());
+    folder
+}
+
+#[test]
+fn a_clock_that_is_set_back() {
+    let scratch = Scratch::new();
+    let _burn = busy(&scratch);
+    let server = Dashboard::start();
+    // Five minutes back, three seconds after the start: what rprof takes for the time, not the machine's.
+    let library = scratch.cc("set_back.c", "set_back.so", &["-O2", "-shared", "-fPIC"]);
+    let run = push(&scratch, &server.url(), &["-d", "7s"])
+        .env("LD_PRELOAD", library.to_str().expect("UTF-8"))
+        .run()
+        .expect(0);
+    nothing_lost(&run, &server);
+    let times: Vec<i64> = server
+        .series()
+        .iter()
+        .filter(|series| series.service() == "burn")
+        .map(|series| series.profile.time)
+        .collect();
+    let back = times
+        .windows(2)
+        .any(|two| two[1] < two[0] - 100_000_000_000);
+    assert!(back, "{times:?}");
+    // Lengths are those of a clock that nobody sets.
+    for series in server.series() {
+        let seconds = series.profile.duration as f64 / 1e9;
+        assert!((0.5..4.0).contains(&seconds), "{seconds}");
+    }
+}
+
+#[test]
+fn killed_a_hundred_times() {
+    let scratch = Scratch::new();
+    let _burn = busy(&scratch);
+    let server = Dashboard::start();
+    let mut chance = 0x2545_f491_4f6c_dd1du64;
+    let mut random = move || {
+        chance ^= chance << 13;
+        chance ^= chance >> 7;
+        chance ^= chance << 17;
+        chance
+    };
+    let mut wobbly = random();
+    server.does(move |_| {
+        wobbly = wobbly.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        match wobbly >> 61 {
+            0 => Deed::Say(503, "", ""),
+            1 => Deed::TakeAndCut,
+            _ => Deed::Take,
+        }
+    });
+    let spool = scratch.file("spool");
+    let mut kept = std::collections::BTreeMap::new();
+    for _ in 0..100 {
+        let mut running = push(&scratch, &server.url(), &["-q"]).start();
+        running.wait_until_sampling();
+        std::thread::sleep(Duration::from_millis(random() % 2200));
+        running.signal(Signal::KILL);
+        drop(running);
+        note(&spool, &mut kept);
+    }
+    assert!(kept.len() > 20, "{}", kept.len());
+    server.does(|_| Deed::Take);
+    let run = push(&scratch, &server.url(), &["-d", "2s"]).run().expect(0);
+    assert_eq!(said(&run, "wait in"), 0, "{}", run.stderr);
+    note(&spool, &mut kept);
+    // Each that was ever on disk is with the server, once, however often it was sent.
+    let mut arrived = std::collections::BTreeMap::<i64, u64>::new();
+    for series in server.series() {
+        // Parts of one series of an interval differ by less than a millisecond each.
+        let time = series.profile.time;
+        *arrived.entry(time).or_default() += series.profile.samples();
+    }
+    for (taken, samples) in &kept {
+        assert_eq!(arrived.get(taken), Some(samples), "{taken}");
+    }
+    assert!(arrived.len() >= kept.len());
+}
+
+/// Notes what waits in a spool: when it was taken, and how many samples it has. What is half written is
+/// nothing.
+fn note(spool: &Path, kept: &mut std::collections::BTreeMap<i64, u64>) {
+    let Ok(folders) = std::fs::read_dir(spool) else {
+        return;
+    };
+    for file in folders
+        .flatten()
+        .flat_map(|folder| std::fs::read_dir(folder.path()).expect("a folder"))
+        .flatten()
+    {
+        let name = file.file_name().into_string().expect("UTF-8");
+        let Some(stem) = name.strip_suffix(".pb.gz") else {
+            continue;
+        };
+        let mut words = stem.split('-').skip(1);
+        let mut word = || {
+            words
+                .next()
+                .expect("a word")
+                .parse::<u64>()
+                .expect("a number")
+        };
+        let (taken, samples) = (word(), word());
+        kept.insert(taken as i64, samples);
+    }
+}
+
+#[test]
+fn mistakes() {
+    let scratch = Scratch::new();
+    let server = Dashboard::start();
+    server.does(|_| Deed::Say(404, "", "<html>nothing here"));
+    let address: SocketAddr = server.address();
+    let page = format!("http://{address}");
+    for (args, code, words) in [
+        (vec!["--all", "--push", "ftp://x"], 2, "ftp://"),
+        (vec!["--all", "--push", "http://me:secret@x"], 2, "password"),
+        (vec!["--all", "--push", &page], 1, "is no server of"),
+        (
+            vec!["--all", "--push", "parca+http://x", "--label", "a-b=c"],
+            2,
+            "a_b=c",
+        ),
+        (
+            vec!["--all", "--push", "parca+http://x", "--interval", "1ms"],
+            2,
+            "1 second",
+        ),
+        (vec!["--all", "--spool", "/x"], 2, "--push"),
+        (vec!["--all", "--listen", "x"], 2, "ADDRESS:PORT"),
+        (vec!["--all", "--listen", "192.0.2.1:1"], 1, "cannot listen"),
+        (vec!["push", "x", "--to", "parca+http://x"], 1, "x"),
+    ] {
+        let run = Rprof::bare(&scratch, &args).run();
+        assert_eq!(run.code(), code, "{args:?}: {}", run.stderr);
+        assert!(run.stderr.contains(words), "{args:?}: {}", run.stderr);
+        assert!(run.stderr.contains("try: "), "{args:?}: {}", run.stderr);
+        assert!(!run.stderr.contains("secret"), "{args:?}: {}", run.stderr);
+    }
+    // Files that are none: nothing of any is sent.
+    let good = scratch.file("good.pb.gz");
+    let run = Rprof::bare(&scratch, ["--all", "-d", "500ms", "-o"])
+        .arg(&good)
+        .run()
+        .expect(0);
+    drop(run);
+    let bytes = std::fs::read(&good).expect("a profile");
+    let server = Dashboard::start();
+    for (name, content, words) in [
+        ("text", &b"not a profile"[..], "not in the format"),
+        ("empty", &[], "empty"),
+        ("cut", &bytes[..bytes.len() / 2], "cut off"),
+    ] {
+        let file = scratch.file(name);
+        std::fs::write(&file, content).expect("our folder");
+        let run = Rprof::bare(&scratch, ["push"])
+            .arg(&good)
+            .arg(&file)
+            .args(["--to", &server.url()])
+            .run();
+        assert_eq!(run.code(), 1, "{}", run.stderr);
+        assert!(run.stderr.contains(words), "{}", run.stderr);
+        assert!(run.stderr.contains(name), "{}", run.stderr);
+    }
+    assert!(server.requests().is_empty());
+    Rprof::bare(&scratch, ["push"])
+        .arg(&good)
+        .args(["--to", &server.url()])
+        .run()
+        .expect(0);
+    assert_eq!(
+        server.samples(),
+        rprof_tests::profile::Profile::read(&good).samples()
+    );
+}

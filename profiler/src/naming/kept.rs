@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 use std::time::Instant;
 
-use rprof_ebpf::module::ModuleId;
+use rprof_ebpf::module::{ModuleId, ModuleKey};
 use rprof_symbolize::kernel::{KernelLine, Text};
 
 use super::{Lookup, PATIENCE, kernel_line};
@@ -34,6 +34,8 @@ pub struct Kept {
 
 #[derive(Default)]
 struct KeptModule {
+    /// What the number stood for.
+    key: Option<ModuleKey>,
     about: Module,
     /// By where offsets begin that have these lines.
     lines: BTreeMap<u64, KeptLines>,
@@ -125,7 +127,14 @@ impl Kept {
 impl Names for Kept {
     fn modules(&mut self, wanted: &[(ModuleId, Vec<u64>)], each: &mut Each<'_>) {
         let mut unknown: Vec<(ModuleId, Vec<u64>)> = Vec::new();
+        let mut keys = HashMap::new();
         for (id, offsets) in wanted {
+            // A number may have come to stand for another file.
+            let key = self.lookup.key(*id);
+            if self.modules.get(id).is_some_and(|kept| kept.key != key) {
+                self.modules.remove(id);
+            }
+            keys.insert(*id, key);
             let mut kept = self.modules.get_mut(id);
             let mut missing = offsets.clone();
             missing.retain(|&offset| kept.as_mut().is_none_or(|kept| kept.at(offset).is_none()));
@@ -146,6 +155,7 @@ impl Names for Kept {
                 return;
             }
             let kept = modules.entry(*id).or_default();
+            kept.key = keys.get(id).copied().flatten();
             kept.about = about;
             for (lines, alike) in lines.into_iter().zip(alike) {
                 let known = KeptLines {

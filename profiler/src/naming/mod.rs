@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rprof_ebpf::module::ModuleId;
+use rprof_ebpf::module::{ModuleId, ModuleKey};
 use rprof_symbolize::kernel::{self, KernelLine};
 
 use crate::profile::{Each, Line, Names};
@@ -50,6 +50,11 @@ impl Lookup {
             silent: Vec::new(),
             unasked: Vec::new(),
         }
+    }
+
+    /// What a number stands for.
+    pub(super) fn key(&self, id: ModuleId) -> Option<ModuleKey> {
+        self.modules.get(id).map(|module| module.key)
     }
 
     /// Of what is asked for an interval at a time nobody reads all that could not be read.

@@ -28,6 +28,8 @@ use crate::sampling::privileges;
 
 /// Intervals that wait for their names, at most.
 const WAITING: usize = 1;
+/// Seconds: longer than the longest interval, and the longest profile that somebody may come for.
+const FRAMES_KEPT: u32 = 2 * 3600;
 /// How long the end waits for what is still to be sent, to all servers.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -198,6 +200,7 @@ impl Publisher {
         let outcomes = Outcomes(Arc::default());
         let started = outcomes.0.clone();
         let every = self.every;
+        let kept_for = (!run.keep).then_some(FRAMES_KEPT);
         let begin = move |names| {
             let sendings = self.to.into_iter().map(|(destination, spool)| {
                 let say = self.say.clone();
@@ -229,6 +232,7 @@ impl Publisher {
         let begin = Box::new(begin);
         let publish = Publish {
             every,
+            kept_for,
             asked,
             begin,
         };

@@ -82,9 +82,8 @@ impl Sending {
         });
         let (wake, woken) = bounded(1);
         let (running, ended) = bounded(0);
-        let destination = &shared.destination;
         let mut worker = Worker {
-            connection: client.connect(&destination.base, destination.transport()),
+            connection: None,
             shared: shared.clone(),
             client,
             woken,
@@ -181,7 +180,7 @@ enum Next {
 struct Worker {
     shared: Arc<Shared>,
     client: Client,
-    connection: Connection,
+    connection: Option<Connection>,
     woken: Receiver<()>,
     pause: Duration,
     /// Why nothing goes at the moment, as it was said.
@@ -245,11 +244,10 @@ impl Worker {
             shared.count(|figures| figures.oversized += whole(prepared.oversized));
         }
         let done = entry.sent as usize;
-        let mut connection = std::mem::replace(
-            &mut self.connection,
+        let connection = self.connection.take().unwrap_or_else(|| {
             self.client
-                .connect(&destination.base, destination.transport()),
-        );
+                .connect(&destination.base, destination.transport())
+        });
         let mut delivery = Delivery::new(&connection, protocol, &labels, &prepared, done);
         let mut next = Next::Go;
         while let Some(step) = delivery.step() {
@@ -285,7 +283,7 @@ impl Worker {
         }
         match next {
             Next::Go => {
-                std::mem::swap(&mut connection, &mut self.connection);
+                self.connection = Some(connection);
                 shared.spool().remove(&entry);
             }
             // The next try has a connection of its own, and what credentials there are then.

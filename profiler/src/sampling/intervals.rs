@@ -25,6 +25,8 @@ const LAG: Duration = Duration::from_millis(500);
 pub struct Publish {
     /// How long an interval is at most, but while whoever takes them is behind.
     pub every: Duration,
+    /// For how many seconds frames are kept without a name, at most; `None`: to the end.
+    pub kept_for: Option<u32>,
     /// Where somebody asks for a shorter one, and how the run stands.
     pub asked: Asked,
     /// Begins to take them, with this for their names.

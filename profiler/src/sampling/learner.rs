@@ -47,6 +47,9 @@ pub struct ModuleMaps {
     pub plans: Array<MapData, Plan>,
 }
 
+/// Seconds between two looks for modules that are not in use any more.
+const LET_GO_EVERY: u32 = 60;
+
 /// The rows of a module.
 #[derive(Clone, Copy)]
 enum Rows {
@@ -90,6 +93,8 @@ pub struct Learner {
     silent: BTreeMap<ModuleId, End>,
     /// Modules whose files are not known, and since when, in seconds of [`Modules::now`].
     fileless: BTreeMap<ModuleId, u32>,
+    /// When [`Learner::let_go`] looks again, in seconds of [`Modules::now`].
+    let_go_at: u32,
 }
 
 impl Learner {
@@ -116,6 +121,7 @@ impl Learner {
             tries: std::collections::HashMap::new(),
             silent: BTreeMap::new(),
             fileless: BTreeMap::new(),
+            let_go_at: 0,
         }
     }
 
@@ -272,14 +278,39 @@ impl Learner {
 
     /// Gives a module its number.
     fn add(&mut self, module: Module) -> Option<ModuleId> {
+        self.let_go();
         let Some(id) = self.modules.add(module) else {
             let most = ModuleId::MAX;
             self.modules
                 .note(format!("more than {most} files: the others have no names"));
             return None;
         };
-        self.rows.push(Rows::Unread(0));
+        match self.rows.get_mut(usize::from(id) - 1) {
+            Some(rows) => *rows = Rows::Unread(0),
+            None => self.rows.push(Rows::Unread(0)),
+        }
         Some(id)
+    }
+
+    /// Forgets what was not used for long, if nobody keeps frames of it: a machine that builds software runs
+    /// new programs all day.
+    fn let_go(&mut self) {
+        let now = self.modules.now();
+        if now < self.let_go_at {
+            return;
+        }
+        self.let_go_at = now + LET_GO_EVERY;
+        let mut idle = self.modules.idle();
+        // What is being made for them comes as a lesson yet.
+        idle.retain(|&id| !matches!(self.rows_of(id), Some(Rows::InWork)));
+        if self.forget(&idle).is_err() {
+            return;
+        }
+        for id in idle {
+            self.interpreters.remove(&id);
+            self.fileless.remove(&id);
+            self.modules.release(id);
+        }
     }
 
     /// A sample led through a module that the programs do not know: its rows are made when enough

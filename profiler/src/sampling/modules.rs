@@ -14,6 +14,8 @@ use crate::reader::{Failed, Pointed};
 
 /// Notes kept at most.
 const MAX_NOTES: usize = 100;
+/// Fewer modules than this are kept, whether they are in use or not.
+const MANY: usize = 4096;
 
 /// A module that was met.
 #[derive(Debug)]
@@ -59,12 +61,16 @@ pub struct Modules {
     began: Instant,
     /// Some runtime is not walked: seldom, and asked for each frame.
     any_unwalked: AtomicBool,
+    /// For how many seconds a number stands for its file when it is in no sample any more.
+    kept_for: AtomicU32,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     by_key: HashMap<ModuleKey, ModuleId>,
     modules: Vec<Arc<Module>>,
+    /// Numbers that stand for nothing any more.
+    free: Vec<ModuleId>,
     /// By index in the programs' map of interpreters.
     interpreters: Vec<Arc<Detected>>,
     notes: Vec<String>,
@@ -77,6 +83,7 @@ impl Default for Modules {
             used: (0..=ModuleId::MAX).map(|_| AtomicU32::new(0)).collect(),
             began: Instant::now(),
             any_unwalked: AtomicBool::new(false),
+            kept_for: AtomicU32::new(u32::MAX),
         }
     }
 }
@@ -99,6 +106,35 @@ impl Modules {
         let used = self.used.get(usize::from(id));
         let used = used.map_or(0, |used| used.load(Ordering::Relaxed));
         self.now().saturating_sub(used)
+    }
+
+    /// From now on a number may come to stand for another file, once it was in no sample for so many seconds:
+    /// nobody keeps frames for longer than that.
+    pub fn keep_for(&self, seconds: u32) {
+        self.kept_for.store(seconds, Ordering::Relaxed);
+    }
+
+    /// Numbers that may stand for another file, if there are many.
+    pub(super) fn idle(&self) -> Vec<ModuleId> {
+        let kept_for = self.kept_for.load(Ordering::Relaxed);
+        let all = match self.table.read() {
+            Ok(table) if table.free.is_empty() && table.modules.len() >= MANY => {
+                table.modules.len()
+            }
+            _ => return Vec::new(),
+        };
+        let all = (1..=ModuleId::MAX).take(all);
+        all.filter(|&id| self.unused_for(id) >= kept_for).collect()
+    }
+
+    /// A number stands for nothing any more.
+    pub(super) fn release(&self, id: ModuleId) {
+        if let Ok(mut table) = self.table.write()
+            && let Some(module) = table.modules.get(usize::from(id).wrapping_sub(1)).cloned()
+        {
+            table.by_key.remove(&module.key);
+            table.free.push(id);
+        }
     }
 
     /// The module with a number.
@@ -167,10 +203,18 @@ impl Modules {
     /// Adds a module, and gives its number, or `None` if there are 65,535 already.
     pub(crate) fn add(&self, module: Module) -> Option<ModuleId> {
         let mut table = self.table.write().ok()?;
-        let id = ModuleId::try_from(table.modules.len() + 1).ok()?;
+        let id = match table.free.pop() {
+            Some(id) => id,
+            None => ModuleId::try_from(table.modules.len() + 1).ok()?,
+        };
         self.look_at(&module);
+        self.use_now(id, self.now());
         table.by_key.insert(module.key, id);
-        table.modules.push(Arc::new(module));
+        let module = Arc::new(module);
+        match table.modules.get_mut(usize::from(id) - 1) {
+            Some(place) => *place = module,
+            None => table.modules.push(module),
+        }
         Some(id)
     }
 
@@ -197,5 +241,46 @@ impl Modules {
         let mut table = self.table.write().ok()?;
         table.interpreters.push(detected);
         u32::try_from(table.interpreters.len() - 1).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn module(inode: u64) -> Module {
+        Module {
+            key: ModuleKey {
+                ino: inode,
+                ..ModuleKey::VDSO
+            },
+            path: String::new(),
+            content: Err(Failed::Late),
+            interpreter: Interpreter::None,
+        }
+    }
+
+    #[test]
+    fn numbers_are_used_again_where_nobody_keeps_frames() {
+        let modules = Modules::default();
+        for inode in 0..MANY as u64 {
+            assert_eq!(
+                modules.add(module(inode)),
+                ModuleId::try_from(inode + 1).ok()
+            );
+        }
+        assert!(modules.idle().is_empty());
+        modules.keep_for(0);
+        assert_eq!(modules.idle().len(), MANY);
+        modules.release(7);
+        assert_eq!(modules.find(&module(6).key), None);
+        assert!(modules.idle().is_empty(), "one is free");
+        assert_eq!(modules.add(module(9999)), Some(7));
+        assert_eq!(modules.find(&module(9999).key), Some(7));
+        assert_eq!(modules.get(7).map(|module| module.key.ino), Some(9999));
+        assert_eq!(
+            modules.add(module(10_000)),
+            ModuleId::try_from(MANY + 1).ok()
+        );
     }
 }

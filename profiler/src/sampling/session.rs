@@ -206,7 +206,11 @@ pub fn record(
         .sample()
         .map_err(|error| failed("use the eBPF program", &error))?;
     let names = || Lookup::new(modules.clone(), settings.inline, readers.clone());
+    let kept_for = publish.as_ref().and_then(|publish| publish.kept_for);
     let cutter = publish.map(|publish| Cutter::begin(publish, names(), shared.clone()));
+    if let Some(seconds) = kept_for {
+        modules.keep_for(seconds);
+    }
     let mut cutter = cutter
         .transpose()
         .map_err(|error| failed("start threads", &error))?;

@@ -124,6 +124,25 @@ impl Agents {
         self.run(Agent::Rprof, frequency, pids, fault)
     }
 
+    /// Starts rprof on the whole machine; it pushes to this server.
+    pub(super) fn start_pushing(&self, url: &str) -> Result<Running, String> {
+        let spool = self.folder.join("spool");
+        let _ = fs::remove_dir_all(&spool);
+        let mut command = Command::new(&self.rprof);
+        command.args(["--all", "--push", url, "-d", &format!("{LONGEST}s")]);
+        command.arg("--spool").arg(spool);
+        self.spawn(Agent::Rprof, command)
+    }
+
+    /// A profile of the whole machine, as a file.
+    pub(super) fn profile(&self, time: Duration) -> Result<PathBuf, String> {
+        let file = self.folder.join("rprof.pb.gz");
+        let mut command = Command::new(&self.rprof);
+        command.args(["--all", "-q", "-d", &format!("{}s", time.as_secs()), "-o"]);
+        run(command.arg(&file))?;
+        Ok(file)
+    }
+
     fn run(
         &self,
         agent: Agent,
@@ -174,6 +193,10 @@ impl Agents {
             command.args(["--", "sleep", &LONGEST.to_string()]);
         }
         command.envs(fault.map(|fault| ("RPROF_FAULT", fault)));
+        self.spawn(agent, command)
+    }
+
+    fn spawn(&self, agent: Agent, mut command: Command) -> Result<Running, String> {
         let said = self.folder.join("said");
         let said =
             File::create(&said).map_err(|e| format!("cannot write {}: {e}", said.display()))?;

@@ -13,6 +13,8 @@ use crate::workspace::{run, say};
 
 /// Processes of [`Programs::wakers`].
 pub(super) const WAKERS: u32 = 300;
+/// Processes of [`Programs::services`].
+const SERVICES: u32 = 50;
 /// Processes a second of [`Programs::storm`].
 pub(super) const STORM: u32 = 400;
 
@@ -98,6 +100,24 @@ impl Programs {
             None => Command::new(self.file("chain")),
         };
         Load::start([Command::new(self.file("chain")), second])
+    }
+
+    /// Nothing.
+    pub(super) fn none(&self) -> Result<Load, String> {
+        Load::start([])
+    }
+
+    /// Busy processes with a name of their own each.
+    pub(super) fn services(&self) -> Result<Load, String> {
+        let mut all = Vec::new();
+        for n in 0..SERVICES {
+            let link = self.file(&format!("service-{n}"));
+            let _ = fs::remove_file(&link);
+            symlink(self.file("chain"), &link)
+                .map_err(|e| format!("cannot make {}: {e}", link.display()))?;
+            all.push(Command::new(link));
+        }
+        Load::start(all)
     }
 
     /// [`Self::busy`] beside processes that wake now and then.

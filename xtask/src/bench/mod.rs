@@ -15,6 +15,7 @@
 //! | [`lives`] | how much of short-lived processes is seen |
 //! | [`rows`] | time to make the unwind rows of large files |
 //! | [`ladder`] | time of a read of memory by pieces |
+//! | [`push`] | what it costs to push profiles |
 //! | [`stuck`] | what a stuck program costs rprof and its neighbours |
 
 mod agent;
@@ -26,6 +27,7 @@ mod lives;
 mod loads;
 mod peak;
 mod process;
+mod push;
 mod rows;
 mod start;
 mod stats;
@@ -104,7 +106,7 @@ impl Bench {
 /// A part of a round.
 type Trial = fn(&mut Bench) -> Outcome;
 
-const TRIALS: [(&str, Trial); 9] = [
+const TRIALS: [(&str, Trial); 10] = [
     ("tick", tick::run),
     ("deep", deep::run),
     ("steady", steady::run),
@@ -113,6 +115,7 @@ const TRIALS: [(&str, Trial); 9] = [
     ("peak", peak::run),
     ("rows", rows::run),
     ("ladder", ladder::run),
+    ("push", push::run),
     ("stuck", stuck::run),
 ];
 

@@ -178,6 +178,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ),
     ("fuzz", "has no kernel in it"),
     ("ledger", "compares ticks of real processors"),
+    ("listen", "compares ticks of real processors"),
     (
         "memory",
         "measures memory and time that its window does not hold here",
@@ -185,6 +186,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("native_names", "needs rustc, and has no kernel in it"),
     ("opened_by", "needs Go and Node.js"),
     ("outputs", "has no kernel in it"),
+    ("push_faults", "has no kernel in it"),
     ("readers", "not yet made to hold on an emulated processor"),
     (
         "silent_file",

@@ -91,6 +91,15 @@ impl Counted {
         counts: &PerCpuArray<MapData, u64>,
         lost: &BpfHashMap<MapData, LostKey, LostTicks>,
     ) -> Result<Self, MapError> {
+        let mut counted = Self::read_columns(counts)?;
+        for row in lost.iter() {
+            counted.lost.push(row?);
+        }
+        Ok(counted)
+    }
+
+    /// What they count of the machine: of processes there may be thousands of rows.
+    pub(super) fn read_columns(counts: &PerCpuArray<MapData, u64>) -> Result<Self, MapError> {
         let mut counted = Self::default();
         // The values of a per-CPU map are those of the possible CPUs, in order.
         let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible");
@@ -109,9 +118,6 @@ impl Counted {
         }
         for (nth, &n) in counts.get(&SENT, 0)?.iter().enumerate() {
             counted.by_cpu.entry(cpu(nth)).or_default().1 = n;
-        }
-        for row in lost.iter() {
-            counted.lost.push(row?);
         }
         Ok(counted)
     }

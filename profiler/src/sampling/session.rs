@@ -277,7 +277,7 @@ pub fn record(
         let mut wait = deadline.map_or(LOOK, |deadline| LOOK.min(deadline - now));
         if let Some(cutter) = &mut cutter {
             cutter.answer(|| {
-                let counted = Counted::read(&counts, &lost).ok()?;
+                let counted = Counted::read_columns(&counts).ok()?;
                 let running = readers.pids();
                 Some(Standing {
                     elapsed: began.elapsed(),

@@ -63,7 +63,7 @@ impl Collector for Now {
         let standing = &self.standing;
         let version = [("version", env!("CARGO_PKG_VERSION"))].to_vec();
         out.gauges(
-            "rprof_build",
+            "rprof_build_info",
             "The version that runs",
             [(version, 1.0)].into_iter(),
         )?;

@@ -12,6 +12,7 @@
 //! | [`profile`] · [`ledger`] · [`account`] | what it wrote, and whether it adds up |
 //! | [`beside`] | programs that must not suffer from another |
 //! | [`statistics`] | how far a sampled figure may be from the true one |
+//! | [`servers`] | real servers that profiles are pushed to |
 //! | [`silent`] | a file system that stops answering |
 //! | [`machine`] | root, the CPUs, and having them to oneself |
 //! | [`python`] | the interpreters to test with |
@@ -30,6 +31,7 @@ pub mod profile;
 pub mod python;
 pub mod rprof;
 pub mod scratch;
+pub mod servers;
 pub mod silent;
 pub mod statistics;
 pub mod target;

@@ -62,6 +62,8 @@ pub struct Frame {
     pub line: i64,
     /// The mapping's file; empty for interpreted frames.
     pub module: String,
+    /// The mapping's build id; empty if it has none.
+    pub build_id: String,
     /// This function was inlined into the next frame: both are lines of one location.
     pub inlined: bool,
 }
@@ -159,10 +161,10 @@ impl Profile {
             .expect("the profile is gzip");
         let raw = protos::Profile::decode(plain.as_slice()).expect("the profile is pprof");
         let text = |id: i64| raw.string_table[id as usize].clone();
-        let modules: HashMap<u64, String> = raw
+        let modules: HashMap<u64, (String, String)> = raw
             .mapping
             .iter()
-            .map(|m| (m.id, text(m.filename)))
+            .map(|m| (m.id, (text(m.filename), text(m.build_id))))
             .collect();
         let functions: HashMap<u64, &protos::Function> =
             raw.function.iter().map(|f| (f.id, f)).collect();
@@ -171,16 +173,18 @@ impl Profile {
             .iter()
             .map(|location| {
                 let last = location.line.len().saturating_sub(1);
+                let (module, build_id) = match location.mapping_id {
+                    0 => Default::default(),
+                    id => modules[&id].clone(),
+                };
                 let frames = location.line.iter().enumerate().map(|(n, line)| {
                     let function = functions[&line.function_id];
                     Frame {
                         function: text(function.name),
                         file: text(function.filename),
                         line: line.line,
-                        module: match location.mapping_id {
-                            0 => String::new(),
-                            id => modules[&id].clone(),
-                        },
+                        module: module.clone(),
+                        build_id: build_id.clone(),
                         inlined: n < last,
                     }
                 });

@@ -187,6 +187,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("opened_by", "needs Go and Node.js"),
     ("outputs", "has no kernel in it"),
     ("push_faults", "has no kernel in it"),
+    ("push_servers", "needs Go, and has no kernel in it"),
     ("readers", "not yet made to hold on an emulated processor"),
     (
         "silent_file",

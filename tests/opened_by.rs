@@ -1,18 +1,13 @@
 //! Promise: a profile is opened by the tools that people have, which find in it what rprof found.
 //!
-//! `go tool pprof` must be there. The others are looked for where these variables say, and a test
-//! without its tool is skipped:
-//!
-//! - `RPROF_NODE_MODULES`: a folder made by `npm install speedscope @firefox-devtools/profiler-cli`
-//!   (its `node_modules`), with Node.js 24 on the path;
-//! - `RPROF_PARCA`: a Parca server. In a Go module of one's own that requires
-//!   `github.com/parca-dev/parca v0.28.0` and imports its `pkg/parca`:
-//!   `go build -mod=mod -o parca github.com/parca-dev/parca/cmd/parca`, some minutes.
+//! `go tool pprof` must be there, and Go for Parca, which is built. The others are looked for where
+//! `RPROF_NODE_MODULES` says, and skipped without it: a folder made by
+//! `npm install speedscope @firefox-devtools/profiler-cli` (its `node_modules`), with Node.js 24 on
+//! the path.
 
 use std::collections::BTreeMap;
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use pprof::protos::{self, Message};
@@ -21,6 +16,7 @@ use rprof_tests::profile::Profile;
 use rprof_tests::python;
 use rprof_tests::rprof::{Rprof, Run};
 use rprof_tests::scratch::{Scratch, finish, source_file};
+use rprof_tests::servers;
 use rprof_tests::skipped;
 use serde_json::{Value, json};
 
@@ -172,42 +168,13 @@ fn firefox_profiler() {
     }
 }
 
-/// Killed when dropped.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn parca() {
-    let binary = match tool("RPROF_PARCA") {
-        Ok(binary) => binary,
-        Err(why) => return skipped("parca", &why),
-    };
     let scratch = Scratch::new();
+    let server = servers::parca(&scratch);
+    let address = &server.address;
     let run = record(&scratch, "out.pb.gz");
     let profile = run.profile();
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-    let address = free.expect("a port").to_string();
-    let folder = scratch.file("store").display().to_string();
-    let config = json!({"object_storage": {"bucket": {"type": "FILESYSTEM", "config": {"directory": folder}}}});
-    let config = scratch.write("parca.json", &config.to_string());
-    let server = Command::new(binary)
-        .arg(format!("--config-path={}", config.display()))
-        .arg(format!("--http-address={address}"))
-        .arg("--storage-active-memory=67108864")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let _server = Server(server.expect("parca starts"));
-    machine::wait_for("Parca listens", Duration::from_secs(30), || {
-        TcpStream::connect(&address).ok()
-    });
-
     let series = json!({"series": [{
         "labels": {"labels": [
             {"name": "__name__", "value": "process_cpu"}, {"name": "job", "value": "rprof"},

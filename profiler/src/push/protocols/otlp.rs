@@ -262,6 +262,10 @@ impl Dictionary {
                 )
             })
             .collect();
+        let ours = profile
+            .comment
+            .iter()
+            .any(|&id| text(id).starts_with("rprof: "));
         let locations = profile.location.iter().map(|location| {
             let (mapping_index, kernel) = mappings
                 .get(&location.mapping_id)
@@ -273,10 +277,12 @@ impl Dictionary {
                 .and_then(|line| functions.get(&line.function_id));
             let frame_type = match innermost {
                 _ if kernel => Some("kernel"),
-                Some((_, _, file)) if file.ends_with(".py") || file.starts_with('<') => {
+                Some((_, _, file)) if file.ends_with(".py") => Some("cpython"),
+                _ if mapping_index != 0 => Some("native"),
+                // A script may be called anything; what others leave without a mapping is any interpreter's.
+                Some((_, _, file)) if file.starts_with('<') || ours && !file.is_empty() => {
                     Some("cpython")
                 }
-                _ if mapping_index != 0 => Some("native"),
                 _ => None,
             };
             let frame_type = frame_type.map(|kind| self.attribute("profile.frame.type", kind));

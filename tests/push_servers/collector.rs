@@ -213,26 +213,14 @@ impl Received {
     }
 }
 
-#[test]
-fn a_file_to_a_collector() {
-    let scratch = Scratch::new();
-    let server = servers::collector(&scratch);
-    let (run, service) = record(&scratch, "file-otlp");
-    let said = push(
-        &scratch,
-        &run.output,
-        &format!("otlp+http://{}", server.address),
-    );
-    let received = Received::of(&server);
+fn a_file(server: &Server, scratch: &Scratch, name: &str, url: &str) {
+    let (run, service) = record(scratch, name);
+    let said = push(scratch, &run.output, url);
+    let received = Received::of(server);
     let profile = run.profile();
     let attributes = &received.services[&service];
-    let wanted = [("team", "x"), ("host.name", &*hostname())];
-    for (name, value) in wanted {
-        assert_eq!(
-            attributes.get(name).map(String::as_str),
-            Some(value),
-            "{attributes:?}"
-        );
+    for (name, value) in [("team", "x"), ("host.name", &*hostname())] {
+        assert_eq!(attributes[name], value, "{attributes:?}");
     }
     assert_eq!(received.profiles, [1, 1]);
     let ours = stacks_of(&profile);
@@ -248,40 +236,61 @@ fn a_file_to_a_collector() {
             "no {named}: {ours:?}"
         );
     }
-    assert!(
-        said.contains(&format!("{} samples in 1 series", profile.samples())),
-        "{said}"
-    );
+    let samples = format!("{} samples in 1 series", profile.samples());
+    assert!(said.contains(&samples), "{said}");
+    let [samples, nanos] = [0, 1].map(|n| received.sum(n));
     println!(
-        "{attributes:?}: {} samples, {} ns, {} stacks",
-        received.sum(0),
-        received.sum(1),
+        "{samples} samples, {nanos} ns in {} stacks: {attributes:?}",
         ours.len()
     );
 }
 
 #[test]
-fn all_that_runs_to_a_collector() {
+fn a_file_over_http() {
     let scratch = Scratch::new();
     let server = servers::collector(&scratch);
     let url = format!("otlp+http://{}", server.address);
-    let run = all(&scratch, "all-otlp", &url);
-    let received = Received::of(&server);
+    a_file(&server, &scratch, "file-http", &url);
+}
+
+#[test]
+fn a_file_over_grpc() {
+    let scratch = Scratch::new();
+    let server = servers::collector(&scratch);
+    let url = format!("otlp+grpc://{}", server.grpc);
+    a_file(&server, &scratch, "file-grpc", &url);
+}
+
+fn all_that_runs(server: &Server, scratch: &Scratch, name: &str, url: &str) {
+    let run = all(scratch, name, url);
+    let received = Received::of(server);
     assert_eq!(received.sum(0) as u64, run.sent);
     let attributes = &received.services[&run.service];
     assert_eq!(attributes["team"], "x", "{attributes:?}");
     assert_eq!(received.samples[&run.service] as u64, run.samples);
-    let kinds = |kind: &str| {
-        received
-            .stacks
-            .keys()
-            .flatten()
-            .any(|frame| frame.starts_with(kind))
-    };
-    assert!(kinds("native burn ") && kinds("kernel "));
+    for kind in ["native burn ", "kernel "] {
+        let mut frames = received.stacks.keys().flatten();
+        assert!(frames.any(|frame| frame.starts_with(kind)), "no {kind}");
+    }
     let services = received.services.len();
     println!(
-        "{services} services, {} samples in {:?} profiles",
+        "{} samples of {services} services in {:?} profiles",
         run.sent, received.profiles
     );
+}
+
+#[test]
+fn all_that_runs_over_http() {
+    let scratch = Scratch::new();
+    let server = servers::collector(&scratch);
+    let url = format!("otlp+http://{}", server.address);
+    all_that_runs(&server, &scratch, "all-http", &url);
+}
+
+#[test]
+fn all_that_runs_over_grpc() {
+    let scratch = Scratch::new();
+    let server = servers::collector(&scratch);
+    let url = format!("otlp+grpc://{}", server.grpc);
+    all_that_runs(&server, &scratch, "all-grpc", &url);
 }

@@ -10,7 +10,7 @@ use rprof_tests::profile::Profile;
 use rprof_tests::python;
 use rprof_tests::rprof::{Rprof, Run, binary};
 use rprof_tests::scratch::{OPTIMIZED, Scratch, source_file};
-use rprof_tests::servers::{self, Server};
+use rprof_tests::servers;
 use rprof_tests::target::Target;
 use serde_json::Value;
 
@@ -27,12 +27,15 @@ fn unit(name: &str) -> (Cgroup, String) {
     (Cgroup::new(&format!("{service}.service")), service)
 }
 
-/// A second of Python in C in the kernel, in a service of that name.
+/// A second of Python in C in the kernel, in a service of that name. The script's name has no ending, as those
+/// of commands.
 fn record(scratch: &Scratch, name: &str) -> (Run, String) {
     let (unit, service) = unit(name);
     let mut command = Command::new(binary());
     unit.enters(&mut command);
-    let words = python::system().words(&source_file("short.py"), &["1000"]);
+    let script = scratch.file("script");
+    std::fs::copy(source_file("short.py"), &script).expect("a file in the test's folder");
+    let words = python::system().words(&script, &["1000"]);
     let run = Rprof::within(scratch, command).args(["-o", "out.pb.gz", "--"]);
     (run.args(words).run().expect(0), service)
 }
@@ -153,23 +156,22 @@ fn what_a_server_is() {
     let scratch = Scratch::new();
     let (run, service) = record(&scratch, "any");
     let profile = run.profile();
-    let push = |server: &Server, name: &str| {
-        let said = push(&scratch, &run.output, &format!("http://{}", server.address));
-        let known = format!("the server is {name} at http://{}", server.address);
+    let push = |address: &str, name: &str| {
+        let said = push(&scratch, &run.output, &format!("http://{address}"));
+        let known = format!("the server is {name} at http://{address}");
         assert!(said.contains(&known), "{said}");
         print!("{said}");
     };
     let parca = parca::Parca(servers::parca(&scratch));
-    push(&parca.0, "Parca");
+    push(&parca.0.address, "Parca");
     let matchers = format!("service_name=\"{service}\"");
     assert_eq!(parca.totals(0, &matchers), parca::shown(&profile, 0));
     let server = servers::collector(&scratch);
-    push(&server, "OTLP");
-    assert_eq!(
-        collector::Received::of(&server).sum(0) as u64,
-        profile.samples()
-    );
+    push(&server.address, "OTLP over HTTP");
+    push(&server.grpc, "OTLP over gRPC");
+    let samples = 2 * profile.samples();
+    assert_eq!(collector::Received::of(&server).sum(0) as u64, samples);
     let server = servers::pyroscope(&scratch);
-    push(&server, "Pyroscope");
+    push(&server.address, "Pyroscope");
     assert_eq!(pyroscope::joined(&server.received()), totals_of(&profile));
 }

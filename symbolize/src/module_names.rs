@@ -65,7 +65,8 @@ pub struct ModuleLines {
     /// is known.
     pub lines: Vec<Vec<Line>>,
     /// For each place how many file offsets before it, and how many after it, are known to have the same
-    /// lines: the rest of its function, where only symbols tell names.
+    /// lines: the rest of its function, where only symbols tell names; else of its row, as far as the same
+    /// functions were inlined there.
     pub alike: Vec<(u64, u64)>,
     /// Sources of names that could not be used, and why: [`crate::ErrorKind::OverBudget`] where
     /// debug information was too large, [`crate::ErrorKind::OtherFile`] where a debug file belongs
@@ -128,12 +129,14 @@ impl ModuleNames {
             .zip(symbols.into_iter().zip(places))
             .map(|(&address, (symbol, place))| {
                 let Symbol { name, range } = symbol;
-                let after = range.end.saturating_sub(address).saturating_sub(1);
-                let alike = match only_symbols {
-                    true => (address.saturating_sub(range.start), after),
-                    false => (0, 0),
+                let by_debug = match only_symbols {
+                    true => 0..u64::MAX,
+                    false => place.alike.clone().unwrap_or(address..address),
                 };
-                (address, (merge(name.as_deref(), place), alike))
+                let (start, end) = (range.start.max(by_debug.start), range.end.min(by_debug.end));
+                let before = address.saturating_sub(start);
+                let after = end.saturating_sub(address).saturating_sub(1);
+                (address, (merge(name.as_deref(), place), (before, after)))
             })
             .collect();
         let of = |address: Option<u64>| address.and_then(|a| known.get(&a).cloned());
@@ -239,6 +242,7 @@ fn merge(symbol: Option<&str>, place: Place) -> Vec<Line> {
     let Place {
         mut lines,
         by_linkage_name,
+        ..
     } = place;
     let name = symbol.map(demangle);
     match (lines.last_mut(), name) {

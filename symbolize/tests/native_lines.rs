@@ -181,6 +181,44 @@ fn rust_names_and_lines() {
     }
 }
 
+/// Asks for some places, and looks at each of the bytes that are said to be like them.
+#[test]
+fn what_is_alike_around_a_place() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, compiler, args) in [
+        ("c4", "cc", &["-O2", "-gdwarf-4"][..]),
+        ("c5", "cc", &["-O3", "-gdwarf-5", "-ffunction-sections"]),
+        ("c-symbols", "cc", &["-O2"]),
+        ("cpp", "c++", &["-O2", "-gdwarf-5"]),
+        ("rust", "rustc", &["-O", "-g", "--edition=2021"]),
+    ] {
+        let program = compile(directory.path(), name, compiler, args);
+        let mut places: Vec<u64> = text(&program, 1).into_iter().map(|(_, at)| at).collect();
+        // `.text` of the standard library is long.
+        places.truncate(20_000);
+        let first = places[0];
+        let options = Options {
+            budget: 1 << 30,
+            ..Options::default()
+        };
+        let each = names_with(&program, &places, options).lines;
+        let some: Vec<u64> = places.iter().copied().step_by(23).collect();
+        let found = names_with(&program, &some, Options::default());
+        let mut more = 0;
+        for ((&at, lines), (before, after)) in some.iter().zip(&found.lines).zip(found.alike) {
+            let index = (at - first) as usize;
+            assert_eq!(lines, &each[index], "{name} {at:#x}");
+            let begin = index.saturating_sub(before as usize);
+            let end = index.saturating_add(after as usize).min(each.len() - 1);
+            for (n, like) in each[begin..=end].iter().enumerate() {
+                assert_eq!(lines, like, "{name} {at:#x}, {:#x}", begin + n);
+            }
+            more += usize::from(!lines.is_empty() && end > begin);
+        }
+        assert!(more * 2 > some.len(), "{name}: {more} of {}", some.len());
+    }
+}
+
 #[test]
 fn without_inlines_the_outer_function_with_the_line_of_the_call() {
     let directory = tempfile::tempdir().unwrap();

@@ -42,6 +42,8 @@ pub(crate) struct Place {
     pub(crate) lines: Vec<Line>,
     /// The outermost function's name is a linker's name, which tells its scope and parameters.
     pub(crate) by_linkage_name: bool,
+    /// Addresses around it of which all this is true as well; `None`: only of it itself, as far as is known.
+    pub(crate) alike: Option<Range<u64>>,
 }
 
 /// What is gathered of an address while units pass.
@@ -71,9 +73,37 @@ struct Search<'a> {
     /// Pays for each address that is looked at: files can make each of their ranges cover all.
     pager: Rc<Pager>,
     gathered: Vec<Gathered>,
+    /// For each address what lies around it up to its neighbours, and to the next place on either side where a
+    /// row or a function of its unit begins or ends. Empty: not all of these are known.
+    alike: Vec<Range<u64>>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(addresses: &'a [u64], text: &Elf, pager: &Rc<Pager>) -> Self {
+        let mut text: Vec<Range<u64>> = text.text().collect();
+        text.sort_unstable_by_key(|text| text.start);
+        let before = std::iter::once(0).chain(addresses.iter().map(|&a| a.saturating_add(1)));
+        let after = addresses.iter().copied().skip(1).chain([u64::MAX]);
+        Self {
+            addresses,
+            text,
+            pager: pager.clone(),
+            gathered: addresses.iter().map(|_| Gathered::default()).collect(),
+            alike: before.zip(after).map(|(start, end)| start..end).collect(),
+        }
+    }
+
+    /// What is true on one side of this address need not be on the other.
+    fn border(&mut self, at: u64) {
+        let next = self.addresses.partition_point(|&a| a < at);
+        if let Some(alike) = self.alike.get_mut(next) {
+            alike.start = alike.start.max(at);
+        }
+        if let Some(alike) = next.checked_sub(1).and_then(|i| self.alike.get_mut(i)) {
+            alike.end = alike.end.min(at);
+        }
+    }
+
     /// The indices of the addresses in a range that begins in code.
     fn within(&self, begin: u64, end: u64) -> gimli::Result<Range<usize>> {
         let first = self.addresses.partition_point(|&a| a < begin);
@@ -127,13 +157,7 @@ fn fill(
         .saturating_mul(4)
         .saturating_add(1 << 24);
     let pager = Pager::new(debug.image().clone(), fuel);
-    let mut search = Search {
-        addresses,
-        text: text.text().collect(),
-        pager: pager.clone(),
-        gathered: addresses.iter().map(|_| Gathered::default()).collect(),
-    };
-    search.text.sort_unstable_by_key(|text| text.start);
+    let mut search = Search::new(addresses, text, &pager);
     let dwarf = sections::load(debug, &pager, options.budget)?;
     let mut units = units::Units::new(&dwarf, &pager);
     let mut first_error = None;
@@ -143,12 +167,20 @@ fn fill(
             .and_then(|files| functions::gather(&dwarf, unit, files, wanted, search));
         if let Err(error) = of_unit {
             first_error.get_or_insert(Error::from(error));
+            for &index in wanted {
+                search.alike[index] = 0..0;
+            }
         }
     })?;
     let named = names::name_all(&mut units, &search, options, places);
     if pager.is_exhausted() {
         let message = "debug information that refers to itself without end";
         return Err(Error::new(ErrorKind::OverBudget, message));
+    }
+    let known = search.gathered.iter().zip(search.alike);
+    for (place, (gathered, alike)) in places.iter_mut().zip(known) {
+        // Without a row nothing is known of where the unit's code ends.
+        place.alike = Some(alike).filter(|alike| gathered.row.is_some() && !alike.is_empty());
     }
     first_error.map_or(named, Err)
 }

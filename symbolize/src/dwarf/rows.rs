@@ -105,10 +105,15 @@ pub(super) fn gather<'a>(
             _ => {}
         }
         let line = row.line().map_or(0, |line| line.get());
-        last = (!row.end_sequence()).then(|| {
+        let now = (!row.end_sequence()).then(|| {
             let line = u32::try_from(line).unwrap_or(0);
             (address, row.file_index(), line)
         });
+        let same = |last: (u64, u64, u32), now: (u64, u64, u32)| (last.1, last.2) == (now.1, now.2);
+        if !last.zip(now).is_some_and(|(last, now)| same(last, now)) {
+            search.border(address);
+        }
+        last = now;
     }
     Ok(files)
 }

@@ -30,6 +30,8 @@ pub struct Kept {
     /// Counts intervals.
     round: u32,
     places: usize,
+    /// Nobody asks a second time.
+    once: bool,
 }
 
 #[derive(Default)]
@@ -68,12 +70,26 @@ impl Kept {
             hasher: RandomState::new(),
             round: 0,
             places: 0,
+            once: false,
         }
     }
 
-    /// What it asks.
-    pub fn into_lookup(self) -> Lookup {
-        self.lookup
+    /// For who asks once: nothing is kept.
+    pub fn once(lookup: Lookup) -> Self {
+        Self {
+            once: true,
+            ..Self::new(lookup)
+        }
+    }
+
+    /// What could not be read, a line each.
+    pub fn left_out(&self) -> &[String] {
+        self.lookup.left_out()
+    }
+
+    /// Says which files did not answer, and what that cost.
+    pub fn silent(&self) -> Vec<String> {
+        self.lookup.silent()
     }
 
     /// An interval has its names: forgets what was in use long ago.
@@ -126,6 +142,9 @@ impl Kept {
 
 impl Names for Kept {
     fn modules(&mut self, wanted: &[(ModuleId, Vec<u64>)], each: &mut Each<'_>) {
+        if self.once {
+            return self.lookup.modules(wanted, each);
+        }
         let mut unknown: Vec<(ModuleId, Vec<u64>)> = Vec::new();
         let mut keys = HashMap::new();
         for (id, offsets) in wanted {
@@ -186,6 +205,9 @@ impl Names for Kept {
     }
 
     fn kernel(&mut self, addresses: &[u64]) -> Vec<Option<Line>> {
+        if self.once {
+            return self.lookup.kernel(addresses);
+        }
         if self.text.is_none() {
             self.text = Text::read().ok();
         }

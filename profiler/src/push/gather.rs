@@ -107,7 +107,7 @@ impl Gatherer {
         mut self,
         intervals: &Receiver<Interval>,
         scrapes: &Receiver<Scrape>,
-    ) -> (Profile, Lookup) {
+    ) -> (Profile, Kept) {
         let never = crossbeam_channel::never();
         let mut asked = scrapes;
         loop {
@@ -127,7 +127,7 @@ impl Gatherer {
         for wanted in std::mem::take(&mut self.scrapes) {
             self.answer(wanted);
         }
-        (self.all, self.names.into_lookup())
+        (self.all, self.names)
     }
 
     fn begin(&mut self, Scrape { time, to }: Scrape) {

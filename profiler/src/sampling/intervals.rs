@@ -15,7 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::door::{Ask, Asked};
 use super::stacks::Shared;
 use super::standing::Standing;
-use crate::naming::Lookup;
+use crate::naming::{Kept, Lookup};
 use crate::profile::{Limits, Profile};
 
 /// How long after its end the samples of an interval may come: the ring is read four times a second.
@@ -38,7 +38,7 @@ pub struct Publishing {
     /// Where they go; one that is full is waited for by nobody: the interval goes on.
     pub to: Sender<Interval>,
     /// Ends when `to` is dropped; gives what was sampled in all, if that was to be kept, and the names.
-    pub thread: JoinHandle<(Profile, Lookup)>,
+    pub thread: JoinHandle<(Profile, Kept)>,
 }
 
 /// An interval that is over.
@@ -212,7 +212,7 @@ impl Cutter {
     }
 
     /// Gives away what is left, and waits until all is taken. Sampling was over at `end`.
-    pub(super) fn end(self, rest: Intervals, end: Instant) -> Option<(Profile, Lookup)> {
+    pub(super) fn end(self, rest: Intervals, end: Instant) -> Option<(Profile, Kept)> {
         let (before, last) = rest.into_rest();
         if let (Some(profile), Some((start, began, end))) = (before, self.closed) {
             self.give(profile, start, began..end);

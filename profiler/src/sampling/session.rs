@@ -35,7 +35,7 @@ use crate::cli::Failure;
 use crate::cli::failure::reason;
 use crate::cli::settings::{Event, OnFault, Reads, Settings, Target, Verbosity};
 use crate::ledger::Ledger;
-use crate::naming::Lookup;
+use crate::naming::{Kept, Lookup};
 use crate::profile::{Limits, Profile};
 use crate::reader::{ERRANDS, LEARNING, MEMORY, Reader, Readers};
 use crate::report::check::Machine;
@@ -59,7 +59,7 @@ pub struct Recording {
     /// When the first of them was taken: `CLOCK_MONOTONIC`, nanoseconds.
     pub first_sample: Option<u64>,
     /// Who looks up their names.
-    pub names: Lookup,
+    pub names: Kept,
     /// Where each tick ended.
     pub ledger: Ledger,
     /// What of this machine changed meanwhile, and is not in the profile: sentences.
@@ -400,7 +400,7 @@ pub fn record(
         Some(cutter) => cutter.end(intervals, ended_at).ok_or_else(|| {
             Failure::new("the thread that sends profiles has died: a defect, please report it")
         })?,
-        None => (intervals.into_rest().1, names()),
+        None => (intervals.into_rest().1, Kept::once(names())),
     };
     Ok(Recording {
         profile,

@@ -23,7 +23,7 @@ struct Step {
     shown: bool,
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step {
         what: "tests",
         // As the README says it, and on to the end.
@@ -71,6 +71,13 @@ const STEPS: [Step; 7] = [
         words: &["xtask", "bench"],
         quick: &["xtask", "bench", "--quick", "rows"],
         figure: budgets,
+        shown: true,
+    },
+    Step {
+        what: "soak",
+        words: &["xtask", "soak"],
+        quick: &["xtask", "soak", "--minutes", "4"],
+        figure: last_line,
         shown: true,
     },
 ];

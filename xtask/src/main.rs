@@ -34,7 +34,7 @@ const CHORES: &[Chore] = &[
         name: "bench",
         options: "[--quick] [--json FILE] [TRIAL…]",
         about: "measure rprof against its budgets and perf: tick steady start peak lives rows \
-                ladder stuck",
+                ladder push stuck",
         run: bench::run,
     },
     Chore {
@@ -45,7 +45,7 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "full",
-        options: "[--quick] [tests vm-6.1 vm-6.12 vm-7.2 vm-nowait fuzz bench]",
+        options: "[--quick] [tests vm-6.1 vm-6.12 vm-7.2 vm-nowait fuzz bench soak]",
         about: "all that takes long, for hours; its last table is tests/RESULTS.md",
         run: full::run,
     },
@@ -54,6 +54,12 @@ const CHORES: &[Chore] = &[
         options: "[--seconds N] [TARGET…]",
         about: "hand hostile bytes to all that takes any, 10 minutes or as long as is said",
         run: fuzz::run,
+    },
+    Chore {
+        name: "soak",
+        options: "[--minutes N]",
+        about: "run rprof as a service over churn, 20 minutes or as long as is said: does it grow?",
+        run: bench::soak::run,
     },
     Chore {
         name: "vm",

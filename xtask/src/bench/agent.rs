@@ -125,11 +125,12 @@ impl Agents {
     }
 
     /// Starts rprof on the whole machine; it pushes to this server.
-    pub(super) fn start_pushing(&self, url: &str) -> Result<Running, String> {
+    pub(super) fn start_pushing(&self, url: &str, longest: Duration) -> Result<Running, String> {
         let spool = self.folder.join("spool");
         let _ = fs::remove_dir_all(&spool);
         let mut command = Command::new(&self.rprof);
-        command.args(["--all", "--push", url, "-d", &format!("{LONGEST}s")]);
+        let longest = format!("{}s", longest.as_secs());
+        command.args(["--all", "--push", url, "-d", &longest]);
         command.arg("--spool").arg(spool);
         self.spawn(Agent::Rprof, command)
     }

@@ -155,7 +155,8 @@ impl Load {
         Ok(load)
     }
 
-    fn with(mut self, mut other: Self) -> Self {
+    /// Both.
+    pub(super) fn with(mut self, mut other: Self) -> Self {
         self.0.append(&mut other.0);
         self
     }

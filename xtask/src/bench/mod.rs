@@ -16,6 +16,7 @@
 //! | [`rows`] | time to make the unwind rows of large files |
 //! | [`ladder`] | time of a read of memory by pieces |
 //! | [`push`] | what it costs to push profiles |
+//! | [`soak`] | by itself: whether rprof grows over a long run |
 //! | [`stuck`] | what a stuck program costs rprof and its neighbours |
 
 mod agent;
@@ -29,6 +30,7 @@ mod peak;
 mod process;
 mod push;
 mod rows;
+pub(crate) mod soak;
 mod start;
 mod stats;
 mod steady;

@@ -170,6 +170,11 @@ fn descriptors(pid: u32) -> impl Iterator<Item = BTreeMap<String, u64>> {
     })
 }
 
+/// How many entries a folder has.
+pub(super) fn count(folder: &str) -> usize {
+    entries(folder).len()
+}
+
 fn entries(folder: &str) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries

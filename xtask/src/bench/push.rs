@@ -22,6 +22,8 @@ use crate::Outcome;
 const FIRST: u64 = 2;
 /// Intervals that are measured.
 const MEASURED: u64 = 3;
+/// One that is not stopped by then ends by itself.
+const LONGEST: Duration = Duration::from_secs(300);
 /// As long as `rprof` has them by default.
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -78,7 +80,7 @@ pub(super) fn run(bench: &mut Bench) -> Outcome {
 fn measure(bench: &mut Bench, case: &Case) -> Outcome {
     let load = (case.load)(&bench.programs)?;
     let sink = Sink::start()?;
-    let mut running = bench.agents.start_pushing(&sink.url)?;
+    let mut running = bench.agents.start_pushing(&sink.url, LONGEST)?;
     sink.wait_for(FIRST)?;
     let ours = load.pids();
     let watch = Watch::start(&ours);
@@ -133,14 +135,15 @@ fn pushing(pids: &[u32]) -> Duration {
 }
 
 /// A server that takes whatever is pushed to it.
-struct Sink {
-    url: String,
+pub(super) struct Sink {
+    /// Where to push to.
+    pub(super) url: String,
     requests: Arc<AtomicU64>,
     bytes: Arc<AtomicU64>,
 }
 
 impl Sink {
-    fn start() -> Result<Self, String> {
+    pub(super) fn start() -> Result<Self, String> {
         let failed = |error| format!("cannot listen: {error}");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -165,7 +168,8 @@ impl Sink {
         Ok(sink)
     }
 
-    fn bytes(&self) -> u64 {
+    /// Bytes that came so far.
+    pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 

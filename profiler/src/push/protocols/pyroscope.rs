@@ -1,9 +1,11 @@
 //! Grafana Pyroscope: `push.v1.PusherService/Push` (api/push/v1/push.proto of grafana/pyroscope, v1.19) as
 //! JSON, which Connect takes as it takes protobuf.
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
+use pprof::protos::Profile;
 use serde_json::{Value, json};
 
 use super::{Labels, Limits, base64, labels_of, metric, packed};
@@ -36,12 +38,29 @@ fn one(series: &Series, labels: &Labels) -> Value {
     let mut labels = labels_of(Protocol::Pyroscope, series, labels);
     labels.insert("__name__".into(), metric(&series.profile).into());
     labels.insert("__delta__".into(), "false".into());
-    let profile = packed(&series.profile);
+    let profile = packed(&with_types_it_takes(&series.profile));
     let labels: Vec<Value> = labels
         .iter()
         .map(|(name, value)| json!({"name": name, "value": value}))
         .collect();
     json!({"labels": labels, "samples": [{"rawProfile": base64(&profile), "ID": id(&profile, &labels)}]})
+}
+
+/// A type with `-` in its name is refused (pkg/validation/validate.go, v1.19).
+fn with_types_it_takes(profile: &Profile) -> Cow<'_, Profile> {
+    let mut profile = Cow::Borrowed(profile);
+    for n in 0..profile.sample_type.len() {
+        let name = profile.sample_type.get(n).and_then(|of| {
+            let text = profile.string_table.get(usize::try_from(of.ty).ok()?)?;
+            text.contains('-').then(|| text.replace('-', "_"))
+        });
+        if let Some(name) = name {
+            let profile = profile.to_mut();
+            profile.string_table.push(name);
+            profile.sample_type[n].ty = profile.string_table.len() as i64 - 1;
+        }
+    }
+    profile
 }
 
 /// A UUID (version 8) of what it is: the same when it is sent again.

@@ -2,10 +2,12 @@
 //! or it waits on disk, or it is counted under what became of it; and a server that is slow, away, or says
 //! no, never slows sampling.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -439,28 +441,42 @@ fn killed_a_hundred_times() {
     server.does(move |_| {
         wobbly = wobbly.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         match wobbly >> 61 {
-            0 => Deed::Say(503, "", ""),
-            1 => Deed::TakeAndCut,
-            _ => Deed::Take,
+            0 => Deed::TakeAndCut,
+            1 | 2 => Deed::Take,
+            _ => Deed::Say(503, "", ""),
         }
     });
-    let spool = scratch.file("spool");
-    let mut kept = std::collections::BTreeMap::new();
-    for _ in 0..100 {
-        let mut running = push(&scratch, &server.url(), &["-q"]).start();
-        running.wait_until_sampling();
-        std::thread::sleep(Duration::from_millis(random() % 2200));
-        running.signal(Signal::KILL);
-        drop(running);
-        note(&spool, &mut kept);
-    }
-    assert!(kept.len() > 20, "{}", kept.len());
-    server.does(|_| Deed::Take);
-    let run = push(&scratch, &server.url(), &["-d", "2s"]).run().expect(0);
-    assert_eq!(said(&run, "wait in"), 0, "{}", run.stderr);
-    note(&spool, &mut kept);
+    // Four at a time, so that each may live for some intervals.
+    let kept = Mutex::new(BTreeMap::new());
+    let four = Barrier::new(4);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let lives: Vec<u64> = (0..25).map(|_| random() % 4000).collect();
+            let (server, kept, four) = (&server, &kept, &four);
+            scope.spawn(move || {
+                let scratch = Scratch::new();
+                let spool = scratch.file("spool");
+                let note = || note(&spool, &mut kept.lock().expect("no test panicked in it"));
+                for life in lives {
+                    let mut running = push(&scratch, &server.url(), &["-q"]).start();
+                    running.wait_until_sampling();
+                    std::thread::sleep(Duration::from_millis(life));
+                    running.signal(Signal::KILL);
+                    drop(running);
+                    note();
+                }
+                four.wait();
+                server.does(|_| Deed::Take);
+                let run = push(&scratch, &server.url(), &["-d", "2s"]).run().expect(0);
+                assert_eq!(said(&run, "wait in"), 0, "{}", run.stderr);
+                note();
+            });
+        }
+    });
+    let kept = kept.into_inner().expect("no test panicked in it");
+    assert!(kept.len() > 25, "{}", kept.len());
     // Each that was ever on disk is with the server, once, however often it was sent.
-    let mut arrived = std::collections::BTreeMap::<i64, u64>::new();
+    let mut arrived = BTreeMap::<i64, u64>::new();
     for series in server.series() {
         // Parts of one series of an interval differ by less than a millisecond each.
         let time = series.profile.time;
@@ -474,7 +490,7 @@ fn killed_a_hundred_times() {
 
 /// Notes what waits in a spool: when it was taken, and how many samples it has. What is half written is
 /// nothing.
-fn note(spool: &Path, kept: &mut std::collections::BTreeMap<i64, u64>) {
+fn note(spool: &Path, kept: &mut BTreeMap<i64, u64>) {
     let Ok(folders) = std::fs::read_dir(spool) else {
         return;
     };

@@ -206,7 +206,7 @@ pub struct Record {
     pub no_inline: bool,
 
     /// How much memory the profile may take while it grows; the rest goes to disk
-    #[arg(long, value_name = "SIZE", value_parser = values::size, default_value = "256MiB", help_heading = HOW)]
+    #[arg(long, value_name = "SIZE", value_parser = values::memory, default_value = "256MiB", help_heading = HOW)]
     pub max_memory: u64,
 
     /// Where to; - is standard output [default: rprof.pb.gz; with --push none]

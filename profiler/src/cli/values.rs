@@ -121,13 +121,24 @@ pub fn size(text: &str) -> Result<u64, Misread> {
         _ => return Err(bad("256MiB")),
     };
     let bytes = number * bytes;
-    if bytes < MIN_MEMORY as f64 {
-        return Err(Misread::new("the least that works is 16MiB").instead("16MiB"));
+    if bytes < 1.0 {
+        return Err(Misread::new("nothing fits in there").instead("256MiB"));
     }
     if bytes > (1u64 << 50) as f64 {
         return Err(Misread::new("no machine has that much").instead("1GiB"));
     }
     Ok(bytes as u64)
+}
+
+/// A [`size`] of memory to work in.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn memory(text: &str) -> Result<u64, Misread> {
+    match size(text)? {
+        0..MIN_MEMORY => Err(Misread::new("the least that works is 16MiB").instead("16MiB")),
+        bytes => Ok(bytes),
+    }
 }
 
 /// The smallest `--max-memory`, in bytes.
@@ -345,16 +356,18 @@ mod tests {
             "",
             "256",
             "0MiB",
-            "1MiB",
             "-5GiB",
             "9999999999999GiB",
             "MiB",
             "12TiBs",
-            "1B",
+            "0.1B",
             "2000TiB",
         ] {
             assert!(size(bad).is_err(), "{bad}");
         }
+        assert_eq!(size("1B"), Ok(1));
+        assert!(memory("1MiB").is_err());
+        assert_eq!(memory("16MiB"), Ok(MIN_MEMORY));
     }
 
     #[test]
@@ -397,7 +410,7 @@ mod tests {
         assert_eq!(said(duration("-1s")), "time does not run backwards | 1s");
         assert!(said(duration("10")).ends_with(" | 10s"));
         assert_eq!(said(duration("400d")), "the longest is 365d | 365d");
-        assert_eq!(said(size("1B")), "the least that works is 16MiB | 16MiB");
+        assert_eq!(said(memory("1B")), "the least that works is 16MiB | 16MiB");
         assert!(said(size("64")).ends_with(" | 64MiB"));
         assert_eq!(said(size("9999TiB")), "no machine has that much | 1GiB");
         assert_eq!(said(cpus("0,7-3")), "the range 7-3 runs backwards | 0,3-7");

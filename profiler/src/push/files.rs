@@ -56,7 +56,9 @@ pub fn push(typed: &Push, say: &dyn Fn(&str)) -> Result<(), Failure> {
     let profiles = profiles?;
     for destination in &mut destinations {
         if destination.protocol.is_none() {
-            destination.protocol = Some(protocols::identify(&client, &destination.base)?);
+            let command = "rprof push rprof.pb.gz --to";
+            let protocol = protocols::identify(&client, &destination.base, command)?;
+            destination.protocol = Some(protocol);
             say(&format!("the server is {destination}"));
         }
         check_labels(destination, &typed.labels)?;

@@ -162,7 +162,9 @@ impl Publisher {
         let listener = settings.listen.map(Listener::bind).transpose()?;
         for destination in &mut destinations {
             if destination.protocol.is_none() {
-                destination.protocol = Some(protocols::identify(&client, &destination.base)?);
+                let command = "sudo rprof --all --push";
+                let protocol = protocols::identify(&client, &destination.base, command)?;
+                destination.protocol = Some(protocol);
                 say(&format!("the server is {destination}"));
             }
             check_labels(destination, labels)?;

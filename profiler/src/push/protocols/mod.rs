@@ -178,13 +178,19 @@ pub fn takes_label(protocol: Protocol, name: &str) -> bool {
     }
 }
 
-/// Asks a server what it is, by what it says to a push of nothing.
+/// Asks a server what it is, by what it says to a push of nothing. `command` is what a URL may follow, for who
+/// has to name the protocol.
 ///
 /// # Errors
 /// It is none of them, or does not answer.
-pub fn identify(client: &Client, base: &str) -> Result<Protocol, Failure> {
+pub fn identify(client: &Client, base: &str, command: &str) -> Result<Protocol, Failure> {
     let mut said = String::new();
+    let mut answers = false;
+    let mut silent = None;
     for protocol in Protocol::ALL {
+        if silent == Some(protocol.transport()) {
+            continue;
+        }
         let connection = client.connect(base, protocol.transport());
         match connection.send(&request(protocol, &[], &Labels::new())) {
             Answer::Taken(body) if is_empty_answer(protocol, &body) => return Ok(protocol),
@@ -194,8 +200,15 @@ pub fn identify(client: &Client, base: &str) -> Result<Protocol, Failure> {
             {
                 return Ok(protocol);
             }
+            Answer::Later(why, _) => {
+                silent = Some(protocol.transport());
+                if said.is_empty() {
+                    said = why;
+                }
+                continue;
+            }
             Answer::Taken(_) => said = "it answers as none of them would".into(),
-            Answer::Later(why, _) | Answer::Refused(why) | Answer::Partly(why) => said = why,
+            Answer::Refused(why) | Answer::Partly(why) => said = why,
             Answer::Denied(why) => {
                 // Somebody who has no such path says so to all three.
                 if said.is_empty() || !why.contains("404") {
@@ -203,17 +216,16 @@ pub fn identify(client: &Client, base: &str) -> Result<Protocol, Failure> {
                 }
             }
         }
+        answers = true;
     }
-    let names: Vec<&str> = Protocol::ALL
-        .iter()
-        .map(|protocol| protocol.name())
-        .collect();
-    let what = format!(
-        "{base} is no server of {} that rprof knows: {said}",
-        names.join(", ")
-    );
-    let rest = base.strip_prefix("http").unwrap_or(base);
-    Err(Failure::new(what).next(format!("rprof push … --to pyroscope+http{rest}")))
+    let what = match answers {
+        true => {
+            let names = Protocol::ALL.map(Protocol::name).join(", ");
+            format!("{base} is no server of {names} that rprof knows: {said}")
+        }
+        false => format!("{base} cannot be asked what it is: {said}"),
+    };
+    Err(Failure::new(what).next(format!("{command} pyroscope+{base}")))
 }
 
 /// Whether a server has answered a push of nothing: JSON without anything in it, or a message that says nothing.

@@ -11,6 +11,7 @@ use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rprof_tests::account;
 use rprof_tests::dashboard::{Dashboard, Deed, Series, free, url};
 use rprof_tests::machine;
 use rprof_tests::rprof::{Rprof, Run};
@@ -48,9 +49,12 @@ fn said(run: &Run, what: &str) -> u64 {
     digits.parse().unwrap_or_else(|_| panic!("{what}: {line}"))
 }
 
-/// All that was sampled is with the server, and rprof says so.
+/// All that was sampled is with the server, and rprof says so: what the ledger counted on its way into profiles,
+/// before anything was pushed.
 fn nothing_lost(run: &Run, server: &Dashboard) {
-    let all = run.profile().samples();
+    let profile = run.profile();
+    account::adds_up(&profile);
+    let all = profile.samples();
     assert_eq!(server.samples(), all, "{}", run.stderr);
     assert_eq!(said(run, "got"), all, "{}", run.stderr);
 }
@@ -175,6 +179,61 @@ fn one_that_the_server_does_not_want() {
 }
 
 #[test]
+fn what_it_takes_of_a_request_is_not_sent_again() {
+    let scratch = Scratch::new();
+    let _burn = busy(&scratch);
+    let server = Dashboard::start();
+    server.does(|_| Deed::TakeBut("burn"));
+    let run = push(&scratch, &server.url(), &["-d", "6s"]).run().expect(0);
+    let profile = run.profile();
+    let burnt = profile.count(|stack| stack.comm == "burn");
+    assert!(burnt > 20, "{burnt}");
+    assert_eq!(said(&run, "it refused"), burnt, "{}", run.stderr);
+    assert_eq!(
+        server.samples(),
+        profile.samples() - burnt,
+        "{}",
+        run.stderr
+    );
+    // Ids differ, and so do places in the request: it is one reason.
+    assert_eq!(run.stderr.matches("no burning here").count(), 1);
+    let mut times = BTreeMap::<String, u32>::new();
+    for series in server.requests().iter().flat_map(|request| &request.series) {
+        let most = if series.service() == "burn" { 2 } else { 1 };
+        let times = times.entry(series.id.clone()).or_default();
+        *times += 1;
+        assert!(*times <= most, "{}", series.service());
+    }
+}
+
+/// It says "not now", and always would: what else there is does not wait for it.
+#[test]
+fn one_that_breaks_the_server() {
+    let scratch = Scratch::new();
+    let _burn = busy(&scratch);
+    let server = Dashboard::start();
+    let poisoned = |series: &Series| series.service() == "burn";
+    server.does(move |request| match request.series.iter().any(poisoned) {
+        true => Deed::Say(500, "", "{\"message\":\"panic\"}"),
+        false => Deed::Take,
+    });
+    let run = push(&scratch, &server.url(), &["-d", "50s"])
+        .run()
+        .expect(0);
+    let profile = run.profile();
+    let burnt = profile.count(|stack| stack.comm == "burn");
+    let refused = said(&run, "it refused");
+    assert!(refused > burnt / 4, "{refused} of {burnt}: {}", run.stderr);
+    assert!(refused <= burnt, "{refused} of {burnt}: {}", run.stderr);
+    let (got, waits) = (server.samples(), said(&run, "wait in"));
+    assert_eq!(got + refused + waits, profile.samples(), "{}", run.stderr);
+    // But for what the end came before.
+    let others = profile.samples() - burnt;
+    assert!(got * 10 > others * 8, "{got} of {others}: {}", run.stderr);
+    assert!(run.stderr.matches("panic").count() <= 2, "{}", run.stderr);
+}
+
+#[test]
 fn a_server_that_never_answers() {
     let scratch = Scratch::new();
     let _burn = busy(&scratch);
@@ -189,7 +248,11 @@ fn a_server_that_never_answers() {
         "{took:?}"
     );
     let first = run.profile();
-    assert!(first.count(|stack| stack.comm == "burn") > 40);
+    // Sampling went on at its pace.
+    account::adds_up(&first);
+    let ticks = 20.0 * 5.0 * machine::cpus().len() as f64;
+    let burnt = first.count(|stack| stack.comm == "burn") as f64;
+    assert!(burnt > 0.6 * ticks, "{burnt} of {ticks}");
     assert_eq!(said(&run, "wait in"), first.samples(), "{}", run.stderr);
     // The next run sends it, with what it takes itself.
     server.does(|_| Deed::Take);
@@ -275,7 +338,8 @@ fn credentials() {
             _ => Deed::Say(401, "", "who are you"),
         }
     });
-    let wrong = push(&scratch, &server.url(), &["-d", "3s"])
+    let team = ["-d", "3s", "--tenant", "team"];
+    let wrong = push(&scratch, &server.url(), &team)
         .env("RPROF_PUSH_AUTH", "me:sesame")
         .start();
     std::thread::sleep(Duration::from_secs(1));
@@ -287,6 +351,14 @@ fn credentials() {
     let waits = wrong.profile().samples();
     assert_eq!(said(&wrong, "wait in"), waits, "{}", wrong.stderr);
 
+    // What waits for one tenant is not another's.
+    let run = push(&scratch, &server.url(), &["-d", "1s", "--tenant", "us"])
+        .env("RPROF_PUSH_AUTH", "me:open sesame")
+        .run()
+        .expect(0);
+    let others = run.profile().samples();
+    assert_eq!(server.samples(), others, "{}", run.stderr);
+
     // From a file, beside another server's, which gets nothing of it.
     let other = Dashboard::start();
     let file = scratch.file("secrets");
@@ -296,13 +368,13 @@ fn credentials() {
         other.address()
     );
     std::fs::write(&file, secrets).expect("our folder");
-    let run = push(&scratch, &server.url(), &["-d", "3s", "--tenant", "team"])
+    let run = push(&scratch, &server.url(), &team)
         .args(["--push", &other.url(), "--auth-file"])
         .arg(&file)
         .run()
         .expect(0);
     let all = run.profile().samples();
-    assert_eq!(server.samples(), waits + all, "{}", run.stderr);
+    assert_eq!(server.samples(), others + waits + all, "{}", run.stderr);
     assert_eq!(other.samples(), all, "{}", run.stderr);
     for request in other.requests() {
         assert_eq!(request.headers["authorization"], "Bearer token");
@@ -478,7 +550,7 @@ fn killed_a_hundred_times() {
     // Each that was ever on disk is with the server, once, however often it was sent.
     let mut arrived = BTreeMap::<i64, u64>::new();
     for series in server.series() {
-        // Parts of one series of an interval differ by less than a millisecond each.
+        // Of series that are small enough to be one part.
         let time = series.profile.time;
         *arrived.entry(time).or_default() += series.profile.samples();
     }

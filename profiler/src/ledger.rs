@@ -90,6 +90,18 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// So many samples were resolved, and found no room in the profile afterwards; whose they were is not
+    /// known any more.
+    pub fn found_no_room(&mut self, n: u64) {
+        let n = n.min(self.machine.get(Column::Resolved));
+        self.machine.0[Column::Resolved as usize] -= n;
+        self.machine.add(Column::MemoryFull, n);
+        if n > 0 {
+            let others = self.process(ProcessRow::OTHERS, ProcessRow::OTHERS_NAME);
+            others.counts.add(Column::MemoryFull, n);
+        }
+    }
+
     /// The row of a process; `comm` is its name if it has none yet.
     pub fn process(&mut self, row: ProcessRow, comm: &str) -> &mut ProcessCounts {
         let process = self.processes.entry(row).or_default();

@@ -11,7 +11,7 @@ use pprof::protos::{
 use rprof_profiler::push::client::Answer;
 use rprof_profiler::push::destination::Protocol;
 use rprof_profiler::push::pprof_file;
-use rprof_profiler::push::protocols::{self, Labels};
+use rprof_profiler::push::protocols::{self, Labels, Piece};
 
 use crate::engine::fuzz;
 use crate::mutate::Seed;
@@ -103,13 +103,14 @@ fn files() {
             return;
         };
         for protocol in Protocol::ALL {
-            let prepared = protocols::prepare(protocol, &profile, SystemTime::now());
+            let prepared = protocols::prepare(protocol, &profile, &labels, SystemTime::now());
             let mut left = prepared.pieces.as_slice();
             while !left.is_empty() {
                 let n = protocols::fit(left);
                 assert!((1..=left.len()).contains(&n));
                 let (now, later) = left.split_at(n);
-                assert!(!protocols::request(protocol, now, &labels).body.is_empty());
+                let now: Vec<&Piece> = now.iter().collect();
+                assert!(!protocols::request(protocol, &now, &labels).body.is_empty());
                 left = later;
             }
         }
@@ -124,10 +125,15 @@ fn answers() {
         "\x0a\x07\x08\x05\x12\x03why",
         "<html>",
         "{\"message\":\"why\"}",
+        "2 errors: push series with index 0 and id x failed; push series with index 7 and",
     ];
     fuzz("push::answers", &answers.map(Seed::stream), |bytes| {
         for protocol in Protocol::ALL {
             let _ = protocols::understood(protocol, Answer::Taken(bytes.to_vec()));
+            let why = String::from_utf8_lossy(bytes);
+            if let Some(not) = protocols::not_taken(protocol, &why, 9) {
+                assert!((1..9).contains(&not.len()) && not.iter().all(|&n| n < 9));
+            }
         }
     });
 }

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use base64::Engine;
 use serde_json::Value;
@@ -36,6 +36,8 @@ type Doer = Box<dyn FnMut(&Request) -> Deed + Send>;
 pub enum Deed {
     /// It is taken, as Pyroscope would.
     Take,
+    /// It is taken but for the series of one service, as Pyroscope does.
+    TakeBut(&'static str),
     /// It is answered so, with one more header line perhaps, and not taken.
     Say(u16, &'static str, &'static str),
     /// It is read, taken, and never answered: the connection is closed.
@@ -148,18 +150,6 @@ impl Dashboard {
     pub fn samples(&self) -> u64 {
         self.series().iter().map(|s| s.profile.samples()).sum()
     }
-
-    /// Waits until this holds.
-    ///
-    /// # Panics
-    /// If it takes longer than 30 s.
-    pub fn wait_until(&self, holds: impl Fn(&Self) -> bool) {
-        let until = Instant::now() + Duration::from_secs(30);
-        while !holds(self) {
-            assert!(Instant::now() < until, "{:?}", self.requests().len());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
 }
 
 /// A port that nobody listens on.
@@ -225,10 +215,29 @@ impl Shared {
             path,
         };
         let deed = (self.deed.lock().expect("no test panicked in it"))(&request);
-        let taken = request.series.clone();
+        let mut taken = request.series.clone();
         self.requests.lock().expect("whole").push(request);
+        let refused;
         let (status, header, body) = match deed {
             Deed::Take => (200, "", "{}"),
+            Deed::TakeBut(service) => {
+                let not = (0..).zip(&taken).filter(|(_, s)| s.service() == service);
+                let not: Vec<String> = not.map(|(n, s)| refusal(n, s)).collect();
+                taken.retain(|series| series.service() != service);
+                match not.as_slice() {
+                    [] => (200, "", "{}"),
+                    not => {
+                        self.series.lock().expect("whole").append(&mut taken);
+                        let all = match not {
+                            [one] => one.clone(),
+                            all => format!("{} errors: {}", all.len(), all.join("; ")),
+                        };
+                        refused =
+                            format!("{{\"code\":\"invalid_argument\",\"message\":\"{all}\"}}");
+                        (400, "", refused.as_str())
+                    }
+                }
+            }
             Deed::Say(status, header, body) => (status, header, body),
             Deed::TakeAndCut => {
                 self.series.lock().expect("whole").extend(taken);
@@ -242,12 +251,20 @@ impl Shared {
             self.series.lock().expect("whole").extend(taken);
         }
         let answer = format!(
-            "HTTP/1.1 {status} Said\r\ncontent-length: {}\r\n{header}\r\n{body}",
+            "HTTP/1.1 {status} Said\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{header}\r\n{body}",
             body.len()
         );
         stream.get_mut().write_all(answer.as_bytes()).ok()?;
         stream.get_mut().flush().ok()
     }
+}
+
+/// What Pyroscope says of a series that it does not take.
+fn refusal(n: usize, series: &Series) -> String {
+    format!(
+        "push series with index {n} and id {} failed: no burning here",
+        series.id
+    )
 }
 
 /// What a push of Pyroscope's protocol brings.

@@ -177,7 +177,7 @@ const SPOOL_BYTES: u64 = 256 << 20;
 const SPOOL_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Options that are given once.
-const ONCE: [[&str; 2]; 19] = [
+const ONCE: [[&str; 2]; 20] = [
     ["", "--listen"],
     ["", "--interval"],
     ["", "--spool"],
@@ -185,6 +185,7 @@ const ONCE: [[&str; 2]; 19] = [
     ["", "--spool-age"],
     ["", "--tenant"],
     ["", "--ca"],
+    ["", "--auth-file"],
     ["-F", "--freq"],
     ["-d", "--duration"],
     ["-o", "--output"],

@@ -141,6 +141,16 @@ pub struct Limits {
     pub directory: PathBuf,
 }
 
+impl Limits {
+    /// For one of so many profiles that share what one may use.
+    pub fn share(&self, of: usize) -> Self {
+        Self {
+            max_memory: self.max_memory / of.max(1),
+            directory: self.directory.clone(),
+        }
+    }
+}
+
 /// What became of a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a stack that found no room is a loss, and losses are counted"]

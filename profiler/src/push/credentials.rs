@@ -75,6 +75,20 @@ impl Credentials {
         })
     }
 
+    /// Whose profiles those for this base are: tenant and user, as far as there are any; no secret.
+    pub fn account(&self, base: &str) -> String {
+        let secret = self.secrets.get(base).map_or("", String::as_str);
+        let named = ["Basic ", "Bearer "]
+            .iter()
+            .any(|scheme| secret.starts_with(scheme));
+        let user = secret
+            .split_once(':')
+            .filter(|_| !named)
+            .map(|(user, _)| user);
+        let parts = [self.tenant.as_deref(), user].into_iter().flatten();
+        parts.collect::<Vec<_>>().join(" ")
+    }
+
     /// Headers for the server at this base.
     pub fn headers(&self, base: &str) -> Vec<(&'static str, String)> {
         let text = self.file.as_ref().map(std::fs::read_to_string);
@@ -182,6 +196,7 @@ mod tests {
         let credentials = find(&["http://a"]).unwrap();
         assert!(!format!("{credentials:?}").contains("secret"));
         assert_eq!(credentials.headers("http://a").len(), 2);
+        assert_eq!(credentials.account("http://a"), "team me");
         let said = find(&["http://a", "http://b"]).unwrap_err().to_string();
         assert!(
             said.contains("several servers") && !said.contains("me:"),

@@ -2,14 +2,15 @@
 //! mistake in one sends none.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use pprof::protos::Profile;
 
-use super::client::Connection;
+use super::client::{self, Connection};
 use super::credentials::VARIABLE;
-use super::delivery::{Delivery, Step};
+use super::delivery::{Delivery, Progress, Step, Suspects};
 use super::destination::{self, Destination, Protocol};
 use super::pprof_file;
 use super::protocols;
@@ -61,7 +62,7 @@ pub fn push(typed: &Push, say: &dyn Fn(&str)) -> Result<(), Failure> {
             destination.protocol = Some(protocol);
             say(&format!("the server is {destination}"));
         }
-        check_labels(destination, &typed.labels)?;
+        check_labels(destination, &typed.labels, "rprof push rprof.pb.gz")?;
     }
     for destination in &destinations {
         let connection = client.connect(&destination.base, destination.transport());
@@ -94,40 +95,37 @@ fn read(path: &Path) -> Result<Profile, Failure> {
     if size > MAX_FILE {
         return Err(not_sent(format!("it has more than {} MiB", MAX_FILE >> 20)));
     }
-    let bytes = std::fs::read(path).map_err(failed)?;
+    // A pipe says of no size.
+    let mut bytes = Vec::new();
+    let mut file = std::fs::File::open(path).map_err(failed)?.take(MAX_FILE);
+    file.read_to_end(&mut bytes).map_err(failed)?;
     pprof_file::read(&bytes).map_err(not_sent)
 }
 
+/// Whether a server takes these labels.
+///
+/// # Errors
+/// The first that it does not; `command` is what an option may follow.
 pub(super) fn check_labels(
     destination: &Destination,
     labels: &[(String, String)],
+    command: &str,
 ) -> Result<(), Failure> {
     let Some(protocol) = destination.protocol else {
         return Ok(());
     };
-    match labels
-        .iter()
-        .find(|(name, _)| !protocols::takes_label(protocol, name))
-    {
-        Some((name, value)) => {
-            let mut instead: String = name
-                .chars()
-                .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-                .collect();
-            if instead.starts_with(|c: char| c.is_ascii_digit()) || instead.starts_with("__") {
-                instead.insert_str(0, "my_");
-            }
-            let what = format!(
-                "{} takes no label '{name}': letters, digits and _ only",
-                protocol.name()
-            );
-            Err(Failure::usage(what).next(format!(
-                "rprof push … --label {}",
-                quoted(&format!("{instead}={value}"))
-            )))
-        }
-        None => Ok(()),
+    for (name, value) in labels {
+        protocols::check_label(protocol, name, value).map_err(|(why, instead)| {
+            Failure::usage(format!("{} {why}", protocol.name()))
+                .next(format!("{command} --label {}", quoted(&instead)))
+        })?;
     }
+    // One is that of the host.
+    if labels.len() >= protocols::MOST_LABELS {
+        let most = protocols::MOST_LABELS - 1;
+        return Err(Failure::usage(format!("a profile has at most {most} labels")).next(command));
+    }
+    Ok(())
 }
 
 /// Sends one file to one server; what it came to, as a sentence.
@@ -141,7 +139,7 @@ fn send(
     let protocol = destination.protocol.unwrap_or(Protocol::Pyroscope);
     let mut all = labels_within(profile);
     all.extend(labels.iter().cloned());
-    let prepared = protocols::prepare(protocol, profile, SystemTime::now());
+    let prepared = protocols::prepare(protocol, profile, &all, SystemTime::now());
     let file = path.display();
     let too_late = || {
         let what = format!(
@@ -155,14 +153,23 @@ fn send(
     }
     let (mut sent, mut refused) = (0, BTreeMap::<String, i64>::new());
     let mut pause = Pause::default();
-    let mut delivery = Delivery::new(connection, protocol, &all, &prepared, 0);
-    while let Some(step) = delivery.step() {
+    let mut delivery = Delivery::new(connection, protocol, &all, &prepared, false);
+    let (mut progress, mut suspects) = (Progress::default(), Suspects::new());
+    while let Some(step) = delivery.step(&mut progress, &mut suspects) {
         let failed = |why: &str| {
+            let why = client::short(why);
             let part = match sent {
                 0 => String::new(),
                 n => format!(" (it has {n} of its {} samples)", prepared.samples()),
             };
             Failure::new(format!("{file} was not sent to {destination}{part}: {why}"))
+        };
+        let wait = |pause, why: &str| match pause {
+            Some(pause) => {
+                std::thread::sleep(pause);
+                Ok(())
+            }
+            None => Err(failed(why).next(format!("curl -i {}", destination.base))),
         };
         match step {
             Step::Sent(samples) => {
@@ -171,7 +178,7 @@ fn send(
             }
             Step::Refused(samples, why) => *refused.entry(why).or_default() += samples,
             Step::Expired(_) => return Err(too_late()),
-            Step::Denied(why) if why.contains("401") || why.contains("403") => {
+            Step::Denied(why) if is_of_credentials(&why) => {
                 return Err(
                     failed(&why).next(format!("{VARIABLE}=user:password rprof push … --to …"))
                 );
@@ -179,17 +186,16 @@ fn send(
             Step::Denied(why) => {
                 return Err(failed(&why).next(format!("curl -i {}", destination.base)));
             }
-            Step::Later(why, wanted) => match pause.next(wanted) {
-                Some(pause) => std::thread::sleep(pause),
-                None => return Err(failed(&why).next(format!("curl -i {}", destination.base))),
-            },
+            Step::Later(why, wanted) => wait(pause.next(wanted), &why)?,
+            Step::Away(why) => wait(pause.next(None), &why)?,
         }
     }
     if let Some((why, _)) = refused.iter().next() {
         let n: i64 = refused.values().sum();
         return Err(Failure::new(format!(
-            "{destination} refused {n} of the {} samples of {file}: {why}",
-            prepared.samples()
+            "{destination} refused {n} of the {} samples of {file}: {}",
+            prepared.samples(),
+            client::short(why)
         )));
     }
     let left_out = match prepared.oversized {
@@ -201,6 +207,13 @@ fn send(
         prepared.pieces.len(),
         delivery.bytes.div_ceil(1024),
     ))
+}
+
+/// Whether somebody has to say who we are.
+fn is_of_credentials(why: &str) -> bool {
+    ["401", "403", "Unauthenticated", "PermissionDenied"]
+        .iter()
+        .any(|status| why.starts_with(&format!("it answers {status}")))
 }
 
 /// How long a server that says "not now" is left alone.

@@ -13,11 +13,16 @@ use super::sender::Sending;
 use crate::naming::{Kept, Lookup};
 use crate::profile::{About, Limits, Profile, pprof};
 use crate::sampling::door::Door;
-use crate::sampling::intervals::Interval;
+use crate::sampling::intervals::{Gathered, Interval};
 use crate::sampling::standing::Standing;
 
 /// Profiles that are asked for at the same time, at most.
-pub const MOST_SCRAPES: usize = 16;
+pub const MOST_SCRAPES: usize = 8;
+/// Shares of a run's memory: of a profile that is scraped, of one that is pushed, and of all together. The
+/// intervals that are open have [what they have](crate::sampling::intervals::SHARE).
+const OF_A_SCRAPE: usize = 4 * MOST_SCRAPES;
+const OF_A_PUSH: usize = 8;
+const OF_ALL: usize = 4;
 /// How long the run's own loop is given to say how it stands.
 const TO_SAY: Duration = Duration::from_secs(2);
 
@@ -28,7 +33,7 @@ pub struct Run {
     pub frequency: NonZeroU32,
     /// Comments.
     pub comments: Vec<String>,
-    /// Of each profile.
+    /// Of all profiles together.
     pub limits: Limits,
     /// All of it is wanted at the end.
     pub keep: bool,
@@ -53,15 +58,17 @@ pub struct Gatherer {
     sendings: Arc<Vec<Sending>>,
     /// Bytes that a spool may have.
     most: u64,
-    pushed: Option<Gathered>,
+    pushed: Option<Sum>,
     /// How the run stood when the last one was pushed.
     stood: Standing,
     scrapes: Vec<Wanted>,
     all: Profile,
+    /// Samples that had no room in it.
+    full: u64,
 }
 
 /// Intervals that follow each other.
-struct Gathered {
+struct Sum {
     profile: Profile,
     start: SystemTime,
     from: Instant,
@@ -75,7 +82,7 @@ struct Wanted {
     from: Instant,
     until: Instant,
     to: oneshot::Sender<Result<Vec<u8>, String>>,
-    gathered: Option<Gathered>,
+    gathered: Option<Sum>,
 }
 
 impl Gatherer {
@@ -89,7 +96,8 @@ impl Gatherer {
         most: u64,
     ) -> Self {
         Self {
-            all: Profile::new(run.limits.clone()),
+            all: Profile::new(run.limits.share(OF_ALL)),
+            full: 0,
             run,
             door,
             names: Kept::new(names),
@@ -102,12 +110,8 @@ impl Gatherer {
         }
     }
 
-    /// Until there are no more intervals; gives all of them together, if they are wanted, and the names.
-    pub fn run(
-        mut self,
-        intervals: &Receiver<Interval>,
-        scrapes: &Receiver<Scrape>,
-    ) -> (Profile, Kept) {
+    /// Until there are no more intervals; gives all of them together, if they are wanted.
+    pub fn run(mut self, intervals: &Receiver<Interval>, scrapes: &Receiver<Scrape>) -> Gathered {
         let never = crossbeam_channel::never();
         let mut asked = scrapes;
         loop {
@@ -127,7 +131,11 @@ impl Gatherer {
         for wanted in std::mem::take(&mut self.scrapes) {
             self.answer(wanted);
         }
-        (self.all, self.names)
+        Gathered {
+            profile: self.all,
+            full: self.full,
+            names: self.names,
+        }
     }
 
     fn begin(&mut self, Scrape { time, to }: Scrape) {
@@ -150,7 +158,7 @@ impl Gatherer {
 
     fn take(&mut self, interval: &Interval) {
         if !self.sendings.is_empty() {
-            gather(&mut self.pushed, &self.run, interval);
+            gather(&mut self.pushed, self.run.limits.share(OF_A_PUSH), interval);
             if let Some(pushed) = &self.pushed
                 // A timer is never early, but the last interval was cut by another clock.
                 && pushed.until + Duration::from_millis(100) >= pushed.from + self.every
@@ -161,7 +169,8 @@ impl Gatherer {
         let scrapes = std::mem::take(&mut self.scrapes).into_iter();
         for mut wanted in scrapes.filter(|wanted| !wanted.to.is_closed()) {
             if interval.span.start >= wanted.from {
-                gather(&mut wanted.gathered, &self.run, interval);
+                let limits = self.run.limits.share(OF_A_SCRAPE);
+                gather(&mut wanted.gathered, limits, interval);
             }
             match interval.span.end >= wanted.until {
                 true => self.answer(wanted),
@@ -169,7 +178,7 @@ impl Gatherer {
             }
         }
         if self.run.keep {
-            let _ = self.all.merge(&interval.profile);
+            self.full += merge(&mut self.all, &interval.profile);
         }
     }
 
@@ -203,8 +212,8 @@ impl Gatherer {
     }
 
     fn answer(&mut self, wanted: Wanted) {
-        let gathered = wanted.gathered.unwrap_or_else(|| Gathered {
-            profile: Profile::new(self.run.limits.clone()),
+        let gathered = wanted.gathered.unwrap_or_else(|| Sum {
+            profile: Profile::new(self.run.limits.share(OF_A_SCRAPE)),
             start: SystemTime::now(),
             from: wanted.from,
             until: wanted.from,
@@ -217,7 +226,7 @@ impl Gatherer {
         let _ = wanted.to.send(packed.map_err(|error| error.to_string()));
     }
 
-    fn packed(&mut self, gathered: &Gathered, ledger: Vec<String>) -> std::io::Result<Vec<u8>> {
+    fn packed(&mut self, gathered: &Sum, ledger: Vec<String>) -> std::io::Result<Vec<u8>> {
         let about = About {
             frequency: self.run.frequency,
             start: gathered.start,
@@ -231,18 +240,23 @@ impl Gatherer {
     }
 }
 
-fn gather(into: &mut Option<Gathered>, run: &Run, interval: &Interval) {
-    let gathered = into.get_or_insert_with(|| Gathered {
-        profile: Profile::new(run.limits.clone()),
+fn gather(into: &mut Option<Sum>, limits: Limits, interval: &Interval) {
+    let sum = into.get_or_insert_with(|| Sum {
+        profile: Profile::new(limits),
         start: interval.start,
         from: interval.span.start,
         until: interval.span.end,
         full: 0,
     });
-    gathered.until = interval.span.end;
-    // It cannot be read: its part file is broken.
-    let merged = gathered.profile.merge(&interval.profile);
-    gathered.full += merged.unwrap_or_else(|_| interval.profile.samples());
+    sum.until = interval.span.end;
+    sum.full += merge(&mut sum.profile, &interval.profile);
+}
+
+/// Adds one to another; samples that found no room, or cannot be read any more: their part file is broken.
+fn merge(into: &mut Profile, profile: &Profile) -> u64 {
+    let before = into.samples();
+    let merged = into.merge(profile);
+    merged.unwrap_or_else(|_| profile.samples().saturating_sub(into.samples() - before))
 }
 
 /// Comments: where ticks ended in the meantime.

@@ -167,14 +167,15 @@ impl Publisher {
                 destination.protocol = Some(protocol);
                 say(&format!("the server is {destination}"));
             }
-            check_labels(destination, labels)?;
+            check_labels(destination, labels, "sudo rprof --all --push …")?;
         }
         let mut to: Vec<(Destination, Spool)> = Vec::new();
         for destination in destinations {
             if to.iter().any(|(known, _)| *known == destination) {
                 continue;
             }
-            let folder = settings.spool.join(folder(&destination));
+            let account = client.account(&destination.base);
+            let folder = settings.spool.join(folder(&destination, &account));
             to.push((destination, Spool::open(&folder, settings.bounds)?));
         }
         if let Some(listener) = &listener {
@@ -273,13 +274,15 @@ impl Outcomes {
     }
 }
 
-/// The name of a destination's folder: for people to read, and no two have the same.
-fn folder(destination: &Destination) -> String {
+/// The name of a destination's folder: for people to read, and no two have the same. What waits for one account
+/// there is never sent to another.
+fn folder(destination: &Destination, account: &str) -> String {
     let protocol = destination
         .protocol
         .map_or("", |protocol| protocol.scheme());
     let mut name = String::new();
-    for byte in format!("{protocol} {}", destination.base).bytes() {
+    let whole = format!("{protocol} {} {account}", destination.base);
+    for byte in whole.trim_end().bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' => name.push(byte.into()),
             other => name.push_str(&format!("_{other:02x}")),
@@ -306,11 +309,13 @@ mod tests {
 
     #[test]
     fn folders() {
-        let folder = |url| folder(&destination::parse(url).unwrap());
+        let of = |url, account| folder(&destination::parse(url).unwrap(), account);
+        let folder = |url| of(url, "");
         assert_eq!(
             folder("parca+http://a:7070/x"),
             "parca_2bhttp_20http_3a_2f_2fa_3a7070_2fx"
         );
         assert_ne!(folder("parca+http://a"), folder("pyroscope+http://a"));
+        assert_ne!(of("parca+http://a", "b"), of("parca+http://a", "c"));
     }
 }

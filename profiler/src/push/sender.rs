@@ -1,20 +1,20 @@
 //! Sends what a spool holds, one profile after the other, on a thread of its own: a server that is slow, or
 //! away for days, keeps nobody waiting. What becomes of each profile is counted, and each reason is said once.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
-use super::client::{Client, Connection};
-use super::delivery::{Delivery, Step};
+use super::client::{self, Client, Connection};
+use super::delivery::{Delivery, Progress, Step, Suspects};
 use super::destination::{Destination, Protocol};
 use super::pprof_file;
 use super::protocols;
 use super::publisher::Outcome;
-use super::spool::Spool;
+use super::spool::{self, Spool};
 use crate::sampling::privileges;
 
 /// Before a server that said "not now" is asked again: at first, and at last.
@@ -22,8 +22,16 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// Before one that takes nothing from us as we are: somebody has to mend something.
 const DENIED_PAUSE: Duration = Duration::from_secs(60);
+/// Pauses of [`FIRST_PAUSE`] that one that is put aside makes at once, at most.
+const MOST_OF_ASIDE: u32 = 60;
+/// When a profile has failed so often, those behind it wait no more, and all are taken apart.
+const PATIENCE: u32 = 3;
 /// Reasons that are said: a server may have a new one each time.
 const MOST_REASONS: usize = 32;
+/// What a time that a server named is made longer by, at most.
+const LONGEST_JITTER: Duration = Duration::from_secs(30);
+/// What comes back again and again is said so often.
+const SAY_AGAIN: Duration = Duration::from_secs(600);
 
 /// What became of profiles, in samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +66,8 @@ struct Shared {
     destination: Destination,
     spool: Mutex<Spool>,
     figures: Mutex<Figures>,
+    /// What was said, and when.
+    said: Mutex<BTreeMap<String, Instant>>,
     say: Say,
 }
 
@@ -78,6 +88,7 @@ impl Sending {
             destination,
             spool: Mutex::new(spool),
             figures: Mutex::default(),
+            said: Mutex::default(),
             say: Box::new(say),
         });
         let (wake, woken) = bounded(1);
@@ -88,8 +99,10 @@ impl Sending {
             client,
             woken,
             pause: FIRST_PAUSE,
-            trouble: String::new(),
-            refusals: BTreeSet::new(),
+            aside: BTreeMap::new(),
+            failed: 0,
+            suspects: Suspects::new(),
+            trouble: false,
             chance: RandomState::new(),
         };
         let work = move || {
@@ -109,14 +122,21 @@ impl Sending {
 
     /// Keeps a profile until the server has it.
     pub fn put(&self, profile: &[u8], taken: SystemTime, samples: u64) {
-        let put = self.shared.spool().put(profile, taken, samples);
-        if let Err(error) = put {
-            self.lose(samples);
-            (self.shared.say)(&format!(
-                "a profile for {} cannot be kept: {}",
-                self.shared.destination,
-                crate::cli::failure::reason(&error)
-            ));
+        let shared = &self.shared;
+        let bytes = profile.len() as u64;
+        let (entry, path) = {
+            let mut spool = shared.spool();
+            let entry = spool.reserve(bytes, taken, samples);
+            let path = spool.path(&entry);
+            (entry, path)
+        };
+        match spool::write(&path, profile) {
+            Ok(()) => shared.spool().keep(entry),
+            Err(error) => {
+                self.lose(samples);
+                let why = crate::cli::failure::reason(&error);
+                shared.say(&format!("a profile cannot be kept: {why}"), SAY_AGAIN);
+            }
         }
         let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(wake) = &*wake {
@@ -143,9 +163,14 @@ impl Sending {
             waiting: spool.samples(),
             profiles: spool.len() as u64,
             bytes: spool.bytes(),
-            evicted: spool.evicted.1,
+            evicted: spool.evicted,
             spool: spool.folder().to_owned(),
         }
+    }
+
+    /// Whether it goes on.
+    pub fn lives(&self) -> bool {
+        self.ended.try_recv() != Err(TryRecvError::Disconnected)
     }
 
     /// Ends it: what can be sent soon is, the rest stays in the spool.
@@ -167,6 +192,36 @@ impl Shared {
     fn count(&self, count: impl FnOnce(&mut Figures)) {
         count(&mut self.figures.lock().unwrap_or_else(PoisonError::into_inner));
     }
+
+    /// Says it, unless the like was said in the time before.
+    fn say(&self, what: &str, again: Duration) -> bool {
+        let like = like(what);
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = said.get(&like);
+        let new = match known {
+            Some(at) => at.elapsed() > again,
+            None => said.len() < MOST_REASONS,
+        };
+        if new {
+            said.insert(like, Instant::now());
+            drop(said);
+            (self.say)(&format!("{}: {}", self.destination, client::short(what)));
+        }
+        new
+    }
+}
+
+/// What reasons of the same kind have in common: servers put ids and labels into them.
+fn like(why: &str) -> String {
+    let before = why.split('{').next().unwrap_or(why);
+    let mut words: Vec<&str> = Vec::new();
+    for word in before.split_whitespace().take(40) {
+        let number = word.bytes().any(|byte| byte.is_ascii_digit());
+        // A status is the same for all of a kind.
+        let status = words.last() == Some(&"answers");
+        words.push(if number && !status { "#" } else { word });
+    }
+    words.join(" ")
 }
 
 /// What comes next.
@@ -175,6 +230,18 @@ enum Next {
     Go,
     /// Nothing, for so long.
     Wait(Duration),
+    /// Nothing, for so long, unless there is a new profile.
+    Idle(Duration),
+}
+
+/// A profile that was begun, and is put aside.
+#[derive(Default)]
+struct Aside {
+    progress: Progress,
+    /// When it is tried again.
+    until: Option<Instant>,
+    /// How often the server has said "not now".
+    failed: u32,
 }
 
 struct Worker {
@@ -183,10 +250,13 @@ struct Worker {
     connection: Option<Connection>,
     woken: Receiver<()>,
     pause: Duration,
-    /// Why nothing goes at the moment, as it was said.
-    trouble: String,
-    /// Why profiles were refused, as it was said.
-    refusals: BTreeSet<String>,
+    /// By number.
+    aside: BTreeMap<u64, Aside>,
+    suspects: Suspects,
+    /// Tries of which nothing was taken, one after the other, of profiles that were not put aside before.
+    failed: u32,
+    /// Nothing goes at the moment, and it was said.
+    trouble: bool,
     chance: RandomState,
 }
 
@@ -195,10 +265,16 @@ impl Worker {
     fn run(&mut self) {
         let mut ending = false;
         loop {
-            match self.one() {
+            let next = self.one();
+            self.shared.spool().release();
+            match next {
                 Some(Next::Go) => {}
                 _ if ending => return,
                 Some(Next::Wait(time)) => ending = self.wait(time),
+                Some(Next::Idle(time)) => {
+                    let woken = self.woken.recv_timeout(time);
+                    ending = woken == Err(RecvTimeoutError::Disconnected);
+                }
                 None => ending = self.woken.recv().is_err(),
             }
         }
@@ -216,41 +292,55 @@ impl Worker {
         }
     }
 
-    /// Sends the oldest; `None`: there is none.
+    /// Sends the oldest that may be sent; `None`: there is none.
     fn one(&mut self) -> Option<Next> {
         let shared = self.shared.clone();
-        let (entry, bytes) = shared.spool().oldest()?;
-        let destination = &shared.destination;
-        let protocol = destination.protocol.unwrap_or(Protocol::Pyroscope);
-        let profile = match pprof_file::read(&bytes) {
+        let (entry, path) = {
+            let mut spool = shared.spool();
+            self.aside.retain(|&number, _| spool.has(number));
+            let now = Instant::now();
+            let aside = |number| self.aside.get(&number);
+            let fresh = |number| aside(number).is_none_or(|aside| aside.failed < PATIENCE);
+            let due = |number| aside(number).is_none_or(|aside| aside.until <= Some(now));
+            let entry = spool.hold(fresh).or_else(|| spool.hold(due));
+            let Some(entry) = entry else {
+                let next = self.aside.values().filter_map(|aside| aside.until).min();
+                return next.map(|next| Next::Idle(next.saturating_duration_since(now)));
+            };
+            let path = spool.path(&entry);
+            (entry, path)
+        };
+        let read = std::fs::read(path).map_err(|error| crate::cli::failure::reason(&error));
+        let profile = match read.and_then(|bytes| pprof_file::read(&bytes)) {
             Ok(profile) => profile,
             // After a power failure, say.
             Err(why) => {
                 self.refusal(&format!("a profile in the spool is none: {why}"));
-                shared.count(|figures| figures.lost += entry.samples);
-                shared.spool().remove(&entry);
-                return Some(Next::Go);
+                return Some(self.drop(entry.number, |figures, n| figures.lost += n));
             }
         };
+        let destination = &shared.destination;
+        let protocol = destination.protocol.unwrap_or(Protocol::Pyroscope);
         let labels = super::files::labels_within(&profile);
-        let prepared = protocols::prepare(protocol, &profile, SystemTime::now());
+        let prepared = protocols::prepare(protocol, &profile, &labels, entry.now());
         if prepared.expired > 0 {
             self.refusal("profiles are older than it takes");
-            shared.count(|figures| figures.expired += entry.samples);
-            shared.spool().remove(&entry);
-            return Some(Next::Go);
+            return Some(self.drop(entry.number, |figures, n| figures.expired += n));
         }
-        if entry.sent == 0 {
-            shared.count(|figures| figures.oversized += whole(prepared.oversized));
-        }
-        let done = entry.sent as usize;
+        let apart = self.aside.values().any(|aside| aside.failed >= PATIENCE);
+        let aside = self.aside.remove(&entry.number).unwrap_or(Aside {
+            progress: Progress::after(entry.done as usize),
+            ..Aside::default()
+        });
+        let mut progress = aside.progress;
         let connection = self.connection.take().unwrap_or_else(|| {
             self.client
                 .connect(&destination.base, destination.transport())
         });
-        let mut delivery = Delivery::new(&connection, protocol, &labels, &prepared, done);
-        let mut next = Next::Go;
-        while let Some(step) = delivery.step() {
+        let mut delivery = Delivery::new(&connection, protocol, &labels, &prepared, apart);
+        let mut some = false;
+        let mut end = None;
+        while let Some(step) = delivery.step(&mut progress, &mut self.suspects) {
             let bytes = std::mem::take(&mut delivery.bytes);
             shared.count(|figures| {
                 figures.bytes += bytes;
@@ -258,38 +348,79 @@ impl Worker {
                     Step::Sent(n) => figures.sent += whole(*n),
                     Step::Refused(n, _) => figures.refused += whole(*n),
                     Step::Expired(n) => figures.expired += whole(*n),
-                    Step::Denied(_) | Step::Later(..) => {}
+                    Step::Denied(_) | Step::Later(..) | Step::Away(_) => {}
                 }
             });
             match step {
-                Step::Sent(_) => {}
+                Step::Sent(_) => {
+                    some = true;
+                    self.well();
+                }
                 Step::Refused(_, why) => self.refusal(&why),
                 Step::Expired(_) => self.refusal("profiles are older than it takes"),
-                Step::Denied(why) => {
-                    self.trouble(&why);
-                    next = Next::Wait(DENIED_PAUSE);
-                    break;
-                }
-                Step::Later(why, wanted) => {
-                    self.trouble(&why);
-                    next = Next::Wait(wanted.unwrap_or_else(|| self.back_off()));
+                step => {
+                    end = Some(step);
                     break;
                 }
             }
-            self.well();
             // If that fails, a part may be sent twice, after the next start.
-            let done = u32::try_from(delivery.done).unwrap_or(u32::MAX);
-            let _ = shared.spool().progress(&entry, done);
+            let done = u32::try_from(progress.done()).unwrap_or(u32::MAX);
+            let left = whole(progress.left(&prepared)) + whole(prepared.oversized);
+            let _ = shared.spool().progress(entry.number, done, left);
         }
-        match next {
-            Next::Go => {
-                self.connection = Some(connection);
-                shared.spool().remove(&entry);
+        if some {
+            self.failed = 0;
+            let others = self.aside.values_mut();
+            others.for_each(|aside| aside.progress.others_go());
+        }
+        let Some(end) = end else {
+            self.connection = Some(connection);
+            let oversized = whole(prepared.oversized);
+            return Some(self.drop(entry.number, |figures, _| figures.oversized += oversized));
+        };
+        let mut aside = Aside { progress, ..aside };
+        let next = match end {
+            Step::Later(why, None) => {
+                self.trouble(&why);
+                let known = aside.failed >= PATIENCE;
+                aside.failed += if apart && !known { PATIENCE } else { 1 };
+                self.failed += u32::from(!some && !known);
+                // It answered: others may go, unless it says the same to them.
+                if aside.failed >= PATIENCE && self.failed < PATIENCE {
+                    let pause = FIRST_PAUSE * (aside.failed / 4).clamp(1, MOST_OF_ASIDE);
+                    aside.until = Some(Instant::now() + pause);
+                    Next::Go
+                } else {
+                    Next::Wait(self.back_off())
+                }
             }
-            // The next try has a connection of its own, and what credentials there are then.
-            Next::Wait(_) => {}
-        }
+            Step::Later(why, Some(wanted)) => {
+                self.trouble(&why);
+                let more = self.some_of(wanted.min(LONGEST_JITTER));
+                Next::Wait(wanted.max(self.back_off()) + more)
+            }
+            Step::Denied(why) => {
+                self.trouble(&why);
+                Next::Wait(DENIED_PAUSE)
+            }
+            Step::Away(why) => {
+                self.trouble(&why);
+                Next::Wait(self.back_off())
+            }
+            Step::Sent(_) | Step::Refused(..) | Step::Expired(_) => Next::Go,
+        };
+        // The next try has a connection of its own, and what credentials there are then.
+        self.aside.insert(entry.number, aside);
         Some(next)
+    }
+
+    /// It is done with: what of it still waited is counted.
+    fn drop(&mut self, number: u64, count: impl FnOnce(&mut Figures, u64)) -> Next {
+        let mut spool = self.shared.spool();
+        if let Some(entry) = spool.remove(number) {
+            self.shared.count(|figures| count(figures, entry.samples));
+        }
+        Next::Go
     }
 
     /// The next pause: twice as long as the last, and as much as a half more or less, so that all who wait for
@@ -297,34 +428,51 @@ impl Worker {
     fn back_off(&mut self) -> Duration {
         let pause = self.pause;
         self.pause = (pause * 2).min(LONGEST_PAUSE);
-        let chance = self.chance.hash_one(SystemTime::now()) % 1000;
-        pause / 2 + pause.mul_f64(chance as f64 / 1000.0)
+        pause / 2 + self.some_of(pause)
     }
 
-    /// Nothing goes at the moment: said once, as long as it is for the same reason.
+    /// By chance, up to all of it.
+    fn some_of(&self, time: Duration) -> Duration {
+        let chance = self.chance.hash_one(SystemTime::now()) % 1000;
+        time.mul_f64(chance as f64 / 1000.0)
+    }
+
+    /// Nothing goes at the moment.
     fn trouble(&mut self, why: &str) {
-        if self.trouble != why {
-            self.trouble = why.into();
-            self.say(why);
-        }
+        self.trouble |= self.shared.say(why, SAY_AGAIN);
     }
 
     /// Something went.
     fn well(&mut self) {
         self.pause = FIRST_PAUSE;
-        if !std::mem::take(&mut self.trouble).is_empty() {
-            self.say("it takes profiles again");
+        if std::mem::take(&mut self.trouble) {
+            let _ = self.shared.say("it takes profiles again", Duration::ZERO);
         }
     }
 
     /// Some profile was refused: each reason is said once.
     fn refusal(&mut self, why: &str) {
-        if self.refusals.len() < MOST_REASONS && self.refusals.insert(why.into()) {
-            self.say(why);
-        }
+        let _ = self.shared.say(why, Duration::MAX);
     }
+}
 
-    fn say(&self, what: &str) {
-        (self.shared.say)(&format!("{}: {what}", self.shared.destination));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_of_a_kind() {
+        let said = |index, id| {
+            format!(
+                "it answers 400 Bad Request: push series with index {index} and id {id} failed: \
+                 profile labels {{a=\"{id}\"}} are too old"
+            )
+        };
+        assert_eq!(
+            like(&said(0, "0b6e-11")),
+            "it answers 400 Bad Request: push series with index # and id # failed: profile labels"
+        );
+        assert_eq!(like(&said(0, "0b6e-11")), like(&said(17, "9c0f-22")));
+        assert_ne!(like("it answers 400"), like("it answers 500"));
     }
 }

@@ -22,13 +22,18 @@ pub struct Series {
     pub profile: Profile,
 }
 
-/// Splits a profile that [`pprof_file::read`](super::pprof_file::read) took, by service.
-pub fn by_service(profile: &Profile) -> Vec<Series> {
+/// Splits a profile that [`pprof_file::read`](super::pprof_file::read) took, by service; all services may be
+/// given one name.
+pub fn by_service(profile: &Profile, name: Option<&str>) -> Vec<Series> {
     let tables = Tables::new(profile);
     let owners = Owners::new(profile, &tables);
     let mut samples: HashMap<Service, Vec<&Sample>> = HashMap::new();
     for sample in &profile.sample {
-        samples.entry(owners.of(sample)).or_default().push(sample);
+        let mut service = owners.of(sample);
+        if let Some(name) = name {
+            service.name = name.into();
+        }
+        samples.entry(service).or_default().push(sample);
     }
     let mut services: Vec<(Service, Vec<&Sample>)> = samples.into_iter().collect();
     let weight = |samples: &[&Sample]| -> i64 {

@@ -1,12 +1,13 @@
 //! Profiles on disk until a server has them. One folder a destination, one file a profile; what a file's
 //! name says is all that must be known to keep the order, to bound, and to count. Written beside and
-//! renamed: after a `kill -9` there is the whole file or none.
+//! renamed: after a `kill -9` there is the whole file or none. Who holds a [`Spool`] waits for no data to
+//! be written or read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -15,7 +16,7 @@ use crate::cli::Failure;
 /// The end of a file's name.
 const ENDING: &str = ".pb.gz";
 /// What is being written.
-const PARTIAL: &str = ".part";
+const PARTIAL: &str = "part";
 /// Held by who uses the folder.
 const LOCK: &str = "lock";
 
@@ -29,24 +30,26 @@ pub struct Bounds {
 }
 
 /// One profile that waits.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// In the order of sampling.
-    number: u64,
+    pub number: u64,
     /// When its sampling began: nanoseconds since 1970.
     taken: u64,
-    /// Samples in it.
+    /// Samples in it that wait.
     pub samples: u64,
     /// Pieces of it that are done with, as it is split for its server.
-    pub sent: u32,
+    pub done: u32,
     bytes: u64,
+    /// When this run kept it: its age by a clock that nobody sets.
+    put: Option<Instant>,
 }
 
 impl Entry {
     fn name(&self) -> String {
         format!(
             "{:016}-{}-{}-{}{ENDING}",
-            self.number, self.taken, self.samples, self.sent
+            self.number, self.taken, self.samples, self.done
         )
     }
 
@@ -57,10 +60,29 @@ impl Entry {
             number: word()?.parse().ok()?,
             taken: word()?.parse().ok()?,
             samples: word()?.parse().ok()?,
-            sent: word()?.parse().ok()?,
+            done: word()?.parse().ok()?,
             bytes,
+            put: None,
         };
         (entry.name() == name).then_some(entry)
+    }
+
+    /// Since its sampling; one of the future is new: the clock was set back.
+    fn age(&self, now: SystemTime) -> Duration {
+        let taken = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.taken);
+        self.put.map_or_else(
+            || now.duration_since(taken).unwrap_or_default(),
+            |put| put.elapsed(),
+        )
+    }
+
+    /// The time by the clock that it was taken by, which may have been set since.
+    pub fn now(&self) -> SystemTime {
+        let now = SystemTime::now();
+        match self.put {
+            Some(put) => SystemTime::UNIX_EPOCH + Duration::from_nanos(self.taken) + put.elapsed(),
+            None => now,
+        }
     }
 }
 
@@ -70,10 +92,12 @@ pub struct Spool {
     folder: PathBuf,
     bounds: Bounds,
     /// In the order of sampling.
-    entries: std::collections::VecDeque<Entry>,
+    entries: Vec<Entry>,
     next: u64,
-    /// Profiles and samples that the bounds threw out, since it was opened.
-    pub evicted: (u64, u64),
+    /// The one that is being sent: no bound throws it out.
+    held: Option<u64>,
+    /// Samples that the bounds threw out, since it was opened.
+    pub evicted: u64,
     /// Held while it lives.
     _lock: File,
 }
@@ -128,127 +152,109 @@ impl Spool {
                 entries.push(entry);
             }
         }
-        entries.sort_unstable();
+        entries.sort_unstable_by_key(|entry| entry.number);
         let next = entries.last().map_or(0, |entry| entry.number + 1);
-        Ok(Self {
+        let mut spool = Self {
             folder: folder.to_owned(),
             bounds,
-            entries: entries.into(),
+            entries,
             next,
-            evicted: (0, 0),
+            held: None,
+            evicted: 0,
             _lock: lock,
-        })
+        };
+        spool.bound(0);
+        Ok(spool)
     }
 
-    /// Keeps a profile, and throws out the oldest as far as the bounds ask for it.
-    ///
-    /// # Errors
-    /// It cannot be written: the disk is full, say. Nothing of it is left then.
-    pub fn put(&mut self, profile: &[u8], taken: SystemTime, samples: u64) -> io::Result<()> {
-        self.bound(profile.len() as u64, taken);
+    /// Makes room for a profile of so many bytes: throws out what is too old, and the oldest as far as the
+    /// bounds ask for it. The profile is to be [`write()`]n, and then to be [kept](Spool::keep).
+    pub fn reserve(&mut self, bytes: u64, taken: SystemTime, samples: u64) -> Entry {
+        self.bound(bytes);
         let taken = taken
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        let entry = Entry {
-            number: self.next,
+        let number = self.next;
+        self.next += 1;
+        Entry {
+            number,
             taken: u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX),
             samples,
-            sent: 0,
-            bytes: profile.len() as u64,
-        };
-        let partial = self.folder.join(format!("{}{PARTIAL}", entry.number));
-        let written = self
-            .write(&partial, profile)
-            .and_then(|()| fs::rename(&partial, self.path(&entry)));
-        if let Err(error) = written {
-            let _ = fs::remove_file(&partial);
-            return Err(error);
+            done: 0,
+            bytes,
+            put: Some(Instant::now()),
         }
-        self.next += 1;
-        self.entries.push_back(entry);
-        Ok(())
     }
 
-    fn write(&self, path: &Path, profile: &[u8]) -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(path)?;
-        file.write_all(profile)?;
-        // Else the name may be on disk before the content, and after a power failure stand for nothing.
-        file.sync_data()
+    /// It is on disk, and waits.
+    pub fn keep(&mut self, entry: Entry) {
+        self.entries.push(entry);
     }
 
     /// Throws out what is too old, and the oldest until there is room for so many bytes.
-    fn bound(&mut self, room: u64, now: SystemTime) {
-        let now = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+    fn bound(&mut self, room: u64) {
+        let (now, bounds, held) = (SystemTime::now(), self.bounds, self.held);
         let mut bytes = self.bytes().saturating_add(room);
-        while let Some(oldest) = self.entries.front() {
-            // One of the future is not old: the clock was set back.
-            let old = Duration::from_nanos(oldest.taken) + self.bounds.age < now;
-            if !old && bytes <= self.bounds.bytes {
-                break;
-            }
-            let Some(oldest) = self.entries.pop_front() else {
-                break;
-            };
-            bytes = bytes.saturating_sub(oldest.bytes);
-            self.evicted.0 += 1;
-            self.evicted.1 += oldest.samples;
-            let _ = fs::remove_file(self.path(&oldest));
+        let (out, kept) = std::mem::take(&mut self.entries)
+            .into_iter()
+            .partition(|entry| {
+                let out = held != Some(entry.number)
+                    && (bytes > bounds.bytes || entry.age(now) > bounds.age);
+                bytes -= if out { entry.bytes } else { 0 };
+                out
+            });
+        self.entries = kept;
+        let out: Vec<Entry> = out;
+        for entry in out {
+            self.evicted += entry.samples;
+            let _ = fs::remove_file(self.path(&entry));
         }
     }
 
-    /// The one that is to be sent first, and its content; one that cannot be read any more is evicted.
-    pub fn oldest(&mut self) -> Option<(Entry, Vec<u8>)> {
-        loop {
-            let entry = self.entries.front()?.clone();
-            match fs::read(self.path(&entry)) {
-                Ok(profile) => return Some((entry, profile)),
-                Err(_) => self.evict(&entry),
-            }
-        }
+    /// The first that may be sent; it is held until another is.
+    pub fn hold(&mut self, may: impl Fn(u64) -> bool) -> Option<Entry> {
+        let first = self.entries.iter().find(|entry| may(entry.number));
+        self.held = first.map(|entry| entry.number);
+        first.cloned()
     }
 
-    /// So many pieces of it are done with.
+    /// None is being sent.
+    pub fn release(&mut self) {
+        self.held = None;
+    }
+
+    /// Whether it waits.
+    pub fn has(&self, number: u64) -> bool {
+        self.entries.iter().any(|entry| entry.number == number)
+    }
+
+    /// So many pieces of it are done with, and so many samples wait.
     ///
     /// # Errors
     /// Those of renaming its file.
-    pub fn progress(&mut self, entry: &Entry, sent: u32) -> io::Result<()> {
-        let before = self.path(entry);
-        let folder = self.folder.clone();
-        if let Some(known) = self
-            .entries
-            .iter_mut()
-            .find(|known| known.number == entry.number)
-        {
-            known.sent = sent;
-            fs::rename(before, folder.join(known.name()))?;
+    pub fn progress(&mut self, number: u64, done: u32, samples: u64) -> io::Result<()> {
+        let folder = &self.folder;
+        if let Some(known) = self.entries.iter_mut().find(|known| known.number == number) {
+            let new = Entry {
+                done,
+                samples,
+                ..known.clone()
+            };
+            fs::rename(folder.join(known.name()), folder.join(new.name()))?;
+            *known = new;
         }
         Ok(())
     }
 
-    /// It is done with: the server has it, or will never.
-    pub fn remove(&mut self, entry: &Entry) {
-        if let Some(at) = self
+    /// It is done with: the server has it, or will never. What it was.
+    pub fn remove(&mut self, number: u64) -> Option<Entry> {
+        let at = self
             .entries
             .iter()
-            .position(|known| known.number == entry.number)
-            && let Some(known) = self.entries.remove(at)
-        {
-            let _ = fs::remove_file(self.path(&known));
-        }
-    }
-
-    /// It is thrown out unsent.
-    fn evict(&mut self, entry: &Entry) {
-        self.evicted.0 += 1;
-        self.evicted.1 += entry.samples;
-        self.remove(entry);
+            .position(|known| known.number == number)?;
+        let known = self.entries.remove(at);
+        let _ = fs::remove_file(self.path(&known));
+        Some(known)
     }
 
     /// Where it is.
@@ -276,9 +282,39 @@ impl Spool {
         self.entries.iter().map(|entry| entry.bytes).sum()
     }
 
-    fn path(&self, entry: &Entry) -> PathBuf {
+    /// Where one is.
+    pub fn path(&self, entry: &Entry) -> PathBuf {
         self.folder.join(entry.name())
     }
+}
+
+/// Writes the profile of an entry to its path: whole, or not at all. Takes as long as the disk does.
+///
+/// # Errors
+/// It cannot be written: the disk is full, say. Nothing of it is left then.
+pub fn write(path: &Path, profile: &[u8]) -> io::Result<()> {
+    let partial = path.with_added_extension(PARTIAL);
+    let written = write_partial(&partial, profile).and_then(|()| {
+        fs::rename(&partial, path)?;
+        // Of a power failure: the new name is on disk, too.
+        path.parent()
+            .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    });
+    written.inspect_err(|_| {
+        let _ = fs::remove_file(&partial);
+    })
+}
+
+fn write_partial(path: &Path, profile: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
+    file.write_all(profile)?;
+    // Else the name may be on disk before the content, and after a power failure stand for nothing.
+    file.sync_data()
 }
 
 #[cfg(test)]
@@ -290,12 +326,18 @@ mod tests {
         age: Duration::from_secs(3600),
     };
 
-    fn at(seconds: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
+    fn ago(seconds: u64) -> SystemTime {
+        SystemTime::now() - Duration::from_secs(seconds)
     }
 
     fn ours(folder: &tempfile::TempDir) -> PathBuf {
         folder.path().join("a/b")
+    }
+
+    fn put(spool: &mut Spool, profile: &[u8], taken: SystemTime, samples: u64) {
+        let entry = spool.reserve(profile.len() as u64, taken, samples);
+        write(&spool.path(&entry), profile).unwrap();
+        spool.keep(entry);
     }
 
     #[test]
@@ -303,23 +345,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(&ours(&folder), BOUNDS).unwrap();
         for n in 0..3u8 {
-            spool.put(&[n; 9], at(n.into()), u64::from(n) + 1).unwrap();
+            put(&mut spool, &[n; 9], ago(9), u64::from(n) + 1);
         }
-        let (first, profile) = spool.oldest().unwrap();
-        assert_eq!((first.samples, profile), (1, vec![0; 9]));
-        spool.remove(&first);
-        let (second, _) = spool.oldest().unwrap();
-        spool.progress(&second, 2).unwrap();
+        let first = spool.hold(|_| true).unwrap();
+        assert_eq!(fs::read(spool.path(&first)).unwrap(), vec![0; 9]);
+        assert_eq!(spool.remove(first.number).unwrap().samples, 1);
+        let second = spool.hold(|_| true).unwrap();
+        spool.progress(second.number, 2, 1).unwrap();
+        assert_eq!(spool.hold(|n| n != second.number).unwrap().samples, 3);
         fs::write(ours(&folder).join("7.part"), "half").unwrap();
         assert!(Spool::open(&ours(&folder), BOUNDS).is_err(), "in use");
         drop(spool);
         let mut spool = Spool::open(&ours(&folder), BOUNDS).unwrap();
-        assert_eq!((spool.len(), spool.samples(), spool.bytes()), (2, 5, 18));
-        assert_eq!(spool.oldest().unwrap().0.sent, 2);
+        assert_eq!((spool.len(), spool.samples(), spool.bytes()), (2, 4, 18));
+        assert_eq!(spool.hold(|_| true).unwrap().done, 2);
         assert!(!ours(&folder).join("7.part").exists());
         // The clock was set back: the order is that of sampling.
-        spool.put(&[9], at(0), 9).unwrap();
-        assert_eq!(spool.oldest().unwrap().0.samples, 2);
+        put(&mut spool, &[9], ago(3000), 9);
+        assert_eq!(spool.hold(|_| true).unwrap().samples, 1);
     }
 
     #[test]
@@ -327,14 +370,40 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(&ours(&folder), BOUNDS).unwrap();
         for n in 0..4 {
-            spool.put(&[0; 40], at(n), 10).unwrap();
+            put(&mut spool, &[0; 40], ago(9), 10 + n);
         }
-        assert_eq!((spool.len(), spool.evicted), (2, (2, 20)));
-        spool.put(&[0; 1], at(3603), 1).unwrap();
-        assert_eq!((spool.len(), spool.evicted), (2, (3, 30)));
+        assert_eq!((spool.len(), spool.evicted), (2, 10 + 11));
+        // The one that is being sent stays.
+        assert_eq!(spool.hold(|_| true).unwrap().samples, 12);
+        put(&mut spool, &[0; 30], ago(9), 5);
+        assert_eq!((spool.samples(), spool.evicted), (12 + 5, 21 + 13));
         // Nothing else may be larger than all of it.
-        spool.put(&[0; 101], at(3603), 1).unwrap();
-        assert_eq!(spool.len(), 1);
+        spool.hold(|n| n != 2).unwrap();
+        put(&mut spool, &[0; 101], ago(9), 1);
+        assert_eq!(spool.samples(), 5 + 1);
+    }
+
+    #[test]
+    fn age_is_not_what_a_clock_that_is_set_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(&ours(&folder), BOUNDS).unwrap();
+        put(&mut spool, &[0], SystemTime::now() + BOUNDS.age * 9, 1);
+        put(&mut spool, &[0], ago(4000), 2);
+        put(&mut spool, &[0], ago(9), 4);
+        assert_eq!(spool.samples(), 7);
+        drop(spool);
+        // Of another run nothing else is known. One of the future hides none behind it.
+        let spool = Spool::open(&ours(&folder), BOUNDS).unwrap();
+        assert_eq!((spool.samples(), spool.evicted), (5, 2));
+    }
+
+    #[test]
+    fn a_profile_that_cannot_be_written_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("1.pb.gz");
+        fs::create_dir(&path).unwrap();
+        assert!(write(&path, &[1]).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

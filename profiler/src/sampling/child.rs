@@ -10,6 +10,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use super::limits::Limits;
 use crate::cli::command::{self, Command};
 use crate::cli::failure::{Failure, exit, reason};
+use crate::push::credentials;
 
 /// Makes rprof the parent of descendants whose own parent ends: a daemon still counts.
 ///
@@ -29,6 +30,8 @@ pub fn start(wanted: &Command, mask: libc::sigset_t, limits: Limits) -> Result<C
     let name = words.next().map_or(OsStr::new(""), |word| word.as_os_str());
     let mut child = std::process::Command::new(&wanted.file);
     child.arg0(name).args(words);
+    // A secret of ours, which is nobody else's.
+    child.env_remove(credentials::VARIABLE);
     let user = wanted.user.clone();
     if let Some(user) = &user {
         child

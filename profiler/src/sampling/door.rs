@@ -76,6 +76,11 @@ impl Asked {
         self.bell.clone()
     }
 
+    /// Who asks from now on hears at once that nobody answers, and so do those who wait.
+    pub(super) fn close(&mut self) {
+        self.asks = crossbeam_channel::never();
+    }
+
     /// The bell is heard.
     pub(super) fn heard(&self) {
         let _ = rustix::io::read(&self.bell, &mut [0; 8]);

@@ -21,6 +21,9 @@ use crate::profile::{Limits, Profile};
 /// How long after its end the samples of an interval may come: the ring is read four times a second.
 const LAG: Duration = Duration::from_millis(500);
 
+/// An interval's share of a run's memory: there are three at a time, with the one that waits to be taken.
+pub const SHARE: usize = 8;
+
 /// Asks for the profile of each interval while sampling goes on.
 pub struct Publish {
     /// How long an interval is at most, but while whoever takes them is behind.
@@ -37,8 +40,18 @@ pub struct Publish {
 pub struct Publishing {
     /// Where they go; one that is full is waited for by nobody: the interval goes on.
     pub to: Sender<Interval>,
-    /// Ends when `to` is dropped; gives what was sampled in all, if that was to be kept, and the names.
-    pub thread: JoinHandle<(Profile, Kept)>,
+    /// Ends when `to` is dropped.
+    pub thread: JoinHandle<Gathered>,
+}
+
+/// What is left of intervals at the end.
+pub struct Gathered {
+    /// What was sampled in all, if that was to be kept.
+    pub profile: Profile,
+    /// Samples that had no room in it.
+    pub full: u64,
+    /// Names of its frames.
+    pub names: Kept,
 }
 
 /// An interval that is over.
@@ -118,6 +131,8 @@ pub(super) struct Cutter {
     closed: Option<(SystemTime, Instant, Instant)>,
     /// When it is to be over before its time.
     cuts: BTreeSet<Instant>,
+    /// Nobody takes intervals any more.
+    broken: bool,
 }
 
 impl Cutter {
@@ -134,6 +149,7 @@ impl Cutter {
             opened: (SystemTime::now(), Instant::now()),
             closed: None,
             cuts: BTreeSet::new(),
+            broken: false,
         })
     }
 
@@ -202,25 +218,33 @@ impl Cutter {
         }
     }
 
-    fn give(&self, profile: Profile, start: SystemTime, span: Range<Instant>) {
-        // Nobody is there to take it: its thread has died.
-        let _ = self.publishing.to.send(Interval {
+    /// Whether nobody takes intervals any more: the thread has died.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Nobody who asks is answered any more.
+    pub(super) fn close(&mut self) {
+        self.asked.close();
+    }
+
+    fn give(&mut self, profile: Profile, start: SystemTime, span: Range<Instant>) {
+        let interval = Interval {
             profile,
             start,
             span,
-        });
+        };
+        self.broken |= self.publishing.to.send(interval).is_err();
     }
 
     /// Gives away what is left, and waits until all is taken. Sampling was over at `end`.
-    pub(super) fn end(self, rest: Intervals, end: Instant) -> Option<(Profile, Kept)> {
+    pub(super) fn end(mut self, rest: Intervals, end: Instant) -> Option<Gathered> {
         let (before, last) = rest.into_rest();
-        if let (Some(profile), Some((start, began, end))) = (before, self.closed) {
+        if let (Some(profile), Some((start, began, end))) = (before, self.closed.take()) {
             self.give(profile, start, began..end);
         }
         let (start, began) = self.opened;
         self.give(last, start, began..end.max(began));
-        // Nobody answers any more.
-        drop(self.asked);
         let Publishing { to, thread } = self.publishing;
         drop(to);
         thread.join().ok()

@@ -14,7 +14,7 @@ use super::child;
 use super::ending;
 use super::events::{self, Clock, Events};
 use super::faults::{self, Fault};
-use super::intervals::{Cutter, Intervals, Publish};
+use super::intervals::{Cutter, Gathered, Intervals, Publish, SHARE};
 use super::learner::Learner;
 use super::learning::Errands;
 use super::lessons::Asker;
@@ -174,10 +174,14 @@ pub fn record(
         _ => "context",
     };
     let (forget, forgotten) = crossbeam_channel::bounded(FORGOTTEN);
+    let limits_of_all = Limits {
+        max_memory: usize::try_from(settings.max_memory).unwrap_or(usize::MAX),
+        directory: std::env::temp_dir(),
+    };
     let shared = Arc::new(Shared {
-        profile: Mutex::new(Some(Intervals::new(Limits {
-            max_memory: usize::try_from(settings.max_memory).unwrap_or(usize::MAX),
-            directory: std::env::temp_dir(),
+        profile: Mutex::new(Some(Intervals::new(match &publish {
+            Some(_) => limits_of_all.share(SHARE),
+            None => limits_of_all,
         }))),
         modules: modules.clone(),
         kernel_frames: settings.kernel.then(|| setup::kernel_frames(settings)),
@@ -288,6 +292,9 @@ pub fn record(
                 })
             });
             cutter.work(now);
+            if cutter.is_broken() {
+                break;
+            }
             // One that cannot be given away yet is looked at again after the usual time.
             let next = cutter.next().saturating_duration_since(now);
             wait = wait.min(if next.is_zero() { LOOK } else { next });
@@ -371,6 +378,10 @@ pub fn record(
         progress.draw(|| shared.live.progress(began.elapsed()));
     }
     progress.clear();
+    signals.wait_for_nothing_else();
+    if let Some(cutter) = &mut cutter {
+        cutter.close();
+    }
     let running = command
         .map(|(child, _)| child.id())
         .filter(|_| ended.is_none());
@@ -394,14 +405,23 @@ pub fn record(
         .map_err(|error| failed("take the profile", &error))?;
     let counted = Counted::read(&counts, &lost);
     let counted = counted.map_err(|error| failed("read the ledger", &error))?;
-    let ledger = account::close(booked, &counted, expected.as_ref());
+    let mut ledger = account::close(booked, &counted, expected.as_ref());
     drop(programs);
-    let (profile, names) = match cutter {
+    let Gathered {
+        profile,
+        full,
+        names,
+    } = match cutter {
         Some(cutter) => cutter.end(intervals, ended_at).ok_or_else(|| {
             Failure::new("the thread that sends profiles has died: a defect, please report it")
         })?,
-        None => (intervals.into_rest().1, Kept::once(names())),
+        None => Gathered {
+            profile: intervals.into_rest().1,
+            full: 0,
+            names: Kept::once(names()),
+        },
     };
+    ledger.found_no_room(full);
     Ok(Recording {
         profile,
         first_sample: shared.live.first(),

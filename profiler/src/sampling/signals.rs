@@ -99,6 +99,11 @@ impl Signals {
         self.bell = Some(bell);
     }
 
+    /// They do so no more.
+    pub fn wait_for_nothing_else(&mut self) {
+        self.bell = None;
+    }
+
     /// The next signal, waiting up to `timeout` for one (`None`: as long as it takes), or until one of
     /// the processes ends; those are taken off the list.
     ///

@@ -13,6 +13,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"strings"
 	"os"
 	"sync"
 
@@ -44,7 +45,7 @@ type receiver struct {
 	to   *json.Encoder
 }
 
-// As pkg/distributor of Pyroscope does: all is looked at before any of it is kept.
+// As pkg/distributor of Pyroscope does: each series is taken or refused by itself.
 func (r *receiver) Push(
 	_ context.Context, request *connect.Request[pushv1.PushRequest],
 ) (*connect.Response[pushv1.PushResponse], error) {
@@ -54,35 +55,48 @@ func (r *receiver) Push(
 			headers[name] = value
 		}
 	}
-	var all []received
-	for _, series := range request.Msg.Series {
-		labels := map[string]string{}
-		for _, label := range series.Labels {
-			if _, twice := labels[label.Name]; twice {
-				return nil, refused(fmt.Errorf("label %q is there twice", label.Name))
-			}
-			labels[label.Name] = label.Value
-		}
-		for _, sample := range series.Samples {
-			one, err := read(sample.RawProfile)
-			if err != nil {
-				return nil, refused(err)
-			}
-			one.Labels, one.ID, one.Headers = labels, sample.ID, headers
-			all = append(all, *one)
-		}
-	}
-	if len(all) == 0 {
+	if len(request.Msg.Series) == 0 {
 		return nil, refused(errors.New("no profiles received"))
 	}
-	r.lock.Lock()
-	defer r.lock.Unlock()
-	for _, one := range all {
-		if err := r.to.Encode(one); err != nil {
-			return nil, connect.NewError(connect.CodeInternal, err)
+	var not []string
+	for index, series := range request.Msg.Series {
+		if err := r.keep(series, headers); err != nil {
+			not = append(not, fmt.Sprintf("push series with index %d and id %s failed: %s",
+				index, series.Samples[0].ID, err))
 		}
 	}
-	return connect.NewResponse(&pushv1.PushResponse{}), nil
+	switch len(not) {
+	case 0:
+		return connect.NewResponse(&pushv1.PushResponse{}), nil
+	case 1:
+		return nil, refused(errors.New(not[0]))
+	default:
+		return nil, refused(fmt.Errorf("%d errors: %s", len(not), strings.Join(not, "; ")))
+	}
+}
+
+func (r *receiver) keep(series *pushv1.RawProfileSeries, headers map[string]string) error {
+	labels := map[string]string{}
+	for _, label := range series.Labels {
+		if _, twice := labels[label.Name]; twice {
+			return fmt.Errorf("label %q is there twice", label.Name)
+		}
+		labels[label.Name] = label.Value
+	}
+	for _, sample := range series.Samples {
+		one, err := read(sample.RawProfile)
+		if err != nil {
+			return err
+		}
+		one.Labels, one.ID, one.Headers = labels, sample.ID, headers
+		r.lock.Lock()
+		err = r.to.Encode(one)
+		r.lock.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func refused(err error) error {

@@ -6,7 +6,7 @@ use bytes::{Buf, BufMut};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use tokio::runtime::{Builder, Runtime};
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::{
-    ANSWER, Answer, LONGEST_WAIT, Request, TO_ANSWER, TO_CONNECT, USER_AGENT, no_answer, shown,
+    ANSWER, Answer, LONGEST_WAIT, Request, TO_ANSWER, TO_CONNECT, USER_AGENT, no_answer, words,
 };
 
 /// The way to one server. What it does happens while a request is under way: it has no thread of its own.
@@ -45,19 +45,20 @@ impl Connection {
             .headers
             .iter()
             .map(|(name, value)| (*name, value.as_str()));
-        for (name, value) in own.chain(request.header) {
+        for (name, value) in own.chain(request.headers.iter().copied()) {
             // What fits no header was refused at the beginning.
             if let Ok(value) = MetadataValue::try_from(value) {
                 message.metadata_mut().insert(name, value);
             }
         }
         let call = async {
-            let mut client =
-                tonic::client::Grpc::new(channel.clone()).max_decoding_message_size(ANSWER);
+            let mut client = tonic::client::Grpc::new(channel.clone())
+                .max_decoding_message_size(ANSWER)
+                .send_compressed(CompressionEncoding::Gzip);
             client
                 .ready()
                 .await
-                .map_err(|error| Status::unavailable(innermost(&error)))?;
+                .map_err(|error| Status::from_error(error.into()))?;
             let path = PathAndQuery::from_static(request.path);
             client.unary(message, path, Raw).await
         };
@@ -99,6 +100,7 @@ fn sorted(status: &Status) -> Answer {
         .filter(|wait| !wait.is_zero());
     let said = said(status);
     match status.code() {
+        Code::Unavailable if status.source().is_some() && wait.is_none() => Answer::Away(said),
         Code::Cancelled
         | Code::DeadlineExceeded
         | Code::Aborted
@@ -111,13 +113,13 @@ fn sorted(status: &Status) -> Answer {
             Answer::Denied(said)
         }
         // Below gRPC: no server of it, or one that is just starting.
-        Code::Unknown | Code::Internal if status.source().is_some() => Answer::Later(said, None),
+        Code::Unknown | Code::Internal if status.source().is_some() => Answer::Away(said),
         _ => Answer::Refused(said),
     }
 }
 
 fn said(status: &Status) -> String {
-    match (status.source(), shown(status.message())) {
+    match (status.source(), words(status.message())) {
         (Some(source), _) => innermost(source),
         (None, words) if words.is_empty() => format!("it answers {:?}", status.code()),
         (None, words) if status.code() == Code::Unavailable => words,
@@ -133,7 +135,7 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     }
     match error.downcast_ref::<std::io::Error>() {
         Some(error) => crate::cli::failure::reason(error),
-        None => shown(&error.to_string()),
+        None => words(&error.to_string()),
     }
 }
 

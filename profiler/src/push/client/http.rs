@@ -9,7 +9,7 @@ use ureq::http::{HeaderMap, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::{
-    ANSWER, Answer, LONGEST_WAIT, Request, TO_ANSWER, TO_CONNECT, USER_AGENT, no_answer, shown,
+    ANSWER, Answer, LONGEST_WAIT, Request, TO_ANSWER, TO_CONNECT, USER_AGENT, no_answer, words,
 };
 
 /// The way to one server, that of the last request if it is still open.
@@ -59,7 +59,7 @@ impl Connection {
             .headers
             .iter()
             .map(|(name, value)| (*name, value.as_str()));
-        for (name, value) in own.chain(request.header) {
+        for (name, value) in own.chain(request.headers.iter().copied()) {
             post = post.header(name, value);
         }
         match post.send(&request.body[..]) {
@@ -70,6 +70,9 @@ impl Connection {
                     .with_config()
                     .limit(ANSWER as u64)
                     .read_to_vec();
+                if status.is_success() && !is_of(&headers, request.content_type) {
+                    return Answer::Denied("it answers as another kind of server does".into());
+                }
                 match body {
                     Ok(body) => sorted(status, request.strict, &headers, body),
                     Err(_) if !status.is_success() => {
@@ -81,6 +84,15 @@ impl Connection {
             Err(error) => failed(&error),
         }
     }
+}
+
+/// Whether an answer is of the type of what was asked: a page for a browser has a success, too.
+fn is_of(headers: &HeaderMap, content_type: &str) -> bool {
+    let found = headers
+        .get("content-type")
+        .and_then(|value| value.to_str().ok());
+    let essence = found.and_then(|value| value.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(content_type))
 }
 
 /// What a status asks for.
@@ -128,8 +140,8 @@ fn reason(body: &[u8]) -> String {
         .as_ref()
         .and_then(|json| json.get("message").or(json.get("error"))?.as_str());
     match message {
-        Some(message) => shown(message),
-        None => shown(&String::from_utf8_lossy(body)),
+        Some(message) => words(message),
+        None => words(&String::from_utf8_lossy(body)),
     }
 }
 
@@ -142,7 +154,7 @@ fn failed(error: &ureq::Error) -> Answer {
         ureq::Error::Rustls(error) => format!("TLS: {error}"),
         error => error.to_string(),
     };
-    Answer::Later(why, None)
+    Answer::Away(why)
 }
 
 #[cfg(test)]

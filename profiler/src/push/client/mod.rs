@@ -20,8 +20,9 @@ const TO_CONNECT: Duration = Duration::from_secs(10);
 const TO_ANSWER: Duration = Duration::from_secs(30);
 /// Bytes of an answer that are read.
 const ANSWER: usize = 64 << 10;
-/// Characters of a server's reason that are shown.
-const REASON: usize = 300;
+/// Characters of a server's reason that are kept, and those that are shown.
+const REASON: usize = 16 << 10;
+const SHOWN: usize = 300;
 /// The longest that a server may ask us to wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 const USER_AGENT: &str = concat!("rprof/", env!("CARGO_PKG_VERSION"));
@@ -33,8 +34,8 @@ pub struct Request {
     pub path: &'static str,
     /// Of the body; what gRPC sends has always the same.
     pub content_type: &'static str,
-    /// One more header that the protocol has.
-    pub header: Option<(&'static str, &'static str)>,
+    /// More headers that the protocol has.
+    pub headers: &'static [(&'static str, &'static str)],
     /// Only 429, 502, 503 and 504 may be asked again (docs/specification.md of opentelemetry-proto, 1.11).
     pub strict: bool,
     /// The body.
@@ -54,6 +55,8 @@ pub enum Answer {
     Denied(String),
     /// Not now: why, and how long it asked us to wait.
     Later(String, Option<Duration>),
+    /// There is no answer: why.
+    Away(String),
 }
 
 /// How servers are spoken to.
@@ -90,6 +93,11 @@ impl Client {
         Ok(Self { credentials, roots })
     }
 
+    /// Whose profiles those for this base are.
+    pub fn account(&self, base: &str) -> String {
+        self.credentials.account(base)
+    }
+
     /// A connection to the server at this base: made when it is needed, and kept. Credentials are read again
     /// for each, from a file that may have been replaced.
     pub fn connect(&self, base: &str, transport: Transport) -> Connection {
@@ -119,8 +127,13 @@ impl Connection {
     }
 }
 
-/// A server's own words, as far as they are for people: one line of text, not too long.
-fn shown(text: &str) -> String {
+/// As much of a reason as people read.
+pub fn short(why: &str) -> &str {
+    &why[..why.floor_char_boundary(SHOWN)]
+}
+
+/// A server's own words, as far as they are for people: one line of text.
+pub fn words(text: &str) -> String {
     let line = text
         .lines()
         .map(str::trim)
@@ -136,18 +149,18 @@ fn shown(text: &str) -> String {
 /// Nothing came back.
 fn no_answer() -> Answer {
     let why = format!("it does not answer within {} s", TO_ANSWER.as_secs());
-    Answer::Later(why, None)
+    Answer::Away(why)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::shown;
+    use super::{short, words};
 
     #[test]
     fn words_for_people() {
-        assert_eq!(shown("  \nnot here\nmore"), "not here");
-        assert_eq!(shown("<html>"), "");
-        assert_eq!(shown("\x08\x03\x12\x05hello"), "");
-        assert_eq!(shown(&"long ".repeat(100)).len(), 300);
+        assert_eq!(words("  \nnot here\nmore"), "not here");
+        assert_eq!(words("<html>"), "");
+        assert_eq!(words("\x08\x03\x12\x05hello"), "");
+        assert_eq!(short(&words(&"long ".repeat(100))).len(), 300);
     }
 }

@@ -23,7 +23,7 @@ use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::gather::Scrape;
 use super::sender::Sending;
@@ -37,8 +37,9 @@ mod metrics;
 
 /// Connections at a time; others wait.
 const CONNECTIONS: usize = 64;
-/// For a request to be said.
+/// For a request to be said, and for its answer to be read.
 const TO_ASK: Duration = Duration::from_secs(10);
+const TO_READ: Duration = Duration::from_secs(30);
 /// For the run's own loop to say how it stands.
 const TO_SAY: Duration = Duration::from_secs(5);
 /// How long a profile is if nobody says (net/http/pprof), and at most.
@@ -154,18 +155,33 @@ async fn accept(socket: TcpListener, sources: Arc<Sources>, stopped: oneshot::Re
         };
         let (place, stream) = stream;
         let sources = sources.clone();
+        let answered = Arc::new(Notify::new());
+        let done = answered.clone();
         let answer = service_fn(move |request| {
-            let sources = sources.clone();
-            async move { Ok::<_, Infallible>(answer(&request, &sources).await) }
+            let (sources, answered) = (sources.clone(), answered.clone());
+            async move {
+                let answer = answer(&request, &sources).await;
+                answered.notify_one();
+                Ok::<_, Infallible>(answer)
+            }
         });
+        // One request each: who wants more comes again, and finds a place if there is one.
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(TO_ASK)
+            .keep_alive(false)
             .serve_connection(TokioIo::new(stream), answer);
         let connection = open.watch(connection);
         tokio::spawn(async move {
+            let late = async {
+                done.notified().await;
+                tokio::time::sleep(TO_READ).await;
+            };
             // Whoever goes away in the middle has what they wanted.
-            let _ = connection.await;
+            tokio::select! {
+                _ = connection => {}
+                () = late => {}
+            }
             drop(place);
         });
     }
@@ -217,6 +233,10 @@ async fn answer(request: &Request<Incoming>, sources: &Arc<Sources>) -> Answer {
             ),
         },
         "/healthz" => match standing(sources).await {
+            Some(_) if !sources.sendings.iter().all(Sending::lives) => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "a thread that sends profiles has died\n",
+            ),
             Some(_) => text(StatusCode::OK, "ok\n"),
             None => text(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -1,7 +1,8 @@
 //! What each server is sent, and what its answers mean. Series come in; requests leave, each within what
 //! that server takes: what it would refuse is never sent, and counted instead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
@@ -9,9 +10,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use pprof::protos::{Message, Profile};
 
-use super::client::{Answer, Client, Request};
+use super::client::{Answer, Client, Request, short};
 use super::destination::Protocol;
 use super::series::{self, Series};
+use super::service::Service;
 use crate::cli::Failure;
 
 mod otlp;
@@ -23,7 +25,7 @@ const BODY: usize = 1 << 20;
 
 /// Labels of a series that are not ours at most, and bytes of a value (pkg/validation/limits.go of Pyroscope has 30
 /// and 2,048, with ours and its own).
-const MOST_LABELS: usize = 20;
+pub const MOST_LABELS: usize = 20;
 const MOST_OF_A_VALUE: usize = 2048;
 
 /// What a server takes.
@@ -64,6 +66,13 @@ pub struct Piece {
     pub samples: i64,
 }
 
+impl Piece {
+    /// Whose it is.
+    pub fn service(&self) -> &Service {
+        &self.series.service
+    }
+}
+
 impl Prepared {
     /// Samples that are to be sent.
     pub fn samples(&self) -> i64 {
@@ -71,8 +80,13 @@ impl Prepared {
     }
 }
 
-/// Makes a profile ready; one without a time is taken to be of now.
-pub fn prepare(protocol: Protocol, profile: &Profile, now: SystemTime) -> Prepared {
+/// Makes a profile ready; one without a time is taken to be of now. `labels` may name its service.
+pub fn prepare(
+    protocol: Protocol,
+    profile: &Profile,
+    labels: &Labels,
+    now: SystemTime,
+) -> Prepared {
     let limits = match protocol {
         Protocol::Pyroscope => pyroscope::LIMITS,
         Protocol::Parca => parca::LIMITS,
@@ -89,7 +103,8 @@ pub fn prepare(protocol: Protocol, profile: &Profile, now: SystemTime) -> Prepar
         prepared.expired = samples(profile);
         return prepared;
     }
-    for mut series in series::by_service(profile) {
+    let named = labels.get("service_name").or(labels.get("service.name"));
+    for mut series in series::by_service(profile, named.map(String::as_str)) {
         if series.profile.time_nanos == 0 {
             series.profile.time_nanos = now.as_nanos() as i64;
         }
@@ -120,7 +135,7 @@ pub fn fit(pieces: &[Piece]) -> usize {
 }
 
 /// A request with these pieces. `labels` are the machine's, and those that somebody asked for.
-pub fn request(protocol: Protocol, pieces: &[Piece], labels: &Labels) -> Request {
+pub fn request(protocol: Protocol, pieces: &[&Piece], labels: &Labels) -> Request {
     let series: Vec<&Series> = pieces.iter().map(|piece| &piece.series).collect();
     match protocol {
         Protocol::Pyroscope => pyroscope::request(&series, labels),
@@ -154,6 +169,14 @@ pub fn understood(protocol: Protocol, answer: Answer) -> Answer {
             Answer::Denied(format!("it answers as no {} does", protocol.name()))
         }
         (_, answer) => answer,
+    }
+}
+
+/// Which of several series a server has not taken, while it has the others; `None`: it has none.
+pub fn not_taken(protocol: Protocol, why: &str, n: usize) -> Option<BTreeSet<usize>> {
+    match protocol {
+        Protocol::Pyroscope => pyroscope::not_taken(why, n),
+        Protocol::Parca | Protocol::OtlpHttp | Protocol::OtlpGrpc => None,
     }
 }
 
@@ -200,7 +223,7 @@ pub fn identify(client: &Client, base: &str, command: &str) -> Result<Protocol, 
             {
                 return Ok(protocol);
             }
-            Answer::Later(why, _) => {
+            Answer::Away(why) => {
                 silent = Some(protocol.transport());
                 if said.is_empty() {
                     said = why;
@@ -208,7 +231,7 @@ pub fn identify(client: &Client, base: &str, command: &str) -> Result<Protocol, 
                 continue;
             }
             Answer::Taken(_) => said = "it answers as none of them would".into(),
-            Answer::Refused(why) | Answer::Partly(why) => said = why,
+            Answer::Refused(why) | Answer::Partly(why) | Answer::Later(why, _) => said = why,
             Answer::Denied(why) => {
                 // Somebody who has no such path says so to all three.
                 if said.is_empty() || !why.contains("404") {
@@ -221,9 +244,12 @@ pub fn identify(client: &Client, base: &str, command: &str) -> Result<Protocol, 
     let what = match answers {
         true => {
             let names = Protocol::ALL.map(Protocol::name).join(", ");
-            format!("{base} is no server of {names} that rprof knows: {said}")
+            format!(
+                "{base} is no server of {names} that rprof knows: {}",
+                short(&said)
+            )
         }
-        false => format!("{base} cannot be asked what it is: {said}"),
+        false => format!("{base} cannot be asked what it is: {}", short(&said)),
     };
     Err(Failure::new(what).next(format!("{command} pyroscope+{base}")))
 }
@@ -238,8 +264,37 @@ fn is_empty_answer(protocol: Protocol, body: &[u8]) -> bool {
     }
 }
 
+/// Why a server does not take a label that somebody asked for, and what it would take instead.
+///
+/// # Errors
+/// Words that go on after the name of the server.
+pub fn check_label(protocol: Protocol, name: &str, value: &str) -> Result<(), (String, String)> {
+    if !takes_label(protocol, name) {
+        let mut instead: String = name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect();
+        if instead.starts_with(|c: char| c.is_ascii_digit()) || instead.starts_with("__") {
+            instead.insert_str(0, "my_");
+        }
+        let why = format!("takes no label '{name}': letters, digits and _ only");
+        return Err((why, format!("{instead}={value}")));
+    }
+    if value.is_empty() {
+        return Err((
+            format!("takes no empty label '{name}'"),
+            format!("{name}=value"),
+        ));
+    }
+    if value.len() > MOST_OF_A_VALUE {
+        let why = format!("takes no label '{name}' of more than {MOST_OF_A_VALUE} bytes");
+        return Err((why, format!("{name}=value")));
+    }
+    Ok(())
+}
+
 /// The labels of a series, as far as the server takes them: they may come from anyone's file. What was asked
-/// for comes first: it may name the service.
+/// for may name the service.
 fn labels_of(protocol: Protocol, series: &Series, labels: &Labels) -> Labels {
     let taken = labels
         .iter()
@@ -259,7 +314,7 @@ fn labels_of(protocol: Protocol, series: &Series, labels: &Labels) -> Labels {
     ];
     for (name, value) in own {
         if let Some(value) = value {
-            all.entry(name.into()).or_insert_with(|| cut(value));
+            all.insert(name.into(), cut(value));
         }
     }
     all
@@ -291,10 +346,23 @@ fn metric(profile: &Profile) -> &'static str {
 
 /// A profile as its own file would hold it.
 fn packed(profile: &Profile) -> Vec<u8> {
+    gzip(&profile.encode_to_vec())
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut packed = GzEncoder::new(Vec::new(), Compression::new(3));
     // Memory is written to: there is nothing that could fail.
-    let _ = packed.write_all(&profile.encode_to_vec());
+    let _ = packed.write_all(bytes);
     packed.finish().unwrap_or_default()
+}
+
+/// What tells a thing from others, and is the same in each run.
+fn fingerprint(of: &impl Hash) -> [u64; 2] {
+    [0u8, 1].map(|seed| {
+        let mut hasher = DefaultHasher::new();
+        (seed, of).hash(&mut hasher);
+        hasher.finish()
+    })
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -12,17 +12,17 @@ use opentelemetry_proto::tonic::common::v1::{
 };
 use opentelemetry_proto::tonic::profiles::v1development as wire;
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use pprof::protos::Profile;
+use pprof::protos::{Message as _, Profile};
 use prost_0_14::Message;
 
-use super::{Labels, Limits, labels_of};
-use crate::push::client::Request;
+use super::{Labels, Limits, fingerprint, gzip, labels_of};
+use crate::push::client::{Request, words};
 use crate::push::destination::Protocol;
 use crate::push::series::Series;
 
 /// A receiver takes 4 MiB a message by gRPC's default, which collectors behind it have.
 pub(super) const LIMITS: Limits = Limits {
-    bytes: 2 << 20,
+    bytes: 1 << 20,
     samples: 100_000,
     depth: usize::MAX,
     past: None,
@@ -31,15 +31,16 @@ pub(super) const LIMITS: Limits = Limits {
 
 /// Which of the incompatible `v1development` this is (docs/specification.md of opentelemetry-proto).
 const VERSION: (&str, &str) = ("otlp-profiles-development-version", "1");
+const PACKED: (&str, &str) = ("content-encoding", "gzip");
 
 /// For a server that speaks HTTP.
 pub(super) fn request(series: &[&Series], labels: &Labels) -> Request {
     Request {
         path: "/v1development/profiles",
         content_type: "application/x-protobuf",
-        header: Some(VERSION),
+        headers: &[VERSION, PACKED],
         strict: true,
-        body: message(series, labels),
+        body: gzip(&message(series, labels)),
     }
 }
 
@@ -48,7 +49,7 @@ pub(super) fn call(series: &[&Series], labels: &Labels) -> Request {
     Request {
         path: "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export",
         content_type: "application/grpc",
-        header: Some(VERSION),
+        headers: &[VERSION],
         strict: true,
         body: message(series, labels),
     }
@@ -76,7 +77,8 @@ pub(super) fn rejected(body: &[u8]) -> Result<Option<String>, ()> {
     Ok(rejected.map(|partial| {
         format!(
             "it refused {} of several profiles: {}",
-            partial.rejected_profiles, partial.error_message
+            partial.rejected_profiles,
+            words(&partial.error_message)
         )
     }))
 }
@@ -162,14 +164,19 @@ impl Dictionary {
                     version: env!("CARGO_PKG_VERSION").into(),
                     ..InstrumentationScope::default()
                 }),
-                profiles: self.profiles(&series.profile),
+                profiles: self.profiles(&series.profile, &labels),
                 ..wire::ScopeProfiles::default()
             }],
             ..wire::ResourceProfiles::default()
         }
     }
 
-    fn profiles(&mut self, profile: &Profile) -> Vec<wire::Profile> {
+    fn profiles(&mut self, profile: &Profile, labels: &Labels) -> Vec<wire::Profile> {
+        // "may be used for deduplication" (profiles.proto): the same when it is sent again.
+        let id = |n: usize| {
+            let parts = fingerprint(&(n, labels, profile.encode_to_vec()));
+            parts.map(u64::to_be_bytes).concat()
+        };
         let places = self.places(profile);
         let stacks: Vec<i32> = profile
             .sample
@@ -213,6 +220,7 @@ impl Dictionary {
                 duration_nano: u64::try_from(profile.duration_nanos).unwrap_or(0),
                 period_type,
                 period: profile.period,
+                profile_id: id(n),
                 ..wire::Profile::default()
             });
         each.collect()

@@ -22,7 +22,7 @@ pub(super) fn request(series: &[&Series], labels: &Labels) -> Request {
     Request {
         path: "/api/profiles/writeraw",
         content_type: "application/json",
-        header: None,
+        headers: &[],
         strict: false,
         body: json!({ "series": series }).to_string().into_bytes(),
     }

@@ -2,13 +2,13 @@
 //! JSON, which Connect takes as it takes protobuf.
 
 use std::borrow::Cow;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pprof::protos::Profile;
 use serde_json::{Value, json};
 
-use super::{Labels, Limits, base64, labels_of, metric, packed};
+use super::{Labels, Limits, base64, fingerprint, labels_of, metric, packed};
 use crate::push::client::Request;
 use crate::push::destination::Protocol;
 use crate::push::series::Series;
@@ -28,10 +28,27 @@ pub(super) fn request(series: &[&Series], labels: &Labels) -> Request {
     Request {
         path: "/push.v1.PusherService/Push",
         content_type: "application/json",
-        header: None,
+        headers: &[],
         strict: false,
         body: json!({ "series": series }).to_string().into_bytes(),
     }
+}
+
+/// Each series of a request is pushed by itself, and what failed is said (`PushBatch` in pkg/distributor, v1.19).
+pub(super) fn not_taken(why: &str, n: usize) -> Option<BTreeSet<usize>> {
+    let parts = why.split("push series with index ").skip(1);
+    let indices = parts.map(|part| {
+        let digits = part.split(' ').next()?;
+        digits.parse().ok().filter(|&index: &usize| index < n)
+    });
+    let not: BTreeSet<usize> = indices.collect::<Option<_>>()?;
+    // How many there are is said first: what is not named was cut off.
+    let all = why.split(" errors: ").next().and_then(|before| {
+        let count = before.rsplit(' ').next()?;
+        count.parse().ok()
+    });
+    let whole = all.unwrap_or(1usize) == not.len();
+    (!not.is_empty() && not.len() < n && whole).then_some(not)
 }
 
 fn one(series: &Series, labels: &Labels) -> Value {
@@ -65,15 +82,8 @@ fn with_types_it_takes(profile: &Profile) -> Cow<'_, Profile> {
 
 /// A UUID (version 8) of what it is: the same when it is sent again.
 fn id(profile: &[u8], labels: &[Value]) -> String {
-    let half = |seed: u8| {
-        let mut hasher = DefaultHasher::new();
-        (seed, profile).hash(&mut hasher);
-        for label in labels {
-            label.to_string().hash(&mut hasher);
-        }
-        hasher.finish()
-    };
-    let (high, low) = (half(0), half(1));
+    let labels: Vec<String> = labels.iter().map(Value::to_string).collect();
+    let [high, low] = fingerprint(&(profile, labels));
     let (high, low) = (high & !0xf000 | 0x8000, low >> 2 | 1 << 63);
     format!(
         "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
@@ -83,4 +93,28 @@ fn id(profile: &[u8], labels: &[Value]) -> String {
         low >> 48,
         low & 0xffff_ffff_ffff
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::not_taken;
+
+    #[test]
+    fn who_was_not_taken() {
+        let of = |why| not_taken(why, 4).map(|not| not.into_iter().collect::<Vec<_>>());
+        let one = "it answers 400: push series with index 2 and id x failed: too old";
+        assert_eq!(of(one), Some(vec![2]));
+        let two = "it answers 400: 2 errors: push series with index 0 and id x failed: a; \
+                   push series with index 3 and id y failed: b";
+        assert_eq!(of(two), Some(vec![0, 3]));
+        assert_eq!(of(&two[..70]), None);
+        for other in [
+            "it answers 429: slowly",
+            "push series with index 4 and id x",
+            "push series with index x",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
+        assert_eq!(not_taken("push series with index 0 and", 1), None);
+    }
 }

@@ -99,6 +99,12 @@ fn record(typed: &Record, words: &[OsString], started: Timespec) -> Result<u8, F
         .map(|publisher| publisher.publish(run_of(&settings, &machine)))
         .transpose()?;
     let (publish, outcomes) = publish.unzip();
+    if settings.kernel
+        && settings.verbosity > Verbosity::Quiet
+        && machine.kernel_addresses != Some(true)
+    {
+        say("rprof: kernel functions will have no names; `rprof check` says why\n");
+    }
     let recording = sampling::record(&settings, &machine, publish)
         .map_err(|failure| failure.or_more_files(&again))?;
     if settings.verbosity >= Verbosity::Verbose

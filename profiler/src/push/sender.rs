@@ -343,7 +343,12 @@ impl Worker {
         while let Some(step) = delivery.step(&mut progress, &mut self.suspects) {
             let bytes = std::mem::take(&mut delivery.bytes);
             shared.count(|figures| {
-                figures.bytes += bytes;
+                // Nothing may have got there.
+                figures.bytes += if matches!(step, Step::Away(_)) {
+                    0
+                } else {
+                    bytes
+                };
                 match &step {
                     Step::Sent(n) => figures.sent += whole(*n),
                     Step::Refused(n, _) => figures.refused += whole(*n),

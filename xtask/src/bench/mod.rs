@@ -23,6 +23,7 @@ mod agent;
 mod chain;
 mod deep;
 mod example;
+mod group;
 mod ladder;
 mod lives;
 mod loads;

@@ -82,6 +82,14 @@ pub(super) fn status_bytes(pid: u32, field: &str) -> u64 {
     kibibytes.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
+/// Bytes of a process that are resident; of pages that it shares with others its part (`Pss`).
+pub(super) fn resident_bytes(pid: u32) -> u64 {
+    let text = read(&format!("/proc/{pid}/smaps_rollup"));
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kibibytes = line.and_then(|line| line.split_ascii_whitespace().next());
+    kibibytes.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
 /// What the sampling programs of a process used so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ProgramTime {

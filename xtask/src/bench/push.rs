@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::Bench;
 use super::agent::Agent;
+use super::group::Group;
 use super::loads::{Load, Programs};
 use super::process;
 use super::table::Row;
@@ -80,21 +81,20 @@ pub(super) fn run(bench: &mut Bench) -> Outcome {
 fn measure(bench: &mut Bench, case: &Case) -> Outcome {
     let load = (case.load)(&bench.programs)?;
     let sink = Sink::start()?;
+    let group = Group::new()?;
     let mut running = bench.agents.start_pushing(&sink.url, LONGEST)?;
+    group.take(running.pid())?;
     sink.wait_for(FIRST)?;
     let ours = load.pids();
     let watch = Watch::start(&ours);
-    let before = (pushing(&running.pids()), running.cpu_time(), sink.bytes());
+    let before = (pushing(running.pid(), &group)?, group.used()?, sink.bytes());
     sleep(INTERVAL * MEASURED as u32);
-    let after = (pushing(&running.pids()), running.cpu_time(), sink.bytes());
+    let after = (pushing(running.pid(), &group)?, group.used()?, sink.bytes());
     let elapsed = watch.elapsed();
     let weather = watch.end(&ours);
     running.still_runs()?;
-    let resident: u64 = running
-        .pids()
-        .into_iter()
-        .map(|pid| process::status_bytes(pid, "VmRSS"))
-        .sum();
+    let pids = running.pids().into_iter();
+    let resident: u64 = pids.map(process::resident_bytes).sum();
     running.stop(|_| ())?;
     let millis = |before: Duration, after: Duration| {
         let used = after.saturating_sub(before);
@@ -126,12 +126,10 @@ fn measure(bench: &mut Bench, case: &Case) -> Outcome {
 }
 
 /// CPU time so far of the threads that name, pack and send, and of the readers.
-fn pushing(pids: &[u32]) -> Duration {
-    let (own, readers) = pids.split_at(pids.len().min(1));
-    let threads = own.iter().flat_map(|&pid| {
-        ["rprof-publish", "rprof-push"].map(|name| process::thread_time(pid, name))
-    });
-    threads.sum::<Duration>() + readers.iter().map(|&pid| process::cpu_time(pid)).sum()
+fn pushing(pid: u32, group: &Group) -> Result<Duration, String> {
+    let readers = group.used()?.saturating_sub(process::cpu_time(pid));
+    let threads = ["rprof-publish", "rprof-push"].map(|name| process::thread_time(pid, name));
+    Ok(threads.into_iter().sum::<Duration>() + readers)
 }
 
 /// A server that takes whatever is pushed to it.
@@ -206,7 +204,9 @@ fn take(stream: &mut BufReader<TcpStream>) -> Option<u64> {
     stream.read_exact(&mut body).ok()?;
     stream
         .get_mut()
-        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        .write_all(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}",
+        )
         .ok()?;
     Some(bytes + length)
 }

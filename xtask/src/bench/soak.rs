@@ -11,6 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::agent::{Agents, Running};
+use super::group::Group;
 use super::loads::{Load, Programs, SHORT_C};
 use super::process;
 use super::push::Sink;
@@ -68,17 +69,19 @@ fn soak(minutes: u32) -> Outcome {
     let sink = Sink::start()?;
     let mut load = churn(&programs)?;
     let _strangers = Strangers::start(&programs.file(SHORT_C), &folder);
+    let group = Group::new()?;
     let mut running = agents.start_pushing(&sink.url, Duration::from_secs(60) * (minutes + 5))?;
+    group.take(running.pid())?;
     let mut all: Vec<Minute> = Vec::new();
     for n in 1..=minutes {
         if n.is_multiple_of(LOAD_MINUTES) {
             drop(load);
             load = churn(&programs)?;
         }
-        let (before, sent, start) = (running.cpu_time(), sink.bytes(), Instant::now());
+        let (before, sent, start) = (group.used()?, sink.bytes(), Instant::now());
         sleep(Duration::from_secs(60));
         running.still_runs()?;
-        let used = running.cpu_time().saturating_sub(before).as_secs_f64() * 1e3;
+        let used = group.used()?.saturating_sub(before).as_secs_f64() * 1e3;
         let minute = Minute {
             cpu: used / start.elapsed().as_secs_f64(),
             kib: (sink.bytes() - sent) as f64 / 1024.0,
@@ -116,7 +119,11 @@ fn look(running: &Running) -> Minute {
     };
     Minute {
         anonymous: mib("RssAnon"),
-        resident: mib("VmRSS"),
+        resident: pids
+            .iter()
+            .map(|&pid| process::resident_bytes(pid))
+            .sum::<u64>() as f64
+            / f64::from(1 << 20),
         kernel: running.kernel_bytes() as f64 / f64::from(1 << 20),
         files: count("fd"),
         threads: count("task"),

@@ -211,6 +211,16 @@ fn loads(machine: &Machine) -> Check {
 fn opens(machine: &Machine) -> Check {
     match machine.perf_event {
         Probe::Works(()) => ok("perf events", "the kernel opens them"),
+        // Debian's and Ubuntu's kernels have a level that gives events to CAP_SYS_ADMIN alone.
+        Probe::Refused(libc::EACCES)
+            if machine.paranoid > Some(2) && !machine.has(CapabilitySet::SYS_ADMIN) =>
+        {
+            let level = machine.paranoid.unwrap_or_default();
+            let what = format!(
+                "the kernel opens no perf event while perf_event_paranoid is {level}, but for CAP_SYS_ADMIN"
+            );
+            missing("perf events", what).next("sudo sysctl kernel.perf_event_paranoid=2")
+        }
         Probe::Refused(error) => refused(
             "perf events",
             "the kernel opens no perf event",
@@ -270,12 +280,13 @@ fn cpu_clock() -> Check {
 }
 
 fn paranoid(machine: &Machine) -> Check {
-    match machine.paranoid {
-        Some(level) => ok(
+    match (machine.paranoid, machine.perf_event) {
+        (Some(level), Probe::Works(())) => ok(
             "paranoid",
             format!("perf_event_paranoid is {level}: no obstacle with the privileges above"),
         ),
-        None => ok("paranoid", "perf_event_paranoid is not known"),
+        (Some(level), _) => ok("paranoid", format!("perf_event_paranoid is {level}")),
+        (None, _) => ok("paranoid", "perf_event_paranoid is not known"),
     }
 }
 

@@ -221,6 +221,25 @@ fn containers_and_lockdown() {
 }
 
 #[test]
+fn a_level_that_gives_events_to_the_administrator_alone() {
+    let machine = Machine {
+        perf_event: Probe::Refused(libc::EACCES),
+        paranoid: Some(3),
+        capabilities: !CapabilitySet::SYS_ADMIN.bits(),
+        ..good()
+    };
+    let check = odd(machine);
+    assert!(
+        check.found.contains("perf_event_paranoid is 3"),
+        "{check:?}"
+    );
+    assert_eq!(
+        check.next.as_deref(),
+        Some("sudo sysctl kernel.perf_event_paranoid=2")
+    );
+}
+
+#[test]
 fn what_the_kernel_refuses() {
     let filtered = Machine {
         bpf: Probe::Refused(libc::EPERM),

@@ -159,6 +159,15 @@ fn who_is_slow_keeps_nobody_waiting() {
     gone.write_all(b"GET /debug/pprof/profile?seconds=1 HTTP/1.1\r\nhost: x\r\n\r\n")
         .expect("it listens");
     drop(gone);
+    // More than there are places, that ask again and again, and never read.
+    let asks = "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2000);
+    for _ in 0..80 {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.set_nonblocking(true).expect("a socket");
+        // As far as it goes.
+        let _ = stream.write_all(asks.as_bytes());
+        silent.push(stream);
+    }
     let start = Instant::now();
     assert_eq!(get(address, "/healthz").0, 200);
     let took = start.elapsed();

@@ -10,8 +10,8 @@ use std::process::Command;
 use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rprof_tests::account;
+use rprof_tests::certificate;
 use rprof_tests::dashboard::{Dashboard, Deed, Series, free, url};
 use rprof_tests::machine;
 use rprof_tests::rprof::{Rprof, Run};
@@ -262,27 +262,41 @@ fn a_server_that_never_answers() {
     in_order(&server.series());
 }
 
-/// A certificate for this name, and the file of who vouches for it.
-fn certificate(scratch: &Scratch, name: &str) -> (rustls::ServerConfig, PathBuf) {
-    let mut authority = CertificateParams::new(Vec::new()).expect("no names");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = || KeyPair::generate().expect("a key");
-    let authority = CertifiedIssuer::self_signed(authority, key()).expect("signed");
-    let own = key();
-    let server = CertificateParams::new(vec![name.to_string()]).expect("a name");
-    let server = server.signed_by(&own, &authority).expect("signed");
-    let file = scratch.file(&format!("{name}.pem"));
-    std::fs::write(&file, authority.pem()).expect("our folder");
-    let provider = rustls::crypto::ring::default_provider();
-    let config = rustls::ServerConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![server.der().clone()],
-            rustls::pki_types::PrivateKeyDer::Pkcs8(own.serialize_der().into()),
+/// Whatever is spoken.
+#[test]
+fn a_server_that_never_answers_others() {
+    let scratch = Scratch::new();
+    let _burn = busy(&scratch);
+    // Connections are made by the kernel; nobody takes them.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("it is bound");
+    let mut args = vec!["-d".to_string(), "4s".into()];
+    for scheme in ["parca+http", "otlp+http", "otlp+grpc"] {
+        args.extend(["--push".into(), format!("{scheme}://{address}")]);
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let start = Instant::now();
+    let run = push(&scratch, &url(address), &args).run().expect(0);
+    let took = start.elapsed();
+    assert!(
+        took < machine::patience(Duration::from_secs(13)),
+        "{took:?}"
+    );
+    let profile = run.profile();
+    account::adds_up(&profile);
+    let lines: Vec<&str> = run
+        .stderr
+        .lines()
+        .filter(|line| line.contains(" has got "))
+        .collect();
+    assert_eq!(lines.len(), 4, "{}", run.stderr);
+    for line in lines {
+        let waits = format!("; {} wait in", profile.samples());
+        assert!(
+            line.contains(" has got 0 samples") && line.contains(&waits),
+            "{line}"
         );
-    (config.expect("they fit"), file)
+    }
 }
 
 #[test]
@@ -290,10 +304,10 @@ fn a_certificate_of_another() {
     let scratch = Scratch::new();
     let _burn = busy(&scratch);
     for (name, trusted) in [("127.0.0.1", true), ("another.example", false)] {
-        let (config, authority) = certificate(&scratch, name);
-        let server = Dashboard::secure(config);
+        let certificate = certificate::for_name(&scratch, name);
+        let server = Dashboard::secure(certificate.config);
         let url = format!("pyroscope+https://{}", server.address());
-        let authority = authority.to_str().expect("UTF-8");
+        let authority = certificate.authority.to_str().expect("UTF-8");
         let spool = scratch.file(name);
         let args = [
             "--ca",
@@ -318,8 +332,8 @@ fn a_certificate_of_another() {
         }
     }
     // Whom nobody vouches for.
-    let (config, _) = certificate(&scratch, "127.0.0.1");
-    let server = Dashboard::secure(config);
+    let certificate = certificate::for_name(&scratch, "127.0.0.1");
+    let server = Dashboard::secure(certificate.config);
     let url = format!("pyroscope+https://{}", server.address());
     let run = push(&scratch, &url, &["-d", "2s"]).run().expect(0);
     assert!(server.requests().is_empty());

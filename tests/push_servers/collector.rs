@@ -1,8 +1,11 @@
 //! OpenTelemetry's collector, by what its receiver gave to an exporter.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 
+use rprof_tests::certificate;
 use rprof_tests::profile::{Frame, Profile};
+use rprof_tests::rprof::Rprof;
 use rprof_tests::scratch::Scratch;
 use rprof_tests::servers::{self, Server};
 use serde_json::Value;
@@ -293,4 +296,30 @@ fn all_that_runs_over_grpc() {
     let server = servers::collector(&scratch);
     let url = format!("otlp+grpc://{}", server.grpc);
     all_that_runs(&server, &scratch, "all-grpc", &url);
+}
+
+#[test]
+fn a_file_by_tls() {
+    let scratch = Scratch::new();
+    let certificate = certificate::for_name(&scratch, "127.0.0.1");
+    let server = servers::secure_collector(&scratch, &certificate);
+    let (run, _) = record(&scratch, "tls");
+    let url = format!("otlp+grpcs://{}", server.grpc);
+    let push = |ca: &[&OsStr]| {
+        let push = Rprof::bare(&scratch, ["push"]).arg(&run.output);
+        push.args(["--to", &url]).args(ca).run()
+    };
+    let unknown = push(&[]);
+    assert_eq!(unknown.code(), 1, "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("certificate"), "{}", unknown.stderr);
+    assert!(server.received().is_empty());
+    push(&["--ca".as_ref(), certificate.authority.as_ref()]).expect(0);
+    let samples = run.profile().samples();
+    assert_eq!(Received::of(&server).sum(0) as u64, samples);
+    // One that speaks no TLS.
+    let plain = servers::collector(&scratch);
+    let url = format!("otlp+grpcs://{}", plain.grpc);
+    let push = Rprof::bare(&scratch, ["push"]).arg(&run.output);
+    let push = push.args(["--to", &url]).run();
+    assert_eq!(push.code(), 1, "{}", push.stderr);
 }

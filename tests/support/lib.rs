@@ -23,6 +23,7 @@
 
 pub mod account;
 pub mod beside;
+pub mod certificate;
 pub mod cost;
 pub mod dashboard;
 pub mod ledger;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::certificate::Certificate;
 use crate::machine;
 use crate::scratch::{Scratch, finish};
 
@@ -52,9 +53,24 @@ pub fn parca(scratch: &Scratch) -> Server {
 
 /// OpenTelemetry's collector: its OTLP receiver, and what came in.
 pub fn collector(scratch: &Scratch) -> Server {
+    collector_with(scratch, None)
+}
+
+/// The same, whose gRPC is by TLS.
+pub fn secure_collector(scratch: &Scratch, certificate: &Certificate) -> Server {
+    collector_with(scratch, Some(certificate))
+}
+
+fn collector_with(scratch: &Scratch, certificate: Option<&Certificate>) -> Server {
     let (address, grpc) = (free(), free());
     let mut command = Command::new(built("collector"));
     command.args(["-http", &address, "-grpc", &grpc]);
+    if let Some(Certificate {
+        files: [own, key], ..
+    }) = certificate
+    {
+        command.arg("-certificate").arg(own).arg("-key").arg(key);
+    }
     Server::start(scratch, "collector", command, address, grpc)
 }
 

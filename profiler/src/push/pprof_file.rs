@@ -6,9 +6,13 @@ use std::io::Read;
 
 use flate2::read::MultiGzDecoder;
 use pprof::protos::{Message, Profile};
+use prost_0_14::encoding::{self, DecodeContext, WireType};
 
-/// Bytes that a profile may unpack to.
+/// Bytes that a profile may unpack to, and that it may take in memory, about.
 const MAX_BYTES: u64 = 256 << 20;
+const MAX_MEMORY: usize = 1 << 30;
+/// Of a message, a list or a text itself, at most.
+const EACH: usize = 96;
 
 /// Reads a profile, packed or not.
 ///
@@ -33,10 +37,51 @@ pub fn read(bytes: &[u8]) -> Result<Profile, String> {
     if plain.len() as u64 > MAX_BYTES {
         return Err(format!("it has more than {} MiB", MAX_BYTES >> 20));
     }
+    match memory(&plain) {
+        Some(bytes) if bytes > MAX_MEMORY => {
+            return Err(format!("it would take more than {} MiB", MAX_MEMORY >> 20));
+        }
+        _ => {}
+    }
     let profile = Profile::decode(plain.as_slice())
         .map_err(|_| "it is not in the format of pprof".to_string())?;
     check(&profile)?;
     Ok(profile)
+}
+
+/// What it takes in memory, about: two bytes of a file may be a message. `None`: it is no message.
+fn memory(profile: &[u8]) -> Option<usize> {
+    // Samples have labels in them, locations lines.
+    fields(profile, |field, bytes| match field {
+        2 => fields(bytes, |field, bytes| match field {
+            // Numbers of a byte each, at worst.
+            1 | 2 => Some(bytes.len() * size_of::<u64>()),
+            _ => Some(bytes.len()),
+        }),
+        4 => fields(bytes, |_, bytes| Some(bytes.len())),
+        _ => Some(bytes.len()),
+    })
+}
+
+/// Sums what the fields of a message take that have bytes in them.
+fn fields(mut message: &[u8], inside: impl Fn(u32, &[u8]) -> Option<usize>) -> Option<usize> {
+    let mut sum = 0usize;
+    while !message.is_empty() {
+        let (field, kind) = encoding::decode_key(&mut message).ok()?;
+        sum = sum.saturating_add(match kind {
+            WireType::LengthDelimited => {
+                let len = encoding::decode_varint(&mut message).ok()?;
+                let (bytes, rest) = message.split_at_checked(usize::try_from(len).ok()?)?;
+                message = rest;
+                EACH.saturating_add(inside(field, bytes)?)
+            }
+            kind => {
+                encoding::skip_field(kind, field, &mut message, DecodeContext::default()).ok()?;
+                size_of::<u64>()
+            }
+        });
+    }
+    Some(sum)
 }
 
 /// Whether each number in it leads somewhere.
@@ -135,6 +180,37 @@ mod tests {
                 "{bytes:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_small_file_that_would_be_large() {
+        // 12 million samples with nothing in them, 12 million labels of one, 140 million numbers.
+        let many = [
+            [0x12, 0].repeat(12 << 20),
+            {
+                let labels = [0x1a, 0].repeat(12 << 20);
+                [sample(labels.len()), labels].concat()
+            },
+            {
+                let numbers = vec![1; 140 << 20];
+                let list = [vec![0x0a], varint(numbers.len()), numbers].concat();
+                [sample(list.len()), list].concat()
+            },
+        ];
+        for bytes in many {
+            let why = read(&bytes).unwrap_err();
+            assert!(why.starts_with("it would take more than"), "{why}");
+        }
+    }
+
+    fn sample(len: usize) -> Vec<u8> {
+        [vec![0x12], varint(len)].concat()
+    }
+
+    fn varint(n: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encoding::encode_varint(n as u64, &mut bytes);
+        bytes
     }
 
     #[test]

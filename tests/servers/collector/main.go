@@ -28,7 +28,7 @@ const config = `yaml:
 receivers:
   otlp:
     protocols:
-      grpc: {endpoint: %q}
+      grpc: {endpoint: %q%s}
       http: {endpoint: %q}
 exporters:
   lines: {output: %q}
@@ -87,7 +87,13 @@ func main() {
 	grpc := flag.String("grpc", "", "where to listen for gRPC")
 	http := flag.String("http", "", "where to listen for HTTP")
 	output := flag.String("output", "", "where to write what is received")
+	certificate := flag.String("certificate", "", "of the server, for gRPC; without, it speaks no TLS")
+	key := flag.String("key", "", "of the certificate")
 	flag.Parse()
+	tls := ""
+	if *certificate != "" {
+		tls = fmt.Sprintf(", tls: {cert_file: %q, key_file: %q}", *certificate, *key)
+	}
 	if err := featuregate.GlobalRegistry().Set("service.profilesSupport", true); err != nil {
 		log.Fatal(err)
 	}
@@ -95,7 +101,7 @@ func main() {
 		BuildInfo: component.BuildInfo{Command: "collector", Version: "tests"},
 		Factories: factories,
 		ConfigProviderSettings: otelcol.ConfigProviderSettings{ResolverSettings: confmap.ResolverSettings{
-			URIs:              []string{fmt.Sprintf(config, *grpc, *http, *output)},
+			URIs:              []string{fmt.Sprintf(config, *grpc, tls, *http, *output)},
 			ProviderFactories: []confmap.ProviderFactory{yamlprovider.NewFactory()},
 		}},
 	})

@@ -19,8 +19,8 @@ use super::table::Row;
 use super::weather::Watch;
 use crate::Outcome;
 
-/// Intervals before the measurement: names are read in the first ones.
-const FIRST: u64 = 2;
+/// Intervals before the measurement, which have a row of their own: most names are read in the first ones.
+const FIRST: u64 = 6;
 /// Intervals that are measured.
 const MEASURED: u64 = 3;
 /// One that is not stopped by then ends by itself.
@@ -34,7 +34,8 @@ struct Case {
     /// Of the threads that push, and the readers.
     pushing: Row,
     bytes: Row,
-    /// Of all its processes.
+    /// Of all its processes, from the start and later.
+    first: Row,
     whole: Row,
     resident: Row,
     /// What the profile of an interval has as a file.
@@ -47,6 +48,7 @@ fn cases() -> [Case; 3] {
             load: Programs::none,
             pushing: Row::at_most("push: CPU, ms an interval, at rest", 2.0),
             bytes: Row::at_most("push: KiB an interval, at rest", 64.0),
+            first: Row::plain("push: whole agent, first minute, ms a second, at rest"),
             whole: Row::plain("push: whole agent, ms a second, at rest"),
             resident: Row::at_most("push: resident MiB, at rest", 48.0),
             file: None,
@@ -55,6 +57,7 @@ fn cases() -> [Case; 3] {
             load: Programs::busy,
             pushing: Row::plain("push: CPU, ms an interval, 2 busy processes"),
             bytes: Row::plain("push: KiB an interval, 2 busy processes"),
+            first: Row::plain("push: whole agent, first minute, ms a second, 2 busy processes"),
             whole: Row::at_most("push: whole agent, ms a second, 2 busy processes", 1.0),
             resident: Row::at_most("push: resident MiB, 2 busy processes", 48.0),
             file: None,
@@ -63,6 +66,7 @@ fn cases() -> [Case; 3] {
             load: Programs::services,
             pushing: Row::plain("push: CPU, ms an interval, 50 services"),
             bytes: Row::plain("push: KiB an interval, 50 services"),
+            first: Row::plain("push: whole agent, first minute, ms a second, 50 services"),
             whole: Row::plain("push: whole agent, ms a second, 50 services"),
             resident: Row::plain("push: resident MiB, 50 services"),
             file: Some(Row::plain("KiB of an equal pprof file, 50 services")),
@@ -84,7 +88,9 @@ fn measure(bench: &mut Bench, case: &Case) -> Outcome {
     let group = Group::new()?;
     let mut running = bench.agents.start_pushing(&sink.url, LONGEST)?;
     group.take(running.pid())?;
+    let start = Instant::now();
     sink.wait_for(FIRST)?;
+    let first = group.used()?.as_secs_f64() * 1e3 / start.elapsed().as_secs_f64();
     let ours = load.pids();
     let watch = Watch::start(&ours);
     let before = (pushing(running.pid(), &group)?, group.used()?, sink.bytes());
@@ -108,6 +114,7 @@ fn measure(bench: &mut Bench, case: &Case) -> Outcome {
         millis(before.0, after.0) * each,
         weather,
     );
+    bench.add(case.first, agent, first, weather);
     bench.add(case.whole, agent, millis(before.1, after.1), weather);
     let kib = (after.2 - before.2) as f64 / 1024.0 / MEASURED as f64;
     bench.add(case.bytes, agent, kib, weather);

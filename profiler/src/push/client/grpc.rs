@@ -54,7 +54,8 @@ impl Connection {
         let call = async {
             let mut client = tonic::client::Grpc::new(channel.clone())
                 .max_decoding_message_size(ANSWER)
-                .send_compressed(CompressionEncoding::Gzip);
+                .send_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Gzip);
             client
                 .ready()
                 .await

@@ -4,7 +4,7 @@
 //! | path | what is there |
 //! |---|---|
 //! | `/debug/pprof/profile?seconds=N` | a profile, as `net/http/pprof` of Go has it: Parca, Pyroscope and `go tool pprof` come for it |
-//! | `/metrics` | the [`metrics`], for Prometheus |
+//! | `/metrics` | the figures, for Prometheus |
 //! | `/healthz` | whether sampling goes on |
 
 use std::convert::Infallible;

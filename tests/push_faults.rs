@@ -150,6 +150,26 @@ fn not_now() {
 }
 
 #[test]
+fn a_file_when_the_server_can() {
+    let scratch = Scratch::new();
+    let program = scratch.cc("burn.c", "burn", OPTIMIZED);
+    let words = [program.to_str().expect("UTF-8"), "main", "1"];
+    let run = Rprof::new(&scratch, ["--"]).args(words).run().expect(0);
+    let server = Dashboard::start();
+    let mut answers = vec![Deed::Say(500, "", ""), Deed::Say(503, "", "")];
+    server.does(move |_| answers.pop().unwrap_or(Deed::Take));
+    let push = Rprof::bare(&scratch, ["push"]).arg(&run.output);
+    push.args(["--to", &server.url()]).run().expect(0);
+    assert_eq!(server.samples(), run.profile().samples());
+    assert_eq!(server.requests().len(), 3);
+    // Not for ever.
+    server.does(|_| Deed::Say(503, "", "{\"message\":\"later\"}"));
+    let push = Rprof::bare(&scratch, ["push"]).arg(&run.output);
+    let push = push.args(["--to", &server.url()]).run().expect(1);
+    assert!(push.stderr.contains("later"), "{}", push.stderr);
+}
+
+#[test]
 fn one_that_the_server_does_not_want() {
     let scratch = Scratch::new();
     let _burn = busy(&scratch);

@@ -82,6 +82,13 @@ impl Kept {
         }
     }
 
+    /// For how many seconds frames may wait for their names: see [`Modules::keep_for`].
+    ///
+    /// [`Modules::keep_for`]: crate::sampling::modules::Modules::keep_for
+    pub fn keep_for(&self, seconds: u32) {
+        self.lookup.keep_for(seconds);
+    }
+
     /// What could not be read, a line each.
     pub fn left_out(&self) -> &[String] {
         self.lookup.left_out()

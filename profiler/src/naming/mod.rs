@@ -39,6 +39,10 @@ pub struct Lookup {
 }
 
 impl Lookup {
+    fn keep_for(&self, seconds: u32) {
+        self.modules.keep_for(seconds);
+    }
+
     /// Names for these modules, with inlined callees or without.
     pub fn new(modules: Arc<Modules>, inlines: bool, readers: Arc<Readers>) -> Self {
         Self {

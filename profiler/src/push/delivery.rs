@@ -17,7 +17,7 @@ pub struct Delivery<'a> {
     prepared: &'a Prepared,
     /// A request of several series that is answered with "not now" is taken apart.
     apart: bool,
-    /// Pieces that were sent alone, and failed.
+    /// Pieces that were sent alone and failed, since it was said so.
     tried: BTreeSet<usize>,
     /// Why the last of them did.
     later: String,
@@ -125,7 +125,7 @@ impl<'a> Delivery<'a> {
     }
 
     /// Sends the next request; `None`: all is done. What was denied, or is to be sent later, is sent again by
-    /// another delivery.
+    /// the next call.
     pub fn step(&mut self, progress: &mut Progress, suspects: &mut Suspects) -> Option<Step> {
         while let Some(batch) = self.next(progress, suspects) {
             let pieces: Vec<&Piece> = batch
@@ -204,8 +204,10 @@ impl<'a> Delivery<'a> {
             }
             return Some(step);
         }
+        self.tried.clear();
+        self.failed = 0;
         let more = !progress.alone.is_empty() || progress.next < self.prepared.pieces.len();
-        more.then(|| Step::Later(self.later.clone(), None))
+        more.then(|| Step::Later(std::mem::take(&mut self.later), None))
     }
 
     fn takes(&mut self, progress: &mut Progress) {

@@ -26,6 +26,12 @@ const OF_ALL: usize = 4;
 /// How long the run's own loop is given to say how it stands.
 const TO_SAY: Duration = Duration::from_secs(2);
 
+/// For how many seconds the frames of intervals of this length are kept without a name: the open one, the one
+/// that waits to be taken, and the one whose names are looked up; files may take their time.
+pub fn frames_kept(every: Duration) -> u32 {
+    u32::try_from(every.as_secs()).unwrap_or(u32::MAX / 4) * 3 + 120
+}
+
 /// What the profiles of a run say of it.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -154,6 +160,16 @@ impl Gatherer {
             to,
             gathered: None,
         });
+        self.keep_frames();
+    }
+
+    /// Frames have names as long as somebody gathers them.
+    fn keep_frames(&self) {
+        if !self.run.keep {
+            let scrapes = self.scrapes.iter().map(|wanted| wanted.until - wanted.from);
+            let longest = scrapes.chain([self.every]).max().unwrap_or_default();
+            self.names.keep_for(frames_kept(longest));
+        }
     }
 
     fn take(&mut self, interval: &Interval) {
@@ -177,6 +193,7 @@ impl Gatherer {
                 false => self.scrapes.push(wanted),
             }
         }
+        self.keep_frames();
         if self.run.keep {
             self.full += merge(&mut self.all, &interval.profile);
         }

@@ -14,7 +14,7 @@ use super::client::Client;
 use super::credentials::Credentials;
 use super::destination::{self, Destination};
 use super::files::check_labels;
-use super::gather::{Gatherer, MOST_SCRAPES, Run};
+use super::gather::{self, Gatherer, MOST_SCRAPES, Run};
 use super::listen::{Listener, Serving};
 use super::protocols;
 use super::sender::{Figures, Sending};
@@ -28,8 +28,6 @@ use crate::sampling::privileges;
 
 /// Intervals that wait for their names, at most.
 const WAITING: usize = 1;
-/// Seconds: longer than the longest interval, and the longest profile that somebody may come for.
-const FRAMES_KEPT: u32 = 2 * 3600;
 /// How long the end waits for what is still to be sent, to all servers.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -203,7 +201,7 @@ impl Publisher {
         let outcomes = Outcomes(Arc::default());
         let started = outcomes.0.clone();
         let every = self.every;
-        let kept_for = (!run.keep).then_some(FRAMES_KEPT);
+        let kept_for = (!run.keep).then(|| gather::frames_kept(every));
         let begin = move |names| {
             let sendings = self.to.into_iter().map(|(destination, spool)| {
                 let say = self.say.clone();

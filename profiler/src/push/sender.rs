@@ -316,7 +316,7 @@ impl Worker {
             // After a power failure, say.
             Err(why) => {
                 self.refusal(&format!("a profile in the spool is none: {why}"));
-                return Some(self.drop(entry.number, |figures, n| figures.lost += n));
+                return Some(self.finish(entry.number, |figures, n| figures.lost += n));
             }
         };
         let destination = &shared.destination;
@@ -325,7 +325,7 @@ impl Worker {
         let prepared = protocols::prepare(protocol, &profile, &labels, entry.now());
         if prepared.expired > 0 {
             self.refusal("profiles are older than it takes");
-            return Some(self.drop(entry.number, |figures, n| figures.expired += n));
+            return Some(self.finish(entry.number, |figures, n| figures.expired += n));
         }
         let apart = self.aside.values().any(|aside| aside.failed >= PATIENCE);
         let aside = self.aside.remove(&entry.number).unwrap_or(Aside {
@@ -381,7 +381,7 @@ impl Worker {
         let Some(end) = end else {
             self.connection = Some(connection);
             let oversized = whole(prepared.oversized);
-            return Some(self.drop(entry.number, |figures, _| figures.oversized += oversized));
+            return Some(self.finish(entry.number, |figures, _| figures.oversized += oversized));
         };
         let mut aside = Aside { progress, ..aside };
         let next = match end {
@@ -420,7 +420,7 @@ impl Worker {
     }
 
     /// It is done with: what of it still waited is counted.
-    fn drop(&mut self, number: u64, count: impl FnOnce(&mut Figures, u64)) -> Next {
+    fn finish(&mut self, number: u64, count: impl FnOnce(&mut Figures, u64)) -> Next {
         let mut spool = self.shared.spool();
         if let Some(entry) = spool.remove(number) {
             self.shared.count(|figures| count(figures, entry.samples));

@@ -2,6 +2,8 @@
 //! names frames.
 
 use std::collections::HashMap;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
@@ -16,6 +18,8 @@ use crate::reader::{Failed, Pointed};
 const MAX_NOTES: usize = 100;
 /// Fewer modules than this are kept, whether they are in use or not.
 const MANY: usize = 4096;
+/// For how many seconds a file that was removed is held, at least: a program that goes on would be met anew.
+const REMOVED_KEPT: u32 = 180;
 
 /// A module that was met.
 #[derive(Debug)]
@@ -28,6 +32,17 @@ pub struct Module {
     pub content: Result<Content, Failed>,
     /// The interpreter it holds.
     pub interpreter: Interpreter,
+}
+
+impl Module {
+    /// Whether its file has no name any more: what the kernel knows without asking a file system.
+    fn is_removed(&self) -> bool {
+        let Ok(Content::File(Pointed { fd, .. })) = &self.content else {
+            return false;
+        };
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        path.is_ok_and(|path| path.as_os_str().as_bytes().ends_with(b" (deleted)"))
+    }
 }
 
 /// A module's bytes.
@@ -114,25 +129,37 @@ impl Modules {
         self.kept_for.store(seconds, Ordering::Relaxed);
     }
 
-    /// Numbers that may stand for another file, if there are many.
+    /// Numbers that may stand for another file: if there are many, and those of files that were removed, whose
+    /// blocks stay on disk as long as we hold them.
     pub(super) fn idle(&self) -> Vec<ModuleId> {
         let kept_for = self.kept_for.load(Ordering::Relaxed);
-        let all = match self.table.read() {
-            Ok(table) if table.free.is_empty() && table.modules.len() >= MANY => {
-                table.modules.len()
-            }
-            _ => return Vec::new(),
+        let Ok(table) = self.table.read() else {
+            return Vec::new();
         };
-        let all = (1..=ModuleId::MAX).take(all);
-        all.filter(|&id| self.unused_for(id) >= kept_for).collect()
+        let many = table.free.is_empty() && table.modules.len() >= MANY;
+        let idle = (1..).zip(&table.modules).filter(|&(id, module)| {
+            let unused = self.unused_for(id);
+            table.by_key.get(&module.key) == Some(&id)
+                && unused >= kept_for
+                && (many || unused >= REMOVED_KEPT && module.is_removed())
+        });
+        idle.map(|(id, _)| id).collect()
     }
 
     /// A number stands for nothing any more.
     pub(super) fn release(&self, id: ModuleId) {
         if let Ok(mut table) = self.table.write()
-            && let Some(module) = table.modules.get(usize::from(id).wrapping_sub(1)).cloned()
+            && let Some(module) = table.modules.get_mut(usize::from(id).wrapping_sub(1))
         {
-            table.by_key.remove(&module.key);
+            let key = module.key;
+            // Its file is closed when nobody reads it any more.
+            *module = Arc::new(Module {
+                key,
+                path: module.path.clone(),
+                content: Err(Failed::Said("its file was let go".into())),
+                interpreter: Interpreter::None,
+            });
+            table.by_key.remove(&key);
             table.free.push(id);
         }
     }
@@ -247,6 +274,7 @@ impl Modules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reader::Stamp;
 
     fn module(inode: u64) -> Module {
         Module {
@@ -258,6 +286,34 @@ mod tests {
             content: Err(Failed::Late),
             interpreter: Interpreter::None,
         }
+    }
+
+    #[test]
+    fn a_file_that_was_removed_is_let_go() {
+        let modules = Modules::default();
+        modules.keep_for(0);
+        let files = [1, 2].map(|_| tempfile::NamedTempFile::new().unwrap());
+        for (inode, file) in (1..).zip(&files) {
+            let fd = file.reopen().unwrap().into();
+            let stamp = Stamp::default();
+            let content = Ok(Content::File(Pointed { fd, stamp }));
+            modules.add(Module {
+                content,
+                ..module(inode)
+            });
+        }
+        let [kept, removed] = files;
+        drop(removed);
+        assert!(modules.idle().is_empty(), "not at once");
+        let later = Modules {
+            began: modules.began - std::time::Duration::from_secs(REMOVED_KEPT.into()),
+            ..modules
+        };
+        assert_eq!(later.idle(), [2]);
+        later.release(2);
+        assert!(later.idle().is_empty());
+        drop(kept);
+        assert_eq!(later.idle(), [1]);
     }
 
     #[test]

@@ -414,6 +414,14 @@ fn credentials() {
         assert_eq!(request.headers["authorization"], "Bearer token");
         assert_eq!(request.headers["x-scope-orgid"], "team");
     }
+    // Nor is another server's secret this one's.
+    let run = push(&scratch, &server.url(), &["-d", "1s"])
+        .env("RPROF_PUSH_AUTH", "prod.example:4040 me:open sesame")
+        .run()
+        .expect(1);
+    assert!(run.stderr.contains("no secret"), "{}", run.stderr);
+    assert!(!run.stderr.contains("sesame"), "{}", run.stderr);
+
     // One secret for two servers is nobody's.
     let run = push(
         &scratch,
@@ -632,6 +640,16 @@ fn mistakes() {
     for (args, code, words) in [
         (vec!["--all", "--push", "ftp://x"], 2, "ftp://"),
         (vec!["--all", "--push", "http://me:secret@x"], 2, "password"),
+        (
+            vec!["--all", "--push", "parca+http://x:99999"],
+            2,
+            "no port",
+        ),
+        (
+            vec!["--all", "--push", "parca+http://x", "--spool-size", "1B"],
+            2,
+            "16 KiB",
+        ),
         (vec!["--all", "--push", &page], 1, "is no server of"),
         (
             vec!["--all", "--push", "parca+http://x", "--label", "a-b=c"],

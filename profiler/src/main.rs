@@ -114,10 +114,19 @@ fn record(typed: &Record, words: &[OsString], started: Timespec) -> Result<u8, F
         let after = first.saturating_sub(started) as f64 / 1e9;
         say(&format!("first sample after {after:.3} s\n"));
     }
-    let code = finish(&settings, &machine, output.as_ref(), &again, recording);
+    let mut code = finish(&settings, &machine, output.as_ref(), &again, recording);
     for outcome in outcomes.map(Outcomes::end).into_iter().flatten() {
         if settings.verbosity > Verbosity::Quiet {
             say(&format!("rprof: {outcome}\n"));
+        }
+        if outcome.has_nothing() {
+            code = code.map(|code| {
+                if code == exit::DONE {
+                    exit::FAILED
+                } else {
+                    code
+                }
+            });
         }
     }
     code

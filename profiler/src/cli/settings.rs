@@ -174,6 +174,8 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(3600);
 /// What may wait for a server that is away.
 const SPOOL_BYTES: u64 = 256 << 20;
+/// Less holds no profile.
+const LEAST_SPOOL: u64 = 16 << 10;
 const SPOOL_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Options that are given once.
@@ -283,6 +285,10 @@ fn push(typed: &Record, again: &Retype) -> Result<Option<publisher::Settings>, F
         let failure = Failure::usage("an interval is 1 second to 1 hour long");
         let instead = if interval < SHORTEST { "1s" } else { "1h" };
         return Err(failure.next(again.with(["", "--interval"], Some(instead))));
+    }
+    if typed.spool_size.is_some_and(|size| size < LEAST_SPOOL) {
+        let failure = Failure::usage("a spool that holds profiles has 16 KiB at least");
+        return Err(failure.next(again.with(["", "--spool-size"], Some("256MiB"))));
     }
     Ok(Some(publisher::Settings {
         urls: typed.push.clone(),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use ureq::http::Uri;
 
 use crate::cli::Failure;
+use crate::cli::retype::quoted;
 
 /// The environment's `Authorization`: `user:password`, or a token.
 pub const VARIABLE: &str = "RPROF_PUSH_AUTH";
@@ -54,19 +55,29 @@ impl Credentials {
         }
         let (text, origin) = match file {
             Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| Failure::file("read", path, &error))?;
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    let look = format!("ls -l {}", quoted(&path.to_string_lossy()));
+                    Failure::file("read", path, &error).next(look)
+                })?;
                 (Some(text), path.display().to_string())
             }
             None => {
-                let text =
-                    std::env::var_os(VARIABLE).map(|text| text.to_string_lossy().into_owned());
+                let text = std::env::var_os(VARIABLE).filter(|text| !text.is_empty());
+                let text = text.map(|text| text.to_string_lossy().into_owned());
                 (text, VARIABLE.into())
             }
         };
         let servers: Vec<String> = servers.iter().map(|base| base.to_string()).collect();
         let secrets = secrets(text.as_deref().unwrap_or_default(), &servers);
-        let secrets = secrets.map_err(|why| Failure::new(format!("{origin} {why}")))?;
+        let none = "holds no secret for any of these servers: HOST:PORT SECRET is how a line begins that names one";
+        let secrets = match secrets {
+            Ok(secrets) if secrets.is_empty() && text.is_some() && !servers.is_empty() => {
+                Err(none.into())
+            }
+            secrets => secrets,
+        };
+        let secrets = secrets
+            .map_err(|why| Failure::new(format!("{origin} {why}")).next("rprof push --help"))?;
         Ok(Self {
             servers,
             secrets,
@@ -123,6 +134,8 @@ fn secrets(text: &str, servers: &[String]) -> Result<Secrets, String> {
         let mut named = servers.iter().filter(|base| is(name, base)).peekable();
         match (named.peek().is_some(), lines.len(), servers) {
             (true, ..) => secrets.extend(named.map(|base| (base.clone(), rest.trim().into()))),
+            // Another server's, which this one shall not see.
+            (false, 1, _) if names_a_server(name) && !rest.is_empty() => {}
             (false, 1, []) => {}
             (false, 1, [base]) => {
                 secrets.insert(base.clone(), line.to_string());
@@ -141,6 +154,12 @@ fn secrets(text: &str, servers: &[String]) -> Result<Secrets, String> {
         }
     }
     Ok(secrets)
+}
+
+/// Whether a word before a space is a server: neither a scheme, nor a user and the beginning of a password.
+fn names_a_server(word: &str) -> bool {
+    let port = word.rsplit_once(':').map(|(_, port)| port);
+    !["Basic", "Bearer"].contains(&word) && port.is_none_or(|port| port.parse::<u16>().is_ok())
 }
 
 /// Whether a server is meant: by its host, or host and port.
@@ -216,6 +235,11 @@ mod tests {
         let one = secrets("b token", &servers).unwrap();
         assert_eq!(one.into_keys().collect::<Vec<_>>(), ["https://b/x"]);
         assert!(secrets("token", &servers).is_err());
+        for other in ["c:4040 me:secret", "c token", "127.0.0.1:9 me:my secret"] {
+            assert!(secrets(other, &servers[..1]).unwrap().is_empty(), "{other}");
+        }
+        let whole = secrets("me:my secret", &servers[..1]).unwrap();
+        assert_eq!(whole["http://a:4040"], "me:my secret");
         assert!(secrets("a t\ntoken", &servers).is_err());
         assert!(secrets("", &servers).unwrap().is_empty());
         assert_eq!(

@@ -127,6 +127,15 @@ pub fn parse(url: &str) -> Result<Destination, Failure> {
                 .next(example(scheme)),
         );
     };
+    // After an address in brackets, too.
+    let after = authority.as_str().rsplit(']').next().unwrap_or_default();
+    if let Some((_, port)) = after.split_once(':')
+        && !authority.as_str().contains('@')
+        && port.parse::<u16>().map_or(true, |port| port == 0)
+    {
+        let what = format!("'{port}' is no port: they are 1 to 65535");
+        return Err(Failure::usage(what).next(example(scheme)));
+    }
     if authority.as_str().contains('@') {
         let what = format!(
             "a password in a URL is for everyone to read who types ps; {} takes user:password or a token",
@@ -161,8 +170,15 @@ fn hidden(url: &str) -> String {
     }
 }
 
+/// With the port that a server has usually.
 fn example(scheme: &str) -> String {
-    format!("rprof push rprof.pb.gz --to {scheme}://127.0.0.1:4040")
+    let port = match scheme.split('+').next() {
+        Some("parca") => 7070,
+        Some("otlp") if scheme.contains("grpc") => 4317,
+        Some("otlp") => 4318,
+        _ => 4040,
+    };
+    format!("rprof push rprof.pb.gz --to {scheme}://127.0.0.1:{port}")
 }
 
 #[cfg(test)]
@@ -218,6 +234,9 @@ mod tests {
             "http://",
             "http://:80",
             "http://a b",
+            "http://a:99999",
+            "http://a:b",
+            "http://[::1]:0",
             "http://a?x=1",
             "otlp+grpc://a/b",
         ] {

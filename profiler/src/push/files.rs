@@ -73,6 +73,7 @@ pub fn push(typed: &Push, say: &dyn Fn(&str)) -> Result<(), Failure> {
                 path,
                 profile,
                 &typed.labels,
+                say,
             )?);
         }
     }
@@ -135,6 +136,7 @@ fn send(
     path: &Path,
     profile: &Profile,
     labels: &[(String, String)],
+    say: &dyn Fn(&str),
 ) -> Result<String, Failure> {
     let protocol = destination.protocol.unwrap_or(Protocol::Pyroscope);
     let mut all = labels_within(profile);
@@ -166,6 +168,10 @@ fn send(
         };
         let wait = |pause, why: &str| match pause {
             Some(pause) => {
+                say(&format!(
+                    "{destination}: {}; trying again",
+                    client::short(why)
+                ));
                 std::thread::sleep(pause);
                 Ok(())
             }

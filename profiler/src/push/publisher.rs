@@ -92,6 +92,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// All was lost: neither has the server anything, nor does anything wait for it.
+    pub fn has_nothing(&self) -> bool {
+        self.figures.lost + self.evicted > 0 && self.figures.sent == 0 && self.waiting == 0
+    }
+
     /// What samples have become that wait no more.
     pub fn columns(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let figures = self.figures;

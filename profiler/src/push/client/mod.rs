@@ -10,6 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use super::credentials::Credentials;
 use super::destination::Transport;
 use crate::cli::Failure;
+use crate::cli::retype::quoted;
 
 mod grpc;
 mod http;
@@ -74,8 +75,10 @@ impl Client {
     pub fn new(credentials: Credentials, authority: Option<&Path>) -> Result<Self, Failure> {
         let roots = match authority {
             Some(path) => {
-                let text =
-                    std::fs::read(path).map_err(|error| Failure::file("read", path, &error))?;
+                let text = std::fs::read(path).map_err(|error| {
+                    let look = format!("ls -l {}", quoted(&path.to_string_lossy()));
+                    Failure::file("read", path, &error).next(look)
+                })?;
                 CertificateDer::pem_slice_iter(&text)
                     .filter_map(Result::ok)
                     .collect()

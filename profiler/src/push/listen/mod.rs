@@ -23,7 +23,7 @@ use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::runtime::Builder;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Mutex, Notify, Semaphore, oneshot};
 
 use super::gather::Scrape;
 use super::sender::Sending;
@@ -36,12 +36,14 @@ use crate::sampling::standing::Standing;
 mod metrics;
 
 /// Connections at a time; others wait.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 512;
 /// For a request to be said, and for its answer to be read.
-const TO_ASK: Duration = Duration::from_secs(10);
+const TO_ASK: Duration = Duration::from_secs(5);
 const TO_READ: Duration = Duration::from_secs(30);
 /// For the run's own loop to say how it stands.
 const TO_SAY: Duration = Duration::from_secs(5);
+/// How long what it has said stands.
+const STANDS: Duration = Duration::from_millis(100);
 /// How long a profile is if nobody says (net/http/pprof), and at most.
 const SECONDS: u64 = 30;
 const MOST_SECONDS: u64 = 3600;
@@ -69,6 +71,8 @@ struct Sources {
     door: Door,
     sendings: Arc<Vec<Sending>>,
     figures: metrics::Figures,
+    /// What the run's own loop has said, and when: many who come at once are one question.
+    said: Mutex<Option<(Instant, Option<Standing>)>>,
 }
 
 impl Listener {
@@ -108,6 +112,7 @@ impl Listener {
             door,
             sendings,
             figures: metrics::Figures::default(),
+            said: Mutex::default(),
         });
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
@@ -249,17 +254,25 @@ async fn answer(request: &Request<Incoming>, sources: &Arc<Sources>) -> Answer {
 
 /// How the run stands.
 async fn standing(sources: &Sources) -> Option<Standing> {
+    let mut said = sources.said.lock().await;
+    if let Some((at, standing)) = &*said
+        && at.elapsed() < STANDS
+    {
+        return standing.clone();
+    }
     let coming = sources.door.standing();
     let until = Instant::now() + TO_SAY;
-    loop {
+    let standing = loop {
         match coming.try_recv() {
-            Ok(standing) => return Some(standing),
-            Err(crossbeam_channel::TryRecvError::Disconnected) => return None,
-            Err(_) if Instant::now() > until => return None,
+            Ok(standing) => break Some(standing),
+            Err(crossbeam_channel::TryRecvError::Disconnected) => break None,
+            Err(_) if Instant::now() > until => break None,
             // The other side knows nothing of this runtime.
             Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
         }
-    }
+    };
+    *said = Some((Instant::now(), standing.clone()));
+    standing
 }
 
 async fn profile(sources: &Sources, time: Duration) -> Answer {

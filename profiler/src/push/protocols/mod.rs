@@ -11,6 +11,7 @@ use flate2::write::GzEncoder;
 use pprof::protos::{Message, Profile};
 
 use super::client::{Answer, Client, Request, short};
+use super::credentials;
 use super::destination::Protocol;
 use super::series::{self, Series};
 use super::service::Service;
@@ -231,7 +232,16 @@ pub fn identify(client: &Client, base: &str, command: &str) -> Result<Protocol, 
                 continue;
             }
             Answer::Taken(_) => said = "it answers as none of them would".into(),
-            Answer::Refused(why) | Answer::Partly(why) | Answer::Later(why, _) => said = why,
+            Answer::Refused(why) | Answer::Partly(why) => said = why,
+            // It does not get as far as what is asked.
+            Answer::Later(why, _) => {
+                said = why;
+                continue;
+            }
+            Answer::Denied(why) if why.contains(" 401 ") || why.contains(" 403 ") => {
+                said = format!("{why} ({} says who we are)", credentials::VARIABLE);
+                continue;
+            }
             Answer::Denied(why) => {
                 // Somebody who has no such path says so to all three.
                 if said.is_empty() || !why.contains("404") {

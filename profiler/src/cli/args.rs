@@ -42,6 +42,19 @@ pub const EXIT_CODES: &str = "  0    done
   127  the command was not found
   else the command's own; 128 + N if signal N killed it";
 
+/// What is read from the environment, for the manual page.
+pub const ENVIRONMENT: &str =
+    "  RPROF_PUSH_AUTH   who we are to servers: user:password or a token; for several, a line
+                    HOST:PORT SECRET each. What a line names goes nowhere else. --auth-file goes
+                    before it
+  HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY
+                    for what is pushed by HTTP; gRPC knows no proxy
+  STATE_DIRECTORY   of systemd: the spool is below it
+  NO_COLOR          no color";
+
+/// Files, for the manual page.
+pub const FILES: &str = "  /var/lib/rprof/spool   profiles that wait for a server, a folder each";
+
 /// What stands below the options: the long form explains the ledger, too.
 fn below(ledger: Option<String>) -> String {
     let ledger = ledger.map_or_else(
@@ -95,8 +108,8 @@ pub enum Task {
         /// Profiles, of rprof or of anything that writes pprof
         #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
         files: Vec<PathBuf>,
-        /// A server: pyroscope+https://…, parca+http://…, otlp+http://…, otlp+grpc://…; http://… is
-        /// asked what it is
+        /// A server: pyroscope+http://…, parca+http://…, otlp+http://…, otlp+grpc://…, with an s at its end for
+        /// TLS; http://… is asked what it is. Can be given several times
         #[arg(long, required = true, value_name = "URL", value_hint = ValueHint::Url)]
         to: Vec<String>,
         /// A label for every series; can be given several times
@@ -221,12 +234,12 @@ pub struct Record {
     #[arg(long, value_name = "K=V", value_parser = values::label, help_heading = OUTPUT)]
     pub label: Vec<(String, String)>,
 
-    /// Send a profile each interval to this server: pyroscope+https://…, parca+http://…, otlp+http://…,
-    /// otlp+grpc://…; http://… is asked what it is. Can be given several times
+    /// Send a profile each interval to this server: pyroscope+http://…, parca+http://…, otlp+http://…,
+    /// otlp+grpc://…, with an s at its end for TLS; http://… is asked what it is. Can be given several times
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url, help_heading = DASHBOARDS)]
     pub push: Vec<String>,
 
-    /// How long an interval is [default: 10s]
+    /// How long an interval is, from 1s to 1h [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = DASHBOARDS)]
     pub interval: Option<Duration>,
 

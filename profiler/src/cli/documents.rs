@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::args::{Args, EXAMPLES, EXIT_CODES};
+use super::args::{Args, ENVIRONMENT, EXAMPLES, EXIT_CODES, FILES};
 use crate::report::words;
 
 /// The completion script of a shell.
@@ -36,11 +36,24 @@ pub fn man() -> io::Result<Vec<u8>> {
         writeln!(page, ".TP\n\\fBrprof {}\\fR\n{about}", task.get_name())?;
     }
     man.render_options_section(&mut page)?;
+    for task in Args::command().get_subcommands() {
+        let mut options = Vec::new();
+        clap_mangen::Man::new(task.clone()).render_options_section(&mut options)?;
+        let options = String::from_utf8_lossy(&options);
+        let title = format!(".SH OPTIONS OF RPROF {}", task.get_name().to_uppercase());
+        let own = options.replacen(".SH OPTIONS", &title, 1);
+        // Of those that have more than `--help`.
+        if own.matches(".TP").count() > 1 {
+            page.extend(own.bytes());
+        }
+    }
     // Nor does it keep the columns of what stands below the options in help.
     let ledger = words::listing();
     for (title, text) in [
         ("EXAMPLES", EXAMPLES),
         ("EXIT STATUS", EXIT_CODES),
+        ("ENVIRONMENT", ENVIRONMENT),
+        ("FILES", FILES),
         ("LEDGER", &ledger),
     ] {
         writeln!(page, ".SH {title}\n.nf\n{}\n.fi", text.replace('-', "\\-"))?;

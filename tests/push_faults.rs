@@ -385,6 +385,21 @@ fn credentials() {
     let waits = wrong.profile().samples();
     assert_eq!(said(&wrong, "wait in"), waits, "{}", wrong.stderr);
 
+    // Nor does the command that is profiled get it.
+    let run = Rprof::new(
+        &scratch,
+        ["--interval", "1s", "--push", &server.url(), "--spool"],
+    )
+    .arg(scratch.file("spool"))
+    .args(["--tenant", "team", "--", "sh", "-c", "env > said"])
+    .env("RPROF_PUSH_AUTH", "me:sesame")
+    .run()
+    .expect(0);
+    let said_by_env = run.output.with_file_name("said");
+    let environment = std::fs::read_to_string(said_by_env).expect("it ran");
+    assert!(environment.contains("PATH=") && !environment.contains("sesame"));
+    let waits = waits + run.profile().samples();
+
     // What waits for one tenant is not another's.
     let run = push(&scratch, &server.url(), &["-d", "1s", "--tenant", "us"])
         .env("RPROF_PUSH_AUTH", "me:open sesame")

@@ -161,7 +161,7 @@ impl Sending {
             to: self.shared.destination.clone(),
             figures,
             waiting: spool.samples(),
-            profiles: spool.len() as u64,
+            profiles: spool.profiles(),
             bytes: spool.bytes(),
             evicted: spool.evicted,
             spool: spool.folder().to_owned(),

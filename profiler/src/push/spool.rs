@@ -263,13 +263,8 @@ impl Spool {
     }
 
     /// Profiles that wait.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    pub fn profiles(&self) -> u64 {
+        self.entries.len() as u64
     }
 
     /// Samples that wait.
@@ -357,7 +352,10 @@ mod tests {
         assert!(Spool::open(&ours(&folder), BOUNDS).is_err(), "in use");
         drop(spool);
         let mut spool = Spool::open(&ours(&folder), BOUNDS).unwrap();
-        assert_eq!((spool.len(), spool.samples(), spool.bytes()), (2, 4, 18));
+        assert_eq!(
+            (spool.profiles(), spool.samples(), spool.bytes()),
+            (2, 4, 18)
+        );
         assert_eq!(spool.hold(|_| true).unwrap().done, 2);
         assert!(!ours(&folder).join("7.part").exists());
         // The clock was set back: the order is that of sampling.
@@ -372,7 +370,7 @@ mod tests {
         for n in 0..4 {
             put(&mut spool, &[0; 40], ago(9), 10 + n);
         }
-        assert_eq!((spool.len(), spool.evicted), (2, 10 + 11));
+        assert_eq!((spool.profiles(), spool.evicted), (2, 10 + 11));
         // The one that is being sent stays.
         assert_eq!(spool.hold(|_| true).unwrap().samples, 12);
         put(&mut spool, &[0; 30], ago(9), 5);

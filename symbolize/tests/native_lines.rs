@@ -5,9 +5,9 @@ mod native_programs;
 use std::path::Path;
 
 use native_programs::{addr2line, compile, function_ranges, names, names_with, section, text};
-use rprof_symbolize::ErrorKind;
 use rprof_symbolize::demangle::demangle;
 use rprof_symbolize::module_names::Options;
+use rprof_symbolize::{ErrorKind, Line};
 
 /// Compares every `step`th byte of a program's text; returns how many had inlined callees.
 /// `files`: binutils 2.40 takes the wrong file of DWARF 5 tables in places, so only for DWARF 4.
@@ -217,6 +217,120 @@ fn what_is_alike_around_a_place() {
         }
         assert!(more * 2 > some.len(), "{name}: {more} of {}", some.len());
     }
+}
+
+/// Compilers list which unit holds which addresses, and not all do; linkers and tools can make the list wrong.
+#[test]
+fn lists_of_addresses_are_a_hint() {
+    let directory = tempfile::tempdir().unwrap();
+    let args = ["-O", "-g", "--edition=2021"];
+    let listed = compile(directory.path(), "listed", "rustc", &args);
+    let (_, _, size) = section(&listed, ".debug_aranges").unwrap();
+    let places: Vec<u64> = text(&listed, 61).into_iter().map(|(_, at)| at).collect();
+    let expected = names(&listed, &places);
+    let with_line = |lines: &Vec<Line>| lines.iter().any(|line| line.line != 0);
+    assert!(expected.iter().filter(|lines| with_line(lines)).count() > 500);
+
+    let objcopy = |name: &str, change: &[&str]| {
+        let to = directory.path().join(name);
+        let files = [listed.to_str().unwrap(), to.to_str().unwrap()];
+        native_programs::run("objcopy", &[change, &files].concat());
+        to
+    };
+    let other = directory.path().join("list");
+    let replace = format!(".debug_aranges={}", other.display());
+    let changed = |name: &str, list: &[u8]| {
+        std::fs::write(&other, list).unwrap();
+        objcopy(name, &["--update-section", &replace])
+    };
+    let plain = std::fs::read(&listed).unwrap();
+    let (_, offset, _) = section(&listed, ".debug_aranges").unwrap();
+    let list = plain[offset as usize..][..size as usize].to_vec();
+    // Each unit's addresses are said to be in the one after it.
+    let starts = headers(&list);
+    let mut shifted = list.clone();
+    for (at, next) in starts.iter().zip(starts.iter().skip(1)) {
+        shifted[at + 6..at + 10].copy_from_slice(&list[next + 6..next + 10]);
+    }
+    let mut nowhere = list.clone();
+    for at in &starts {
+        nowhere[at + 6..at + 10].copy_from_slice(&3_u32.to_le_bytes());
+    }
+    for program in [
+        objcopy("unlisted", &["--remove-section=.debug_aranges"]),
+        changed("half", &list[..size as usize / 2]),
+        changed("shifted", &shifted),
+        changed("nowhere", &nowhere),
+        changed(
+            "noise",
+            &list.iter().map(|byte| byte ^ 0x5a).collect::<Vec<_>>(),
+        ),
+    ] {
+        let found = names(&program, &places);
+        for ((at, expected), found) in places.iter().zip(&expected).zip(found) {
+            assert_eq!(expected, &found, "{} {at:#x}", program.display());
+        }
+    }
+}
+
+/// Where the parts of `.debug_aranges` begin, one for each unit: a length, a version, the unit's offset at 6.
+fn headers(list: &[u8]) -> Vec<usize> {
+    let mut starts = Vec::new();
+    let mut at = 0;
+    while let Some(length) = list.get(at..at + 4) {
+        starts.push(at);
+        at += 4 + u32::from_le_bytes(length.try_into().unwrap()) as usize;
+    }
+    assert!(starts.len() > 5, "{starts:?}");
+    starts
+}
+
+/// Of functions without debug information between others that have it, one answer serves for all of it.
+#[test]
+fn what_is_alike_where_only_symbols_tell() {
+    let directory = tempfile::tempdir().unwrap();
+    let other = directory.path().join("other.c");
+    let text = "volatile int n; int other(int x) { for (; x; x--) n += x * x; return n; }";
+    std::fs::write(&other, text).unwrap();
+    let object = directory.path().join("other.o");
+    let (other, object) = (other.to_str().unwrap(), object.to_str().unwrap());
+    native_programs::run("cc", &["-O2", "-c", other, "-o", object]);
+    let args = ["-O2", "-g", object];
+    let program = compile(directory.path(), "program", "cc", &args);
+    let (address, offset, _) = section(&program, ".text").unwrap();
+    let function = function_ranges(&program, |name| name == "other").remove(0);
+    let places: Vec<u64> = function.map(|at| at - address + offset).collect();
+    let (first, last) = (places[0], places[places.len() - 1]);
+    let found = names_with(&program, &places, Options::default());
+    for ((&at, lines), alike) in places.iter().zip(&found.lines).zip(found.alike) {
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(lines[0].function, "other");
+        // With its neighbours asked for, too, each is told of up to these.
+        assert_eq!(alike, (0, 0), "{at:#x}");
+    }
+    let middle = places[places.len() / 2];
+    let found = names_with(&program, &[middle], Options::default());
+    assert_eq!(found.alike, [(middle - first, last - middle)]);
+}
+
+#[test]
+fn a_compressed_section_that_is_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let args = ["-O2", "-g", "-gz=zlib"];
+    let program = compile(directory.path(), "program", "cc", &args);
+    let (_, offset, size) = section(&program, ".debug_info").unwrap();
+    let mut bytes = std::fs::read(&program).unwrap();
+    let places: Vec<u64> = text(&program, 1).into_iter().map(|(_, at)| at).collect();
+    bytes[(offset + size / 2) as usize..(offset + size) as usize].fill(0xff);
+    let cut = directory.path().join("cut");
+    std::fs::write(&cut, bytes).unwrap();
+    let found = names_with(&cut, &places, Options::default());
+    let said = found.left_out.iter().map(ToString::to_string);
+    let said = said.collect::<Vec<_>>().join("; ");
+    assert!(said.contains("cannot be unpacked"), "{said}");
+    // Symbols still tell.
+    let has = |name: &str| found.lines.iter().flatten().any(|l| l.function == name);
+    assert!(has("worker") && has("main"));
 }
 
 #[test]

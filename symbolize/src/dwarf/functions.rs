@@ -141,8 +141,6 @@ impl Attributes {
     ) -> gimli::Result<Vec<usize>> {
         let mut inside = Vec::new();
         let mut cover = |begin: u64, end: u64| -> gimli::Result<()> {
-            search.border(begin);
-            search.border(end);
             let range = search.within(begin, end)?;
             let first = around.partition_point(|&i| i < range.start);
             let upto = around.partition_point(|&i| i < range.end);

@@ -1,9 +1,8 @@
 //! Lines and inlined functions from DWARF 2 to 5.
 //!
 //! What enters is a file with debug sections and all addresses that were sampled in it; what leaves
-//! are [`Line`]s for each. Because all addresses are known at once, nothing is indexed: units are
-//! passed through in order, and of the few that hold a sampled address, functions and line rows are
-//! streamed past the addresses. Memory does not grow with the file. Hostile input costs at most the
+//! are [`Line`]s for each. Because all addresses are known at once, nothing is indexed: the few units that
+//! hold a sampled address are found, and their functions and line rows streamed past the addresses. Memory does not grow with the file. Hostile input costs at most the
 //! module's own names: reads are counted, depths and lengths capped.
 
 mod functions;
@@ -12,6 +11,7 @@ mod reader;
 mod rows;
 mod sections;
 mod units;
+mod unpacked;
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -55,6 +55,13 @@ struct Gathered {
     row: Option<(Rc<str>, u32)>,
 }
 
+impl Gathered {
+    /// Neither a function nor a row has been found.
+    fn is_unknown(&self) -> bool {
+        self.chain.is_empty() && self.row.is_none()
+    }
+}
+
 /// A function, or an inlined one, around an address.
 #[derive(Clone, Debug)]
 struct Scope {
@@ -93,8 +100,9 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// What is true on one side of this address need not be on the other.
-    fn border(&mut self, at: u64) {
+    /// What is true on one side of this address need not be on the other. The index of the first address
+    /// behind it.
+    fn border(&mut self, at: u64) -> usize {
         let next = self.addresses.partition_point(|&a| a < at);
         if let Some(alike) = self.alike.get_mut(next) {
             alike.start = alike.start.max(at);
@@ -102,17 +110,27 @@ impl<'a> Search<'a> {
         if let Some(alike) = next.checked_sub(1).and_then(|i| self.alike.get_mut(i)) {
             alike.end = alike.end.min(at);
         }
+        next
     }
 
-    /// The indices of the addresses in a range that begins in code.
-    fn within(&self, begin: u64, end: u64) -> gimli::Result<Range<usize>> {
-        let first = self.addresses.partition_point(|&a| a < begin);
-        let upto = self.addresses.partition_point(|&a| a < end);
+    /// The indices of the addresses in a range that begins in code. What is true within it need not be
+    /// outside.
+    fn within(&mut self, begin: u64, end: u64) -> gimli::Result<Range<usize>> {
+        let first = self.border(begin);
+        let upto = self.border(end);
         if first >= upto || !self.is_code(begin) {
             return Ok(0..0);
         }
         self.pager.spend((upto - first) as u64)?;
         Ok(first..upto)
+    }
+
+    /// The indices of the addresses of which neither a function nor a row is known, ascending.
+    fn unexplained(&self) -> Vec<usize> {
+        let all = self.gathered.iter().enumerate();
+        all.filter(|(_, gathered)| gathered.is_unknown())
+            .map(|(index, _)| index)
+            .collect()
     }
 
     fn is_code(&self, address: u64) -> bool {
@@ -161,7 +179,7 @@ fn fill(
     let dwarf = sections::load(debug, &pager, options.budget)?;
     let mut units = units::Units::new(&dwarf, &pager);
     let mut first_error = None;
-    units.each(&mut search, |unit, program, wanted, search| {
+    let passed = units.each(&mut search, |unit, program, wanted, search| {
         // One unit's error costs that unit's names only.
         let of_unit = rows::gather(&dwarf, &pager, unit, program, wanted, search)
             .and_then(|files| functions::gather(&dwarf, unit, files, wanted, search));
@@ -171,16 +189,22 @@ fn fill(
                 search.alike[index] = 0..0;
             }
         }
-    })?;
+    });
     let named = names::name_all(&mut units, &search, options, places);
     if pager.is_exhausted() {
         let message = "debug information that refers to itself without end";
         return Err(Error::new(ErrorKind::OverBudget, message));
     }
+    if pager.is_broken() {
+        let message = "a compressed section that cannot be unpacked";
+        return Err(Error::malformed(message));
+    }
     let known = search.gathered.iter().zip(search.alike);
     for (place, (gathered, alike)) in places.iter_mut().zip(known) {
-        // Without a row nothing is known of where the unit's code ends.
-        place.alike = Some(alike).filter(|alike| gathered.row.is_some() && !alike.is_empty());
+        // Without a row nothing is known of where the unit's code ends, unless all units are known to have
+        // none here.
+        let ends = gathered.row.is_some() || gathered.is_unknown() && units.are_all_known();
+        place.alike = Some(alike).filter(|alike| ends && !alike.is_empty());
     }
-    first_error.map_or(named, Err)
+    first_error.map_or(passed.and(named), Err)
 }

@@ -2,8 +2,8 @@
 //!
 //! What enters is a section of a file, however large; what leaves is a [`gimli::Reader`] over it
 //! that holds one page, from a small cache that all readers of a file share. No section is ever
-//! held whole, except compressed ones, which have no pages. How much may be read is bounded too:
-//! hostile references would otherwise read forever.
+//! held whole, except compressed ones, which cannot be read from the middle. How much may be read is
+//! bounded too: hostile references would otherwise read forever.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -11,10 +11,11 @@ use std::rc::Rc;
 
 use gimli::{Error, LittleEndian, ReaderOffsetId, Result};
 
+use crate::dwarf::unpacked::Unpacked;
 use crate::image::Image;
 
 /// Pages are as large as a disk reads at once; the cache is 2 MiB.
-const PAGE: usize = 16 << 10;
+pub(super) const PAGE: usize = 16 << 10;
 const PAGES: usize = 128;
 /// A string, or a block, is at most this long.
 const MAX_SLICE: usize = 64 << 10;
@@ -33,6 +34,8 @@ pub(super) struct Pager {
     pages: RefCell<Vec<Option<Page>>>,
     /// How many reads are still allowed.
     fuel: Cell<u64>,
+    /// A compressed section could not be unpacked.
+    is_broken: Cell<bool>,
 }
 
 impl Pager {
@@ -41,12 +44,18 @@ impl Pager {
             image,
             pages: RefCell::new(vec![None; PAGES]),
             fuel: Cell::new(fuel),
+            is_broken: Cell::new(false),
         })
     }
 
     /// Whether reading ended because too much was read.
     pub(super) fn is_exhausted(&self) -> bool {
         self.fuel.get() == 0
+    }
+
+    /// Whether a compressed section could not be unpacked as far as it was read.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken.get()
     }
 
     /// Runs `read`, which may spend no more than `reads` of what is left.
@@ -89,19 +98,29 @@ impl Pager {
         pages[slot] = Some((number, page.clone()));
         Ok(page)
     }
+
+    /// Page `number` of a compressed section; the last one may be short.
+    fn page_of(&self, section: &Unpacked, number: u64) -> Result<Rc<[u8]>> {
+        self.spend(64)?;
+        section.page(number).map_err(|_| {
+            self.is_broken.set(true);
+            Error::Io
+        })
+    }
 }
 
 /// A place in a section, and how far it goes.
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
     pager: Rc<Pager>,
-    /// The page at hand, and where in the file it starts. A section in memory is one page.
+    /// A compressed section; else it stands in the pager's file.
+    unpacked: Option<Rc<Unpacked>>,
+    /// The page at hand, and where it starts.
     page: Rc<[u8]>,
     page_start: u64,
-    /// File offsets.
+    /// Offsets in the file, or in the compressed section.
     at: u64,
     end: u64,
-    in_memory: bool,
 }
 
 impl Reader {
@@ -111,32 +130,34 @@ impl Reader {
         let at = offset.min(file);
         Self {
             pager: pager.clone(),
+            unpacked: None,
             page: Rc::new([]),
             page_start: 0,
             at,
             end: at.saturating_add(size).min(file),
-            in_memory: false,
         }
     }
 
-    /// A section in memory.
-    pub(super) fn in_memory(pager: &Rc<Pager>, bytes: impl Into<Rc<[u8]>>) -> Self {
-        let page = bytes.into();
+    /// A compressed section.
+    pub(super) fn unpacked(pager: &Rc<Pager>, section: Unpacked) -> Self {
         Self {
             pager: pager.clone(),
+            page: Rc::new([]),
             page_start: 0,
             at: 0,
-            end: page.len() as u64,
-            page,
-            in_memory: true,
+            end: section.size,
+            unpacked: Some(Rc::new(section)),
         }
     }
 
     /// The bytes at hand from `at` on, at least one of them unless the section ends.
     fn piece(&mut self, at: u64) -> Result<&[u8]> {
-        if !self.in_memory && !self.holds(at) {
+        if !self.holds(at) {
             let number = at / PAGE as u64;
-            self.page = self.pager.page(number)?;
+            self.page = match &self.unpacked {
+                Some(section) => self.pager.page_of(section, number)?,
+                None => self.pager.page(number)?,
+            };
             self.page_start = number * PAGE as u64;
         }
         let from = (at - self.page_start) as usize;

@@ -1,6 +1,6 @@
 //! Units: which of them hold sampled addresses, and which one holds an entry.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -28,9 +28,11 @@ pub(super) struct LineProgram {
 pub(super) struct Units<'a> {
     dwarf: &'a Dwarf,
     pager: &'a Rc<Pager>,
-    /// Where each begins in `.debug_info`, ascending.
-    offsets: Vec<usize>,
-    held: VecDeque<(usize, Rc<Unit>)>,
+    /// Where units begin in `.debug_info`, as far as it is known.
+    offsets: BTreeSet<usize>,
+    /// All units were passed, and it is known where the code of each is.
+    all_known: bool,
+    held: VecDeque<Rc<Unit>>,
     /// Abbreviations of the last unit: neighbours often share them.
     abbreviations: Option<(usize, Arc<gimli::Abbreviations>)>,
 }
@@ -40,7 +42,8 @@ impl<'a> Units<'a> {
         Self {
             dwarf,
             pager,
-            offsets: Vec::new(),
+            offsets: BTreeSet::new(),
+            all_known: false,
             held: VecDeque::new(),
             abbreviations: None,
         }
@@ -50,63 +53,134 @@ impl<'a> Units<'a> {
         self.dwarf
     }
 
-    /// Passes through all units, and calls `each` for those that hold addresses which no unit
-    /// before could explain, with the indices of these.
+    /// Finds the units that hold addresses which no unit before could explain, and calls `each` with the
+    /// indices of these.
     pub(super) fn each(
         &mut self,
         search: &mut Search<'_>,
         mut each: impl FnMut(&Unit, Option<LineProgram>, &[usize], &mut Search<'_>),
     ) -> Result<()> {
+        // Most compilers list which unit holds what. What they list is a hint: ranges are the units' own.
+        let all = Vec::from_iter(0..search.addresses.len());
+        for offset in self.listed(search) {
+            if let Ok(header) = self.dwarf.debug_info.header_from_offset(offset) {
+                self.pass(header, &all, search, &mut each)?;
+            }
+        }
+        // Not all of them do.
+        let wanted = search.unexplained();
+        if wanted.is_empty() {
+            return Ok(());
+        }
         let mut headers = self.dwarf.units();
+        let mut all_known = true;
         while let Some(header) = headers.next()? {
             let UnitSectionOffset(offset) = header.offset();
             if self.offsets.len() == MAX_UNITS {
-                break;
+                return Ok(());
             }
-            self.offsets.push(offset);
-            // A unit that makes no sense costs its own names only.
-            let Ok((unit, ranges, program)) = self.parse(header) else {
-                continue;
-            };
-            let mut wanted = Vec::new();
-            match ranges {
-                // What is not said may be anywhere.
-                None => {
-                    self.pager.spend(search.addresses.len() as u64)?;
-                    wanted.extend(0..search.addresses.len());
-                }
-                Some(mut ranges) => {
-                    while let Ok(Some(range)) = ranges.next() {
-                        wanted.extend(search.within(range.begin, range.end)?);
-                    }
-                }
+            self.offsets.insert(offset);
+            all_known &= self.pass(header, &wanted, search, &mut each)?;
+        }
+        self.all_known = all_known;
+        Ok(())
+    }
+
+    /// Whether all units were passed, and it is known where the code of each is.
+    pub(super) fn are_all_known(&self) -> bool {
+        self.all_known
+    }
+
+    /// Calls `each` if the unit holds some of the addresses that are wanted (by their indices, ascending)
+    /// and have no function yet. False: it is not known where its code is.
+    fn pass(
+        &mut self,
+        header: UnitHeader<Reader>,
+        wanted: &[usize],
+        search: &mut Search<'_>,
+        each: &mut impl FnMut(&Unit, Option<LineProgram>, &[usize], &mut Search<'_>),
+    ) -> Result<bool> {
+        // A unit that makes no sense costs its own names only.
+        let Ok((unit, ranges, program)) = self.parse(header) else {
+            return Ok(false);
+        };
+        let mut says = true;
+        let mut held = Vec::new();
+        match ranges {
+            // What is not said may be anywhere: `each` passes all of it.
+            None => {
+                self.pager.spend(search.addresses.len() as u64)?;
+                held.extend(0..search.addresses.len());
             }
-            wanted.retain(|&index| search.gathered[index].chain.is_empty());
-            wanted.sort_unstable();
-            wanted.dedup();
-            if !wanted.is_empty() {
-                each(&unit, program, &wanted, search);
+            Some(mut ranges) => {
+                while let Some(range) = ranges.next().unwrap_or_else(|_| {
+                    says = false;
+                    None
+                }) {
+                    held.extend(search.within(range.begin, range.end)?);
+                }
             }
         }
-        Ok(())
+        let free = |i: &usize| search.gathered[*i].chain.is_empty();
+        held.retain(|index| free(index) && wanted.binary_search(index).is_ok());
+        held.sort_unstable();
+        held.dedup();
+        if !held.is_empty() {
+            let UnitSectionOffset(offset) = unit.header.offset();
+            self.offsets.insert(offset);
+            each(&unit, program, &held, search);
+        }
+        Ok(says)
+    }
+
+    /// Where the units begin that are listed in `.debug_aranges` for wanted addresses.
+    fn listed(&self, search: &mut Search<'_>) -> BTreeSet<DebugInfoOffset> {
+        let mut listed = BTreeSet::new();
+        let mut headers = self.dwarf.debug_aranges.headers();
+        while let Ok(Some(header)) = headers.next() {
+            let mut entries = header.entries();
+            while let Ok(Some(entry)) = entries.next() {
+                let range = entry.range();
+                if search
+                    .within(range.begin, range.end)
+                    .is_ok_and(|held| !held.is_empty())
+                {
+                    listed.insert(header.debug_info_offset());
+                }
+            }
+        }
+        listed
     }
 
     /// The unit that holds the entry at an offset of `.debug_info`.
     pub(super) fn around(&mut self, entry: usize) -> gimli::Result<Rc<Unit>> {
-        let index = self.offsets.partition_point(|&o| o <= entry);
-        let offset = index.checked_sub(1).map(|i| self.offsets[i]);
-        let offset = offset.ok_or(gimli::Error::NoEntryAtGivenOffset(entry as u64))?;
-        if let Some((_, unit)) = self.held.iter().find(|(o, _)| *o == offset) {
+        let holds = |unit: &UnitHeader<Reader>| {
+            let UnitSectionOffset(offset) = unit.offset();
+            (offset..offset.saturating_add(unit.length_including_self())).contains(&entry)
+        };
+        if let Some(unit) = self.held.iter().find(|unit| holds(&unit.header)) {
             return Ok(unit.clone());
         }
-        let header = self
-            .dwarf
-            .debug_info
-            .header_from_offset(DebugInfoOffset(offset))?;
+        let before = self.offsets.range(..=entry).next_back();
+        let mut offset = before.copied().unwrap_or(0);
+        let header = loop {
+            let header = self
+                .dwarf
+                .debug_info
+                .header_from_offset(DebugInfoOffset(offset))?;
+            if holds(&header) {
+                break header;
+            }
+            offset = offset.saturating_add(header.length_including_self());
+            if offset > entry || self.offsets.len() == MAX_UNITS {
+                return Err(gimli::Error::NoEntryAtGivenOffset(entry as u64));
+            }
+            self.offsets.insert(offset);
+        };
         let (unit, ..) = self.parse(header)?;
         let unit = Rc::new(unit);
         self.held.truncate(HELD - 1);
-        self.held.push_front((offset, unit.clone()));
+        self.held.push_front(unit.clone());
         Ok(unit)
     }
 

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -32,19 +33,23 @@ pub struct Options {
     /// Follow debug links; else a debug file is found by its build id only. A module that does not come from
     /// `root` could otherwise name any file in it.
     pub links: bool,
+    /// Tell more than was asked: names of places around those, in the same functions. Who asks for a few
+    /// places again and again asks for all of a function at once.
+    pub around: bool,
     /// Bytes of memory that reading the debug information may take. If it would take more, names
     /// come from symbols only, and [`ModuleLines::left_out`] says so.
     pub budget: u64,
 }
 
 impl Default for Options {
-    /// Inlines, `/`, no path, links, 24 MiB.
+    /// Inlines, `/`, no path, links, nothing around, 24 MiB.
     fn default() -> Self {
         Self {
             inlines: true,
             root: "/".into(),
             path: None,
             links: true,
+            around: false,
             budget: 24 << 20,
         }
     }
@@ -61,8 +66,10 @@ pub struct ModuleNames {
 /// What is known of the places that were asked for.
 #[derive(Clone, Debug, Default)]
 pub struct ModuleLines {
-    /// For each place, in the order asked: its lines, innermost inlined callee first. Empty: no name
-    /// is known.
+    /// File offsets around those that were asked for: see [`Options::around`].
+    pub around: Vec<u64>,
+    /// For each place, in the order asked, and then for each of `around`: its lines, innermost inlined
+    /// callee first. Empty: no name is known.
     pub lines: Vec<Vec<Line>>,
     /// For each place how many file offsets before it, and how many after it, are known to have the same
     /// lines: the rest of its function, where only symbols tell names; else of its row, as far as the same
@@ -116,35 +123,48 @@ impl ModuleNames {
             return ModuleLines {
                 lines: vec![Vec::new(); offsets.len()],
                 alike: vec![(0, 0); offsets.len()],
-                left_out,
+                ..ModuleLines::default()
             };
         }
         let debug = self.debug_file(&mut left_out);
         let symbols = self.symbols(debug.as_ref(), &addresses, &mut left_out);
-        let places = self.places(debug.as_ref(), &addresses, &mut left_out);
-        let only_symbols = places.is_none();
-        let places = places.unwrap_or_else(|| vec![Place::default(); addresses.len()]);
-        let known: HashMap<u64, (Vec<Line>, (u64, u64))> = addresses
-            .iter()
-            .zip(symbols.into_iter().zip(places))
-            .map(|(&address, (symbol, place))| {
-                let Symbol { name, range } = symbol;
-                let by_debug = match only_symbols {
-                    true => 0..u64::MAX,
-                    false => place.alike.clone().unwrap_or(address..address),
+        let mut known: HashMap<u64, Known> = HashMap::new();
+        let mut around = Vec::new();
+        match self.places(debug.as_ref(), &addresses, &symbols) {
+            Some(places) => {
+                for (address, place) in places.around {
+                    let symbol = around_of(&symbols, address);
+                    if let (Some(symbol), Some(offset)) = (symbol, self.elf.offset_of(address)) {
+                        known.insert(address, Known::new(address, symbol, place));
+                        around.push((offset, Some(address)));
+                    }
+                }
+                let asked = addresses.iter().zip(symbols.iter().zip(places.asked));
+                let asked = asked.map(|(&at, (symbol, place))| (at, Known::new(at, symbol, place)));
+                known.extend(asked);
+                left_out.extend(places.error.map(|e| e.context("debug information")));
+            }
+            None => {
+                let place = Place {
+                    alike: Some(0..u64::MAX),
+                    ..Place::default()
                 };
-                let (start, end) = (range.start.max(by_debug.start), range.end.min(by_debug.end));
-                let before = address.saturating_sub(start);
-                let after = end.saturating_sub(address).saturating_sub(1);
-                (address, (merge(name.as_deref(), place), (before, after)))
+                let asked = addresses.iter().zip(&symbols);
+                let asked = asked.map(|(&at, symbol)| (at, Known::new(at, symbol, place.clone())));
+                known.extend(asked);
+            }
+        }
+        let (around, of_around): (Vec<u64>, Vec<Option<u64>>) = around.into_iter().unzip();
+        let all = found.into_iter().chain(of_around);
+        let (lines, alike) = all
+            .map(|address| {
+                let known = address.and_then(|address| known.get(&address));
+                known.cloned().map(|known| (known.lines, known.alike))
             })
-            .collect();
-        let of = |address: Option<u64>| address.and_then(|a| known.get(&a).cloned());
-        let (lines, alike) = found
-            .into_iter()
-            .map(|address| of(address).unwrap_or_default())
+            .map(Option::unwrap_or_default)
             .unzip();
         ModuleLines {
+            around,
             lines,
             alike,
             left_out,
@@ -219,20 +239,54 @@ impl ModuleNames {
         &self,
         debug: Option<&Elf>,
         addresses: &[u64],
-        left_out: &mut Vec<Error>,
-    ) -> Option<Vec<Place>> {
-        let has_dwarf = |elf: &&Elf| dwarf::is_in(elf);
+        symbols: &[Symbol],
+    ) -> Option<dwarf::Places> {
         let source = [Some(&self.elf), debug]
             .into_iter()
             .flatten()
-            .find(has_dwarf)?;
+            .find(|elf| dwarf::is_in(elf))?;
         let options = dwarf::Options {
             inlines: self.options.inlines,
             budget: self.options.budget,
         };
-        let (places, error) = dwarf::places(source, &self.elf, addresses, options);
-        left_out.extend(error.map(|e| e.context("debug information")));
-        Some(places)
+        let mut around: Vec<Range<u64>> = symbols
+            .iter()
+            .filter(|symbol| self.options.around && symbol.name.is_some())
+            .map(|symbol| symbol.range.clone())
+            .collect();
+        around.dedup();
+        Some(dwarf::places(
+            source, &self.elf, addresses, &around, options,
+        ))
+    }
+}
+
+/// The symbol among those of other addresses that is this one's, too.
+fn around_of(symbols: &[Symbol], address: u64) -> Option<&Symbol> {
+    let after = symbols.partition_point(|symbol| symbol.range.start <= address);
+    let symbol = symbols.get(after.checked_sub(1)?)?;
+    symbol.range.contains(&address).then_some(symbol)
+}
+
+/// What is known of an address.
+#[derive(Clone)]
+struct Known {
+    lines: Vec<Line>,
+    /// How far before it and after it the same is known.
+    alike: (u64, u64),
+}
+
+impl Known {
+    fn new(address: u64, symbol: &Symbol, place: Place) -> Self {
+        let by_debug = place.alike.clone().unwrap_or(address..address);
+        let range = &symbol.range;
+        let (start, end) = (range.start.max(by_debug.start), range.end.min(by_debug.end));
+        let before = address.saturating_sub(start);
+        let after = end.saturating_sub(address).saturating_sub(1);
+        Self {
+            lines: merge(symbol.name.as_deref(), place),
+            alike: (before, after),
+        }
     }
 }
 

@@ -216,6 +216,42 @@ fn what_is_alike_around_a_place() {
             more += usize::from(!lines.is_empty() && end > begin);
         }
         assert!(more * 2 > some.len(), "{name}: {more} of {}", some.len());
+
+        // One question in a function, and what is told around it.
+        let mut told = 0;
+        for &at in some.iter().step_by(7) {
+            let options = Options {
+                around: true,
+                ..Options::default()
+            };
+            let found = names_with(&program, &[at], options);
+            assert_eq!(found.lines.len(), 1 + found.around.len(), "{name} {at:#x}");
+            assert_eq!(
+                found.lines[0],
+                each[(at - first) as usize],
+                "{name} {at:#x}"
+            );
+            let around = found.around.iter().zip(&found.lines[1..]);
+            for ((&other, lines), (before, after)) in around.zip(&found.alike[1..]) {
+                assert_ne!(other, at);
+                let Some(index) = other.checked_sub(first).map(|index| index as usize) else {
+                    continue;
+                };
+                let begin = index.saturating_sub(*before as usize);
+                for index in begin..=index + *after as usize {
+                    if let Some(expected) = each.get(index) {
+                        assert_eq!(lines, expected, "{name} {at:#x}: {other:#x}, {index}");
+                        told += 1;
+                    }
+                }
+            }
+        }
+        let has_lines = each.iter().flatten().any(|line| line.line != 0);
+        assert!(told > 100 || !has_lines, "{name}: {told}");
+        println!(
+            "{name}: {told} bytes around {} questions",
+            some.len().div_ceil(7)
+        );
     }
 }
 

@@ -1,10 +1,12 @@
 //! Lines and inlined functions from DWARF 2 to 5.
 //!
 //! What enters is a file with debug sections and all addresses that were sampled in it; what leaves
-//! are [`Line`]s for each. Because all addresses are known at once, nothing is indexed: the few units that
-//! hold a sampled address are found, and their functions and line rows streamed past the addresses. Memory does not grow with the file. Hostile input costs at most the
-//! module's own names: reads are counted, depths and lengths capped.
+//! are [`Line`]s for each. Because all addresses are known at once, nothing is indexed: the few units
+//! that hold a sampled address are found, and their functions and line rows streamed past the addresses.
+//! Memory does not grow with the file. Hostile input costs at most the module's own names: reads are
+//! counted, depths and lengths capped.
 
+mod around;
 mod functions;
 mod names;
 mod reader;
@@ -20,6 +22,7 @@ use crate::Line;
 use crate::elf::Elf;
 use crate::error::{Error, ErrorKind, Result};
 
+use around::{More, Row};
 use reader::{Pager, Reader};
 
 type Dwarf = gimli::Dwarf<Reader>;
@@ -80,6 +83,12 @@ struct Search<'a> {
     /// Pays for each address that is looked at: files can make each of their ranges cover all.
     pager: Rc<Pager>,
     gathered: Vec<Gathered>,
+    /// Wanted beside the addresses: all that lies in these ranges (ascending).
+    around: &'a [Range<u64>],
+    /// The rows of the unit at hand that begin there.
+    rows: Vec<Row>,
+    /// What was found there.
+    more: Vec<More>,
     /// For each address what lies around it up to its neighbours, and to the next place on either side where a
     /// row or a function of its unit begins or ends. Empty: not all of these are known.
     alike: Vec<Range<u64>>,
@@ -89,15 +98,27 @@ impl<'a> Search<'a> {
     fn new(addresses: &'a [u64], text: &Elf, pager: &Rc<Pager>) -> Self {
         let mut text: Vec<Range<u64>> = text.text().collect();
         text.sort_unstable_by_key(|text| text.start);
+        Self::with(addresses, text, pager)
+    }
+
+    fn with(addresses: &'a [u64], text: Vec<Range<u64>>, pager: &Rc<Pager>) -> Self {
         let before = std::iter::once(0).chain(addresses.iter().map(|&a| a.saturating_add(1)));
         let after = addresses.iter().copied().skip(1).chain([u64::MAX]);
         Self {
             addresses,
             text,
             pager: pager.clone(),
+            around: &[],
+            rows: Vec::new(),
+            more: Vec::new(),
             gathered: addresses.iter().map(|_| Gathered::default()).collect(),
             alike: before.zip(after).map(|(start, end)| start..end).collect(),
         }
+    }
+
+    /// For other addresses of the same file.
+    fn of<'b>(&self, addresses: &'b [u64]) -> Search<'b> {
+        Search::with(addresses, self.text.clone(), &self.pager)
     }
 
     /// What is true on one side of this address need not be on the other. The index of the first address
@@ -148,25 +169,42 @@ pub(crate) fn is_in(elf: &Elf) -> bool {
     })
 }
 
-/// The places of `addresses` (sorted, without repetition), and what kept others from being known.
-/// `debug` holds the debug information of `text`, or is the same file.
+/// What is known of places.
+pub(crate) struct Places {
+    /// Of those that were asked for.
+    pub(crate) asked: Vec<Place>,
+    /// Of others around these, by their addresses.
+    pub(crate) around: Vec<(u64, Place)>,
+    /// What kept others from being known.
+    pub(crate) error: Option<Error>,
+}
+
+/// The places of `addresses` (sorted, without repetition), and in `around` (ranges, ascending) those that
+/// units with such an address have there. `debug` holds the debug information of `text`, or is the same
+/// file.
 pub(crate) fn places(
     debug: &Elf,
     text: &Elf,
     addresses: &[u64],
+    around: &[Range<u64>],
     options: Options,
-) -> (Vec<Place>, Option<Error>) {
-    let mut places = vec![Place::default(); addresses.len()];
-    let error = fill(debug, text, addresses, options, &mut places).err();
-    (places, error)
+) -> Places {
+    let mut places = Places {
+        asked: vec![Place::default(); addresses.len()],
+        around: Vec::new(),
+        error: None,
+    };
+    places.error = fill(debug, text, addresses, around, options, &mut places).err();
+    places
 }
 
 fn fill(
     debug: &Elf,
     text: &Elf,
     addresses: &[u64],
+    around: &[Range<u64>],
     options: Options,
-    places: &mut [Place],
+    places: &mut Places,
 ) -> Result<()> {
     // Each byte is read at most a few times by honest files.
     let fuel = debug
@@ -176,13 +214,14 @@ fn fill(
         .saturating_add(1 << 24);
     let pager = Pager::new(debug.image().clone(), fuel);
     let mut search = Search::new(addresses, text, &pager);
+    search.around = around;
     let dwarf = sections::load(debug, &pager, options.budget)?;
     let mut units = units::Units::new(&dwarf, &pager);
     let mut first_error = None;
     let passed = units.each(&mut search, |unit, program, wanted, search| {
         // One unit's error costs that unit's names only.
         let of_unit = rows::gather(&dwarf, &pager, unit, program, wanted, search)
-            .and_then(|files| functions::gather(&dwarf, unit, files, wanted, search));
+            .and_then(|files| around::gather(&dwarf, unit, files, wanted, search));
         if let Err(error) = of_unit {
             first_error.get_or_insert(Error::from(error));
             for &index in wanted {
@@ -190,7 +229,19 @@ fn fill(
             }
         }
     });
-    let named = names::name_all(&mut units, &search, options, places);
+    let mut naming = names::Naming::new(&mut units, options);
+    let asked = search
+        .gathered
+        .iter()
+        .map(|gathered| naming.place(gathered));
+    let mut named = fill_in(&mut places.asked, asked);
+    if named.is_ok() {
+        let more = search.more.iter().map(|more| naming.place(&more.gathered));
+        let mut around = vec![Place::default(); search.more.len()];
+        named = fill_in(&mut around, more);
+        let addresses = search.more.iter().map(|more| more.address);
+        places.around = addresses.zip(around).collect();
+    }
     if pager.is_exhausted() {
         let message = "debug information that refers to itself without end";
         return Err(Error::new(ErrorKind::OverBudget, message));
@@ -200,11 +251,22 @@ fn fill(
         return Err(Error::malformed(message));
     }
     let known = search.gathered.iter().zip(search.alike);
-    for (place, (gathered, alike)) in places.iter_mut().zip(known) {
+    for (place, (gathered, alike)) in places.asked.iter_mut().zip(known) {
         // Without a row nothing is known of where the unit's code ends, unless all units are known to have
         // none here.
         let ends = gathered.row.is_some() || gathered.is_unknown() && units.are_all_known();
         place.alike = Some(alike).filter(|alike| ends && !alike.is_empty());
     }
+    for ((_, place), more) in places.around.iter_mut().zip(search.more) {
+        place.alike = Some(more.alike).filter(|alike| !alike.is_empty());
+    }
     first_error.map_or(passed.and(named), Err)
+}
+
+/// Up to the first error.
+fn fill_in(places: &mut [Place], found: impl Iterator<Item = Result<Place>>) -> Result<()> {
+    for (place, found) in places.iter_mut().zip(found) {
+        *place = found?;
+    }
+    Ok(())
 }

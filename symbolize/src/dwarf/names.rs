@@ -8,7 +8,7 @@ use gimli::{AttributeValue, DebugInfoOffset, UnitSectionOffset};
 use crate::Line;
 use crate::demangle::demangle;
 use crate::dwarf::units::{Units, text};
-use crate::dwarf::{Gathered, Options, Place, Search};
+use crate::dwarf::{Gathered, Options, Place};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Entries that a function's name may be away; concrete, abstract, declaration are three.
@@ -22,69 +22,73 @@ struct Name {
 }
 
 /// Turns what was gathered into lines.
-///
-/// # Errors
-/// [`ErrorKind::OverBudget`]: the names themselves are too long; the places left have none.
-pub(super) fn name_all(
-    units: &mut Units<'_>,
-    search: &Search<'_>,
-    options: Options,
-    places: &mut [Place],
-) -> Result<()> {
-    let mut names: HashMap<usize, Name> = HashMap::new();
-    let mut left = options.budget;
-    for (gathered, place) in search.gathered.iter().zip(places) {
-        let named = name_one(units, &mut names, gathered, options.inlines);
-        let bytes = |line: &Line| line.function.len() + line.file.len() + size_of::<Line>();
-        let bytes: usize = named.lines.iter().map(bytes).sum();
-        left = left
-            .checked_sub(bytes as u64)
-            .ok_or_else(|| Error::new(ErrorKind::OverBudget, "names that are long without end"))?;
-        *place = named;
-    }
-    Ok(())
+pub(super) struct Naming<'a, 'b> {
+    units: &'a mut Units<'b>,
+    names: HashMap<usize, Name>,
+    inlines: bool,
+    /// Bytes that names may still have.
+    left: u64,
 }
 
-fn name_one(
-    units: &mut Units<'_>,
-    names: &mut HashMap<usize, Name>,
-    gathered: &Gathered,
-    inlines: bool,
-) -> Place {
-    let mut place = Place::default();
-    // Where control is within the function at hand: the row for the innermost one, for those around
-    // it the call that was inlined.
-    let mut at = gathered.row.clone();
-    for (depth, scope) in gathered.chain.iter().enumerate().rev() {
-        if inlines || depth == 0 {
-            let name = names
-                .entry(scope.entry)
-                .or_insert_with(|| name(units, scope.entry));
-            let (file, line) = at.clone().unwrap_or_default();
+impl<'a, 'b> Naming<'a, 'b> {
+    pub(super) fn new(units: &'a mut Units<'b>, options: Options) -> Self {
+        Self {
+            units,
+            names: HashMap::new(),
+            inlines: options.inlines,
+            left: options.budget,
+        }
+    }
+
+    /// What was gathered of one place, with its names.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OverBudget`]: the names themselves are too long.
+    pub(super) fn place(&mut self, gathered: &Gathered) -> Result<Place> {
+        let place = self.named(gathered);
+        let bytes = |line: &Line| line.function.len() + line.file.len() + size_of::<Line>();
+        let bytes: usize = place.lines.iter().map(bytes).sum();
+        let left = self.left.checked_sub(bytes as u64);
+        self.left = left
+            .ok_or_else(|| Error::new(ErrorKind::OverBudget, "names that are long without end"))?;
+        Ok(place)
+    }
+
+    fn named(&mut self, gathered: &Gathered) -> Place {
+        let mut place = Place::default();
+        // Where control is within the function at hand: the row for the innermost one, for those around
+        // it the call that was inlined.
+        let mut at = gathered.row.clone();
+        for (depth, scope) in gathered.chain.iter().enumerate().rev() {
+            if self.inlines || depth == 0 {
+                let name = self.names.entry(scope.entry);
+                let name = name.or_insert_with(|| name_of(self.units, scope.entry));
+                let (file, line) = at.clone().unwrap_or_default();
+                place.lines.push(Line {
+                    function: name.function.clone(),
+                    file: file.to_string(),
+                    line,
+                    first_line: name.first_line,
+                });
+                place.by_linkage_name = name.by_linkage_name;
+            }
+            at = scope.call.clone();
+        }
+        if gathered.chain.is_empty()
+            && let Some((file, line)) = at
+        {
             place.lines.push(Line {
-                function: name.function.clone(),
                 file: file.to_string(),
                 line,
-                first_line: name.first_line,
+                ..Line::default()
             });
-            place.by_linkage_name = name.by_linkage_name;
         }
-        at = scope.call.clone();
+        place
     }
-    if gathered.chain.is_empty()
-        && let Some((file, line)) = at
-    {
-        place.lines.push(Line {
-            file: file.to_string(),
-            line,
-            ..Line::default()
-        });
-    }
-    place
 }
 
 /// The name of the function at an entry; empty if none is found.
-fn name(units: &mut Units<'_>, entry: usize) -> Name {
+fn name_of(units: &mut Units<'_>, entry: usize) -> Name {
     let mut found = Name::default();
     let mut plain = None;
     let mut at = Some(entry);

@@ -90,11 +90,11 @@ impl Pager {
         }
         let offset = number * PAGE as u64;
         let len = self.image.len().saturating_sub(offset).min(PAGE as u64);
-        let page: Rc<[u8]> = self
-            .image
-            .read_vec(offset, len, PAGE as u64)
-            .map_err(|_| Error::Io)?
-            .into();
+        let mut page: Rc<[u8]> = std::iter::repeat_n(0, len as usize).collect();
+        let into = Rc::get_mut(&mut page).unwrap_or_default();
+        self.image
+            .read_exact_at(offset, into)
+            .map_err(|_| Error::Io)?;
         pages[slot] = Some((number, page.clone()));
         Ok(page)
     }

@@ -65,6 +65,7 @@ pub(super) fn gather<'a>(
     wanted: &[usize],
     search: &mut Search<'_>,
 ) -> gimli::Result<Files<'a>> {
+    search.rows.clear();
     let mut files = Files {
         dwarf,
         unit,
@@ -89,6 +90,7 @@ pub(super) fn gather<'a>(
         let address = row.address();
         match last {
             Some((start, file, line)) if is_live && start < address => {
+                search.row(start..address, || files.path(file), line);
                 let first = wanted.partition_point(|&i| search.addresses[i] < start);
                 for &index in wanted.get(first..).unwrap_or_default() {
                     if search.addresses[index] >= address {

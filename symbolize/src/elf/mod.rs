@@ -143,6 +143,19 @@ impl Elf {
             .and_then(|s| (offset - s.offset).checked_add(s.address))
     }
 
+    /// The file offset of a virtual address in an executable segment.
+    pub(crate) fn offset_of(&self, address: u64) -> Option<u64> {
+        self.segments
+            .iter()
+            .filter(|s| s.executable && !s.note)
+            .find(|s| {
+                address
+                    .checked_sub(s.address)
+                    .is_some_and(|d| d < s.file_size)
+            })
+            .and_then(|s| (address - s.address).checked_add(s.offset))
+    }
+
     /// The addresses of the executable section that holds an address.
     pub(crate) fn text_around(&self, address: u64) -> Option<Range<u64>> {
         self.text().find(|text| text.contains(&address))

@@ -26,9 +26,9 @@ pub(crate) struct Collector<'a> {
     /// Sorted, without repetition.
     addresses: &'a [u64],
     /// For each address the best symbol whose range holds it.
-    covering: Vec<Option<Candidate>>,
+    covering: Vec<Option<Candidate<'a>>>,
     /// For each address the last symbol that starts in front of it and behind the address before.
-    before: Vec<Option<Candidate>>,
+    before: Vec<Option<Candidate<'a>>>,
     /// For each address where the next symbol starts behind it, and not behind the address after it.
     after: Vec<u64>,
     /// For each address where the last symbol ends that ends at or before it.
@@ -46,25 +46,20 @@ pub(crate) struct Symbol {
     pub(crate) range: Range<u64>,
 }
 
+/// A symbol. Its name is read when something depends on it: most candidates are replaced by a nearer one.
 #[derive(Clone, Debug)]
-struct Candidate {
+struct Candidate<'a> {
     start: u64,
     size: u64,
-    rank: Rank,
-    name: Box<str>,
-}
-
-/// What decides between symbols that start together: the smaller is better.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
     not_function: bool,
     local: bool,
-    /// `write` rather than `__write`, though libc has the former as weak.
-    underscores: usize,
     weak: bool,
+    table: Table<'a>,
+    name: u32,
 }
 
 /// A table with what is needed to read its names.
+#[derive(Clone, Copy, Debug)]
 struct Table<'a> {
     image: &'a Image,
     strings: &'a Section,
@@ -89,7 +84,7 @@ impl<'a> Collector<'a> {
     ///
     /// # Errors
     /// A table cannot be read, or its symbols overlap without end; what was taken before counts.
-    pub(crate) fn add(&mut self, elf: &Elf) -> Result<()> {
+    pub(crate) fn add(&mut self, elf: &'a Elf) -> Result<()> {
         for section in elf.symbol_tables().filter(|s| s.has_bytes()) {
             let Some(strings) = elf.sections().get(section.link as usize) else {
                 return Err(Error::malformed("symbol table without names"));
@@ -102,13 +97,13 @@ impl<'a> Collector<'a> {
             elf.image().stream(offset, size, SYMBOL, |_, piece| {
                 piece
                     .chunks_exact(SYMBOL)
-                    .try_for_each(|entry| self.weigh(elf, &table, entry))
+                    .try_for_each(|entry| self.weigh(elf, table, entry))
             })?;
         }
         Ok(())
     }
 
-    fn weigh(&mut self, elf: &Elf, table: &Table<'_>, entry: &[u8]) -> Result<()> {
+    fn weigh(&mut self, elf: &Elf, table: Table<'a>, entry: &[u8]) -> Result<()> {
         let (kind, binding) = (entry[4] & 15, entry[4] >> 4);
         let section = u16_at(entry, 6);
         let (start, size) = (u64_at(entry, 8), u64_at(entry, 16));
@@ -144,24 +139,18 @@ impl<'a> Collector<'a> {
         let Some(text) = text.filter(|t| t.contains(&start)) else {
             return Ok(());
         };
-        let Some(name) = table.name(u32_at(entry, 0)) else {
-            return Ok(());
-        };
-        // Mapping symbols and annotations of compilers (`$x`, `.annobin_…`), not names.
-        if kind == STT_NOTYPE && name.starts_with(['$', '.']) {
-            return Ok(());
-        }
         let candidate = Candidate {
             start,
             size,
-            rank: Rank {
-                not_function: kind == STT_NOTYPE,
-                local: binding == 0,
-                underscores: name.bytes().take_while(|&b| b == b'_').count(),
-                weak: binding == 2,
-            },
-            name: name.into(),
+            not_function: kind == STT_NOTYPE,
+            local: binding == 0,
+            weak: binding == 2,
+            table,
+            name: u32_at(entry, 0),
         };
+        if candidate.name == 0 || candidate.is_no_name() {
+            return Ok(());
+        }
         let end = end.min(text.end);
         for at in first..self.addresses.len() {
             if self.addresses[at] >= end {
@@ -220,7 +209,7 @@ impl<'a> Collector<'a> {
                 None => range,
             };
             names.push(Symbol {
-                name: best.map(|symbol| symbol.name.clone()),
+                name: best.and_then(Candidate::name).map(Into::into),
                 range: if range.contains(&address) { range } else { one },
             });
         }
@@ -228,24 +217,41 @@ impl<'a> Collector<'a> {
     }
 }
 
-impl Candidate {
+impl<'a> Candidate<'a> {
+    /// Without its version; `None` if it is empty or no string of the table.
+    fn name(&self) -> Option<String> {
+        name_at(self.table.image, self.table.strings, self.name)
+    }
+
+    /// Mapping symbols and annotations of compilers (`$x`, `.annobin_…`) are not names.
+    fn is_no_name(&self) -> bool {
+        self.not_function && self.name().is_none_or(|name| name.starts_with(['$', '.']))
+    }
+
     /// The later start is the more specific; among equals a symbol with a size, then the rank, and
     /// then the name, so that the order of the table does not matter.
-    fn improve(&self, best: &mut Option<Candidate>) {
-        fn order(c: &Candidate) -> impl Ord + '_ {
+    fn improve(&self, best: &mut Option<Candidate<'a>>) {
+        let at_once = |c: &Self| {
             let start = std::cmp::Reverse(c.start);
-            (start, c.size == 0, &c.rank, c.name.len(), &c.name)
-        }
-        if best.as_ref().is_none_or(|b| order(self) < order(b)) {
+            (start, c.size == 0, c.not_function, c.local)
+        };
+        // `write` rather than `__write`, though libc has the former as weak. One that cannot be read is
+        // the last.
+        let by_name = |c: &Self| {
+            let name = c.name();
+            let underscores = |name: &String| name.bytes().take_while(|&b| b == b'_').count();
+            let rank = name.as_ref().map(|n| (underscores(n), c.weak, n.len()));
+            (name.is_none(), rank, name)
+        };
+        let is_better = best.as_ref().is_none_or(|best| {
+            let order = at_once(self).cmp(&at_once(best));
+            order
+                .then_with(|| by_name(self).cmp(&by_name(best)))
+                .is_lt()
+        });
+        if is_better {
             *best = Some(self.clone());
         }
-    }
-}
-
-impl Table<'_> {
-    /// A symbol's name without its version; `None` if it is empty or no string of the table.
-    fn name(&self, at: u32) -> Option<String> {
-        name_at(self.image, self.strings, at)
     }
 }
 

@@ -296,7 +296,7 @@ fn deep_stacks_and_hostile_names() {
             };
             vec![
                 Line {
-                    function,
+                    function: function.into(),
                     ..Line::default()
                 };
                 if offset == 5 { 100_000 } else { 1 }
@@ -470,7 +470,7 @@ fn go_keeps_our_names() {
             let function = format!("named_by_us_{offset}");
             match module {
                 1 => vec![Line {
-                    function,
+                    function: function.into(),
                     ..Line::default()
                 }],
                 _ => vec![],

@@ -2,7 +2,6 @@
 //! while others are asked, so that files that keep silent cost seconds together, and no other file's names.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,8 +9,8 @@ use rprof_ebpf::module::ModuleId;
 use rprof_symbolize::module_names::ModuleNames;
 
 use super::Lookup;
-use crate::profile::{Line, Module};
-use crate::reader::{Answer, Asked, Failed, Late, Places, Standing};
+use crate::profile::Module;
+use crate::reader::{Answer, Asked, Failed, Late, Named, Places, Standing};
 use crate::sampling::modules::{self, Content};
 
 /// How often those that are late are looked at.
@@ -23,8 +22,8 @@ const AT_WORK: u32 = 2;
 /// Places that are asked for at once: more of one module's are asked for in several questions.
 const PLACES: usize = 32 << 10;
 
-/// Takes a module's lines, and around each place the offsets that have the same: see [`Lookup::name`].
-pub(super) type Told<'a> = dyn FnMut(usize, Module, Vec<Vec<Line>>, Vec<Range<u64>>) + 'a;
+/// Takes what is known of a module's places, and of others: see [`Lookup::name`].
+pub(super) type Told<'a> = dyn FnMut(usize, Module, Vec<Named>, Vec<(u64, Named)>) + 'a;
 
 /// A module whose names are looked up.
 struct Naming {
@@ -32,11 +31,10 @@ struct Naming {
     n: usize,
     module: Arc<modules::Module>,
     about: Module,
-    lines: Vec<Vec<Line>>,
-    /// Offsets around each of those places that have the same lines.
-    alike: Vec<Range<u64>>,
-    /// Places asked for so far.
-    asked: usize,
+    /// Of the places asked for so far.
+    named: Vec<Named>,
+    /// Of others, with their offsets.
+    more: Vec<(u64, Named)>,
 }
 
 /// How far a module's names have come.
@@ -64,23 +62,23 @@ impl Lookup {
             n,
             module,
             about,
-            lines: Vec::new(),
-            alike: Vec::new(),
-            asked: 0,
+            named: Vec::new(),
+            more: Vec::new(),
         })
     }
 
     /// Asks for a module's places, until all were or there is no answer.
-    /// `one_is_asked`: another file of its device.
+    /// `around`: for more than these; `one_is_asked`: another file of its device.
     fn ask(
         &mut self,
         naming: &mut Naming,
         offsets: &[u64],
+        around: bool,
         until: Instant,
         one_is_asked: bool,
     ) -> Step {
         while let Some(offsets) = offsets
-            .get(naming.asked..)
+            .get(naming.named.len()..)
             .and_then(|rest| rest.chunks(PLACES).next())
         {
             let module = naming.module.clone();
@@ -88,6 +86,7 @@ impl Lookup {
                 path: module.path.clone(),
                 inlines: self.inlines,
                 offsets: offsets.to_vec(),
+                around,
             };
             let answer = match &module.content {
                 Ok(Content::File(_)) if Instant::now() >= until => {
@@ -128,9 +127,9 @@ impl Lookup {
                 self.left_out
                     .extend(notes.map(|note| format!("{path}: {note}")));
                 naming.about.build_id.clone_from(&answer.build_id);
-                naming.lines.extend(answer.lines(offsets.len()));
-                naming.alike.extend(answer.alike(offsets));
-                naming.asked += offsets.len();
+                let (named, more) = answer.named(offsets);
+                naming.named.extend(named);
+                naming.more.extend(more);
                 true
             }
             Err(failed) => {
@@ -143,11 +142,12 @@ impl Lookup {
         }
     }
 
-    /// As [`crate::profile::Names::modules`]; what has no answer by then has no names. With the lines of
-    /// each place come the offsets around it that have the same.
+    /// As [`crate::profile::Names::modules`]; what has no answer by then has no names. `around`:
+    /// more than these places may be told of.
     pub(super) fn name(
         &mut self,
         wanted: &[(ModuleId, Vec<u64>)],
+        around: bool,
         until: Instant,
         each: &mut Told<'_>,
     ) {
@@ -173,9 +173,9 @@ impl Lookup {
                 let dev = naming.module.key.dev;
                 let one_is_asked = late.iter().any(|(other, _)| other.module.key.dev == dev);
                 let offsets = offsets(naming.n);
-                match self.ask(&mut naming, offsets, until, one_is_asked) {
+                match self.ask(&mut naming, offsets, around, until, one_is_asked) {
                     Step::Done => {
-                        each(naming.n, naming.about, naming.lines, naming.alike);
+                        each(naming.n, naming.about, naming.named, naming.more);
                         waits = false;
                     }
                     Step::Late(answer) => late.push((naming, answer)),
@@ -195,11 +195,12 @@ impl Lookup {
                     _ => Err(answer.give_up()),
                 };
                 waits = false;
-                let rest = offsets(naming.n).get(naming.asked..).unwrap_or_default();
+                let rest = offsets(naming.n).get(naming.named.len()..);
+                let rest = rest.unwrap_or_default();
                 let asked = rest.get(..PLACES).unwrap_or(rest);
                 match self.take(&mut naming, asked, answer) {
                     true => queue.push_front(naming),
-                    false => each(naming.n, naming.about, naming.lines, naming.alike),
+                    false => each(naming.n, naming.about, naming.named, naming.more),
                 }
             }
             if waits {
@@ -239,9 +240,14 @@ mod tests {
         let mut lookup = Lookup::new(modules, true, Arc::default());
         let wanted = [(id.expect("room"), vec![1, 2]), (77, vec![3])];
         let mut told = Vec::new();
-        lookup.name(&wanted, Instant::now(), &mut |n, module, lines, _| {
-            told.push((n, module.path, lines.len()));
-        });
+        lookup.name(
+            &wanted,
+            false,
+            Instant::now(),
+            &mut |n, module, named, _| {
+                told.push((n, module.path, named.len()));
+            },
+        );
         // Each of them is told once all the same.
         told.sort_unstable();
         assert_eq!(told, [(0, "/a".into(), 0), (1, String::new(), 0)]);

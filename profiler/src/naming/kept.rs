@@ -1,9 +1,11 @@
 //! Names for who asks again and again, an interval after the other: what was answered once is not asked for
-//! again while it is in use. Frames of the kernel's own text are looked up in a copy of its symbols.
+//! again while there is room for it, and functions are asked for as a whole: most of what is new after a
+//! minute are other lines of functions that were sampled before. Frames of the kernel's own text are
+//! looked up in a copy of its symbols.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
-use std::ops::Range;
 use std::time::Instant;
 
 use rprof_ebpf::module::{ModuleId, ModuleKey};
@@ -11,11 +13,16 @@ use rprof_symbolize::kernel::{KernelLine, Text};
 
 use super::{Lookup, PATIENCE, kernel_line};
 use crate::profile::{Each, Line, Module, Names};
+use crate::reader::Named;
 
-/// Places that are kept at most; those that were in use last.
-const PLACES: usize = 64 << 10;
-/// Intervals in which a place may be missing and still be kept.
-const UNUSED: u32 = 60;
+/// Places that are kept at most, some 250 bytes each.
+const PLACES: usize = 48 << 10;
+/// So many are left when they were more: those that were in use last.
+const LEFT: usize = 36 << 10;
+/// Above so many, nothing is kept that nobody asked for.
+const PLACES_AROUND: usize = 32 << 10;
+/// A module takes as much memory as so many places.
+const OF_A_MODULE: usize = 4;
 
 /// Looks up names, and keeps them.
 pub struct Kept {
@@ -55,6 +62,24 @@ impl KeptModule {
     fn at(&mut self, offset: u64) -> Option<&mut KeptLines> {
         let (_, kept) = self.lines.range_mut(..=offset).next_back()?;
         Some(kept).filter(|kept| offset < kept.end)
+    }
+
+    /// Keeps what is known of an offset and those around it, but for what is known of these already: an
+    /// older answer must not hide a newer one.
+    fn keep(&mut self, offset: u64, named: Named, used: u32) {
+        if self.at(offset).is_some() || !named.alike.contains(&offset) {
+            return;
+        }
+        let before = self.lines.range(..=offset).next_back();
+        let start = before.map_or(0, |(_, kept)| kept.end);
+        let after = self.lines.range(offset..).next();
+        let end = after.map_or(u64::MAX, |(&start, _)| start);
+        let known = KeptLines {
+            end: named.alike.end.min(end),
+            lines: named.lines,
+            used,
+        };
+        self.lines.insert(named.alike.start.max(start), known);
     }
 }
 
@@ -99,22 +124,36 @@ impl Kept {
         self.lookup.silent()
     }
 
-    /// An interval has its names: forgets what was in use long ago.
+    /// An interval has its names. If more is kept than may be, what was in use longest ago is forgotten.
     pub fn end_of_interval(&mut self) {
         self.lookup.forget_what_was_said();
         self.round += 1;
-        let unused = match self.places > PLACES {
-            true => 1,
-            false => UNUSED,
-        };
-        let oldest = self.round.saturating_sub(unused);
-        let mut places = 0;
+        if self.places > PLACES {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        let places = self
+            .modules
+            .values()
+            .flat_map(|module| module.lines.values());
+        let mut used: Vec<u32> = places.map(|kept| kept.used).collect();
+        let left = LEFT * used.len() / self.places.max(1);
+        used.sort_unstable_by_key(|&used| Reverse(used));
+        // All of one interval go together, and never the last one's.
+        let oldest = used.get(left).map_or(0, |&used| used + 1);
+        let oldest = oldest.min(self.round.saturating_sub(1));
         self.modules.retain(|_, module| {
             module.lines.retain(|_, kept| kept.used >= oldest);
-            places += module.lines.len();
             !module.lines.is_empty()
         });
-        self.places = places;
+        self.count();
+    }
+
+    fn count(&mut self) {
+        let modules = self.modules.values();
+        self.places = modules.map(|module| module.lines.len() + OF_A_MODULE).sum();
     }
 
     /// Names of addresses in modules of the kernel, as long as the same ones are loaded. BPF programs come and
@@ -140,7 +179,7 @@ impl Kept {
             .map(|at| self.loaded.get(at).cloned().flatten());
         let lines = lines.collect();
         self.loaded.retain(|_, line| {
-            let file = line.as_ref().map(|line| line.file.as_str());
+            let file = line.as_ref().map(|line| &*line.file);
             file.is_some_and(|file| file != "[bpf]")
         });
         lines
@@ -171,28 +210,29 @@ impl Names for Kept {
         let (modules, round) = (&mut self.modules, self.round);
         let mut unanswered = HashMap::new();
         let until = Instant::now() + PATIENCE;
-        let mut take = |n: usize, about: Module, lines: Vec<Vec<Line>>, alike: Vec<Range<u64>>| {
-            let Some((id, _)) = unknown.get(n) else {
+        let around = self.places < PLACES_AROUND;
+        let mut take = |n: usize, about: Module, named: Vec<Named>, more: Vec<(u64, Named)>| {
+            let Some((id, offsets)) = unknown.get(n) else {
                 return;
             };
             // Without an answer it is asked again the next time.
-            if lines.is_empty() {
+            if named.is_empty() {
                 unanswered.insert(*id, about);
                 return;
             }
             let kept = modules.entry(*id).or_default();
             kept.key = keys.get(id).copied().flatten();
             kept.about = about;
-            for (lines, alike) in lines.into_iter().zip(alike) {
-                let known = KeptLines {
-                    end: alike.end,
-                    lines,
-                    used: round,
-                };
-                kept.lines.insert(alike.start, known);
+            let asked = offsets.iter().copied().zip(named);
+            // What has no name may get one from its own question.
+            let more = more
+                .into_iter()
+                .filter(|(_, named)| !named.lines.is_empty());
+            for (offset, named) in asked.chain(more) {
+                kept.keep(offset, named, round);
             }
         };
-        self.lookup.name(&unknown, until, &mut take);
+        self.lookup.name(&unknown, around, until, &mut take);
         for (n, (id, offsets)) in wanted.iter().enumerate() {
             let Some(kept) = self.modules.get_mut(id) else {
                 each(n, unanswered.remove(id).unwrap_or_default(), Vec::new());
@@ -208,7 +248,7 @@ impl Names for Kept {
             let lines = lines.collect();
             each(n, kept.about.clone(), lines);
         }
-        self.places = self.modules.values().map(|module| module.lines.len()).sum();
+        self.count();
     }
 
     fn kernel(&mut self, addresses: &[u64]) -> Vec<Option<Line>> {
@@ -243,5 +283,82 @@ impl Names for Kept {
             }
         }
         names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(alike: std::ops::Range<u64>, line: u32) -> Named {
+        let line = Line {
+            line,
+            ..Line::default()
+        };
+        Named {
+            lines: vec![line],
+            alike,
+        }
+    }
+
+    fn line(module: &mut KeptModule, offset: u64) -> Option<u32> {
+        module.at(offset)?.lines.first().map(|line| line.line)
+    }
+
+    #[test]
+    fn what_is_kept_never_hides_what_comes() {
+        let mut module = KeptModule::default();
+        module.keep(22, named(20..30, 1), 0);
+        // Neighbours that were asked for together know little around them.
+        module.keep(40, named(40..41, 2), 0);
+        module.keep(41, named(41..42, 2), 0);
+        module.keep(45, named(40..50, 3), 1);
+        module.keep(35, named(10..60, 4), 1);
+        // It is known.
+        module.keep(25, named(25..26, 5), 1);
+        // It does not know itself.
+        module.keep(70, named(71..72, 6), 1);
+        let lines: Vec<_> = [19, 20, 29, 30, 39, 40, 41, 42, 49, 50, 70]
+            .iter()
+            .map(|&at| line(&mut module, at))
+            .collect();
+        let expected = [0, 1, 1, 4, 4, 2, 2, 3, 3, 0, 0];
+        let expected = expected.map(|line| (line != 0).then_some(line));
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn what_was_in_use_longest_ago_is_forgotten() {
+        let lookup = Lookup::new(Default::default(), true, Default::default());
+        let mut kept = Kept::new(lookup);
+        let modules = 100;
+        for n in 0_u16..modules {
+            let mut module = KeptModule::default();
+            for offset in 0..PLACES as u64 / 100 + 1 {
+                module.keep(offset, named(offset..offset + 1, 1), n.into());
+            }
+            kept.modules.insert(n, module);
+        }
+        kept.round = u32::from(modules) - 1;
+        kept.count();
+        kept.end_of_interval();
+        assert!(
+            kept.places <= LEFT && kept.places > LEFT - 2 * PLACES / 100,
+            "{}",
+            kept.places
+        );
+        let left: Vec<ModuleId> = kept.modules.keys().copied().collect();
+        assert!(left.contains(&99) && !left.contains(&0));
+
+        // All of the last interval are in use.
+        for module in kept.modules.values_mut() {
+            module
+                .lines
+                .values_mut()
+                .for_each(|kept| kept.used = modules.into());
+        }
+        kept.places = PLACES + 1;
+        kept.end_of_interval();
+        assert_eq!(kept.modules.len(), left.len());
     }
 }

@@ -11,7 +11,7 @@ use rprof_ebpf::module::{ModuleId, ModuleKey};
 use rprof_symbolize::kernel::{self, KernelLine};
 
 use crate::profile::{Each, Line, Names};
-use crate::reader::{NAMING, Reader, Readers};
+use crate::reader::{NAMING, Named, Reader, Readers};
 use crate::sampling::modules::Modules;
 
 mod asking;
@@ -130,8 +130,15 @@ fn some_of(paths: &[String]) -> Option<String> {
 
 impl Names for Lookup {
     fn modules(&mut self, wanted: &[(ModuleId, Vec<u64>)], each: &mut Each<'_>) {
-        let mut each = |n, module, lines, _| each(n, module, lines);
-        self.name(wanted, Instant::now() + PATIENCE, &mut each);
+        let mut each = |n, module, named: Vec<Named>, _| {
+            each(
+                n,
+                module,
+                named.into_iter().map(|named| named.lines).collect(),
+            );
+        };
+        let until = Instant::now() + PATIENCE;
+        self.name(wanted, false, until, &mut each);
     }
 
     fn kernel(&mut self, addresses: &[u64]) -> Vec<Option<Line>> {
@@ -149,8 +156,10 @@ impl Names for Lookup {
 /// A kernel function; its module, which has no other place, as the file, in brackets as perf has it.
 fn kernel_line(line: KernelLine) -> Line {
     Line {
-        function: line.function,
-        file: line.module.map_or_else(String::new, |m| format!("[{m}]")),
+        function: line.function.into(),
+        file: line
+            .module
+            .map_or_else(Arc::default, |m| format!("[{m}]").into()),
         ..Line::default()
     }
 }
@@ -166,7 +175,7 @@ mod tests {
                 function: "nft_do_chain".into(),
                 module: module.map(Into::into),
             });
-            (line.function, line.file)
+            (line.function.to_string(), line.file.to_string())
         };
         let name = || "nft_do_chain".to_owned();
         assert_eq!(shown(Some("nf_tables")), (name(), "[nf_tables]".into()));

@@ -97,9 +97,9 @@ pub struct Labels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Line {
     /// Function name, as its users write it.
-    pub function: String,
+    pub function: Arc<str>,
     /// Source file, empty if not known.
-    pub file: String,
+    pub file: Arc<str>,
     /// Line, 0 if not known.
     pub line: u32,
     /// First line of the function, 0 if not known.

@@ -162,8 +162,8 @@ impl Symbols {
         match packed.unpack() {
             Unpacked::Interpreted { function, line } => {
                 let lines = tables.functions.at(function).map(|function| Line {
-                    function: function.name.clone(),
-                    file: function.file.clone(),
+                    function: (&*function.name).into(),
+                    file: (&*function.file).into(),
                     line,
                     first_line: function.first_line,
                 });

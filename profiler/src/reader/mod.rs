@@ -36,7 +36,7 @@ mod talk;
 
 pub use any::take_any;
 pub use memory::{Fields, MAX_OBJECTS, Objects};
-pub use names::{Answer, Places};
+pub use names::{Answer, Named, Places};
 use process::{Patient, Running};
 use protocol::{Ask, MAX_BYTES, Passed, Reply, Rest, Wanted};
 pub use protocol::{Stamp, Start};

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use rprof_symbolize::module_names::Options;
 use rprof_symbolize::{ErrorKind, ModuleNames};
@@ -21,6 +22,9 @@ pub struct Places {
     /// File offsets.
     #[prost(uint64, repeated, tag = "3")]
     pub offsets: Vec<u64>,
+    /// More than these: see [`Options::around`].
+    #[prost(bool, tag = "4")]
+    pub around: bool,
 }
 
 impl Places {
@@ -28,6 +32,7 @@ impl Places {
     pub fn options(&self) -> Options {
         Options {
             inlines: self.inlines,
+            around: self.around,
             path: Some(self.path.clone().into()),
             ..Options::default()
         }
@@ -55,17 +60,28 @@ pub struct Answer {
     /// For each place how many offsets before it and after it have the same lines, in turn.
     #[prost(uint64, repeated, tag = "6")]
     alike: Vec<u64>,
+    /// Places that were not asked for, which come after those in all of these lists.
+    #[prost(uint64, repeated, tag = "7")]
+    around: Vec<u64>,
+}
+
+/// What is known of a place.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Named {
+    /// Innermost inlined callee first; empty: no name is known.
+    pub lines: Vec<Line>,
+    /// The offsets around it that have the same lines.
+    pub alike: Range<u64>,
 }
 
 impl Answer {
     /// Asks a module.
     pub fn of(names: &ModuleNames, offsets: &[u64]) -> Self {
         let found = names.names(offsets);
+        let build_id = names.build_id().map(ToString::to_string);
         let mut answer = Self {
-            build_id: names
-                .build_id()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
+            build_id: build_id.unwrap_or_default(),
+            around: found.around,
             ..Self::default()
         };
         let left_out = found.left_out.iter();
@@ -91,16 +107,6 @@ impl Answer {
         answer
     }
 
-    /// For each place the offsets around it that have the same lines; those that are missing have none.
-    pub fn alike(&self, offsets: &[u64]) -> Vec<Range<u64>> {
-        let (pairs, _) = self.alike.as_chunks::<2>();
-        let pairs = pairs.iter().copied().chain(std::iter::repeat([0, 0]));
-        let ranges = offsets.iter().zip(pairs).map(|(&offset, [before, after])| {
-            offset.saturating_sub(before)..offset.saturating_add(after).saturating_add(1)
-        });
-        ranges.collect()
-    }
-
     fn text(&mut self, known: &mut HashMap<String, u32>, text: String) -> u32 {
         *known.entry(text).or_insert_with_key(|text| {
             self.texts.push(text.clone());
@@ -108,25 +114,33 @@ impl Answer {
         })
     }
 
-    /// The lines of each of so many places, innermost inlined callee first.
-    pub fn lines(&self, places: usize) -> impl Iterator<Item = Vec<Line>> {
-        let text = |number: u32| {
-            let text = self.texts.get(number as usize);
-            text.cloned().unwrap_or_default()
+    /// What is known of each of the places that were asked for; and of others, with their offsets.
+    pub fn named(&self, offsets: &[u64]) -> (Vec<Named>, Vec<(u64, Named)>) {
+        let texts: Vec<Arc<str>> = self.texts.iter().map(|text| text.as_str().into()).collect();
+        let text = |number: u32| texts.get(number as usize).cloned().unwrap_or_default();
+        let line = |&[name, file, line, first_line]: &[u32; 4]| Line {
+            function: text(name),
+            file: text(file),
+            line,
+            first_line,
         };
         let (mut rest, _) = self.numbers.as_chunks::<4>();
+        let (pairs, _) = self.alike.as_chunks::<2>();
         let counts = self.counts.iter().copied().chain(std::iter::repeat(0));
-        counts.take(places).map(move |count| {
-            let (lines, after) = rest.split_at(rest.len().min(count as usize));
-            rest = after;
-            let line = |&[name, file, line, first_line]: &[u32; 4]| Line {
-                function: text(name),
-                file: text(file),
-                line,
-                first_line,
-            };
-            lines.iter().map(line).collect()
-        })
+        let pairs = pairs.iter().copied().chain(std::iter::repeat([0, 0]));
+        let all = offsets.iter().chain(&self.around);
+        let mut named = all
+            .zip(counts.zip(pairs))
+            .map(|(&at, (count, [before, after]))| {
+                let (lines, beyond) = rest.split_at(rest.len().min(count as usize));
+                rest = beyond;
+                let alike = at.saturating_sub(before)..at.saturating_add(after).saturating_add(1);
+                let lines = lines.iter().map(line).collect();
+                (at, Named { lines, alike })
+            });
+        let asked = named.by_ref().take(offsets.len());
+        let asked = asked.map(|(_, named)| named).collect();
+        (asked, named.collect())
     }
 }
 
@@ -142,16 +156,18 @@ mod tests {
             numbers: vec![0, 9, 4, 2, 7, 7, 7, 7, 1],
             ..Answer::default()
         };
-        let lines: Vec<_> = answer.lines(4).collect();
+        let (named, more) = answer.named(&[10, 20, 30, 40]);
+        let lines: Vec<_> = named.iter().map(|named| &named.lines[..]).collect();
         let f = Line {
             function: "f".into(),
-            file: String::new(),
+            file: "".into(),
             line: 4,
             first_line: 2,
         };
         assert_eq!(lines[0], [f]);
         assert!(lines[1].is_empty() && lines[3].is_empty());
         assert_eq!(lines[2].len(), 1);
-        assert_eq!(answer.lines(1).count(), 1);
+        assert_eq!((named[3].alike.clone(), more.len()), (40..41, 0));
+        assert_eq!(answer.named(&[10]).0.len(), 1);
     }
 }

@@ -64,8 +64,8 @@ impl PlaceNames for ByRule {
             return Vec::new();
         }
         let line = |name: &str| Line {
-            function: format!("{name}{module}_{}", offset / 64),
-            file: format!("lib{module}.c"),
+            function: format!("{name}{module}_{}", offset / 64).into(),
+            file: format!("lib{module}.c").into(),
             line: offset as u32,
             first_line: (offset / 64) as u32,
         };
@@ -77,7 +77,7 @@ impl PlaceNames for ByRule {
 
     fn kernel(&self, address: u64) -> Option<Line> {
         (!address.is_multiple_of(16)).then(|| Line {
-            function: format!("k{}", address & 0xfff),
+            function: format!("k{}", address & 0xfff).into(),
             ..Line::default()
         })
     }
@@ -89,12 +89,12 @@ pub fn expected(frame: &Frame) -> Vec<String> {
     match frame {
         Frame::Kernel(address) => ByRule
             .kernel(*address)
-            .map_or_else(unknown, |l| vec![l.function]),
+            .map_or_else(unknown, |l| vec![l.function.to_string()]),
         Frame::Native { module, offset } => {
             let lines = ByRule.native(*module, *offset);
             match lines.is_empty() {
                 true => vec![format!("lib{module}.so+{offset:#x}")],
-                false => lines.into_iter().map(|l| l.function).collect(),
+                false => lines.into_iter().map(|l| l.function.to_string()).collect(),
             }
         }
         Frame::Interpreted { function, .. } => vec![function.name.clone()],

@@ -3,11 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Write;
 use std::time::{Duration, SystemTime};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use pprof::protos::{Message, Profile};
 
 use super::client::{Answer, Client, Request, short};
@@ -16,7 +13,9 @@ use super::destination::Protocol;
 use super::series::{self, Series};
 use super::service::Service;
 use crate::cli::Failure;
+use gzip::gzip;
 
+mod gzip;
 mod otlp;
 mod parca;
 mod pyroscope;
@@ -357,13 +356,6 @@ fn metric(profile: &Profile) -> &'static str {
 /// A profile as its own file would hold it.
 fn packed(profile: &Profile) -> Vec<u8> {
     gzip(&profile.encode_to_vec())
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut packed = GzEncoder::new(Vec::new(), Compression::new(3));
-    // Memory is written to: there is nothing that could fail.
-    let _ = packed.write_all(bytes);
-    packed.finish().unwrap_or_default()
 }
 
 /// What tells a thing from others, and is the same in each run.

@@ -34,6 +34,7 @@ pub mod losses;
 pub mod memory;
 pub mod modules;
 pub mod neighbours;
+mod online;
 pub mod privileges;
 pub mod programs;
 pub mod reading;

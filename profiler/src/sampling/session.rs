@@ -22,6 +22,7 @@ use super::limits;
 use super::live::Live;
 use super::memory;
 use super::modules::Modules;
+use super::online::Online;
 use super::privileges;
 use super::reading;
 use super::row_space::RowSpace;
@@ -269,6 +270,7 @@ pub fn record(
     let numbers = processes.iter().map(AsRawFd::as_raw_fd);
     let mut watched: Vec<(u32, i32)> = pids.into_iter().zip(numbers).collect();
     let mut looked = Instant::now();
+    let mut online = Online::new(&settings.cpus.0, settings.new_cpus);
     let mut unsampled = BTreeSet::new();
     let mut ended = None;
     let mut stops = 0;
@@ -358,7 +360,7 @@ pub fn record(
         }
         if looked.elapsed() >= look_at_cpus(settings.cpus.0.len()) {
             looked = Instant::now();
-            for (cpu, error) in events.follow(&wanted_cpus(settings), sample) {
+            for (cpu, error) in events.follow(online.now(), sample) {
                 if unsampled.insert(cpu) {
                     notes.push(format!("CPU {cpu} is not sampled any more: {error}."));
                 }
@@ -458,16 +460,6 @@ fn readers(settings: &Settings, targets: &Arc<Mutex<BpfHashMap<MapData, u32, u32
             };
         }
     })))
-}
-
-/// The CPUs that are to be sampled now: those that were named, or all.
-fn wanted_cpus(settings: &Settings) -> Vec<u32> {
-    let online = || {
-        let text = std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
-        crate::cli::values::cpus(text.trim()).ok()
-    };
-    let online = if settings.new_cpus { online() } else { None };
-    online.map_or_else(|| settings.cpus.0.clone(), |cpus| cpus.0)
 }
 
 fn pass_on(pid: u32, signal: i32) -> io::Result<()> {

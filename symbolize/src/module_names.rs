@@ -6,6 +6,7 @@
 //! given, and is reported beside the others.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -134,8 +135,11 @@ impl ModuleNames {
             Some(places) => {
                 for (address, place) in places.around {
                     let symbol = around_of(&symbols, address);
-                    if let (Some(symbol), Some(offset)) = (symbol, self.elf.offset_of(address)) {
-                        known.insert(address, Known::new(address, symbol, place));
+                    // The first unit that knows it is believed, as for those that were asked for.
+                    if let (Some(symbol), Some(offset)) = (symbol, self.elf.offset_of(address))
+                        && let Entry::Vacant(entry) = known.entry(address)
+                    {
+                        entry.insert(Known::new(address, symbol, place));
                         around.push((offset, Some(address)));
                     }
                 }

@@ -21,7 +21,8 @@ fn offsets(text: &std::ops::Range<u64>) -> Vec<u64> {
 
 fn ask(names: &ModuleNames, offsets: &[u64]) -> usize {
     let found = names.names(offsets);
-    assert_eq!(found.lines.len(), offsets.len());
+    assert_eq!(found.lines.len(), offsets.len() + found.around.len());
+    assert_eq!(found.lines.len(), found.alike.len());
     let lines = found.lines.iter().flatten();
     lines.filter(|line| !line.function.is_empty()).count()
 }
@@ -31,6 +32,7 @@ fn files() {
     let scratch = Scratch::new();
     let options = |inlines| Options {
         inlines,
+        around: inlines,
         root: scratch.path().into(),
         path: Some("/lib/seed".into()),
         ..Options::default()
@@ -61,6 +63,7 @@ fn debug_files() {
     let scratch = Scratch::new();
     let module = &program("stripped");
     let options = Options {
+        around: true,
         root: scratch.path().into(),
         path: Some("/lib/seed".into()),
         ..Options::default()

@@ -230,18 +230,23 @@ fn fill(
         }
     });
     let mut naming = names::Naming::new(&mut units, options);
-    let asked = search
-        .gathered
-        .iter()
-        .map(|gathered| naming.place(gathered));
-    let mut named = fill_in(&mut places.asked, asked);
-    if named.is_ok() {
-        let more = search.more.iter().map(|more| naming.place(&more.gathered));
-        let mut around = vec![Place::default(); search.more.len()];
-        named = fill_in(&mut around, more);
-        let addresses = search.more.iter().map(|more| more.address);
-        places.around = addresses.zip(around).collect();
+    let mut named = Ok(());
+    for (place, gathered) in places.asked.iter_mut().zip(&search.gathered) {
+        match naming.place(gathered) {
+            Ok(found) => *place = found,
+            Err(error) => {
+                named = Err(error);
+                break;
+            }
+        }
     }
+    // Nobody misses what is too much of these.
+    let more = search.more.into_iter().map_while(|more| {
+        let mut place = naming.place(&more.gathered).ok()?;
+        place.alike = Some(more.alike).filter(|alike| !alike.is_empty());
+        Some((more.address, place))
+    });
+    let around: Vec<(u64, Place)> = more.collect();
     if pager.is_exhausted() {
         let message = "debug information that refers to itself without end";
         return Err(Error::new(ErrorKind::OverBudget, message));
@@ -257,16 +262,6 @@ fn fill(
         let ends = gathered.row.is_some() || gathered.is_unknown() && units.are_all_known();
         place.alike = Some(alike).filter(|alike| ends && !alike.is_empty());
     }
-    for ((_, place), more) in places.around.iter_mut().zip(search.more) {
-        place.alike = Some(more.alike).filter(|alike| !alike.is_empty());
-    }
+    places.around = around;
     first_error.map_or(passed.and(named), Err)
-}
-
-/// Up to the first error.
-fn fill_in(places: &mut [Place], found: impl Iterator<Item = Result<Place>>) -> Result<()> {
-    for (place, found) in places.iter_mut().zip(found) {
-        *place = found?;
-    }
-    Ok(())
 }

@@ -480,7 +480,7 @@ fn a_spool_that_is_full() {
     let run = push(
         &scratch,
         &server.url(),
-        &["-d", "12s", "--spool-size", "16KiB"],
+        &["-d", "12s", "-F", "499", "--spool-size", "16KiB"],
     )
     .run()
     .expect(0);

@@ -124,10 +124,15 @@ impl Kept {
         self.lookup.silent()
     }
 
-    /// An interval has its names. If more is kept than may be, what was in use longest ago is forgotten.
+    /// An interval has its names. Modules that are gone are forgotten, and if more is kept than may be, what was
+    /// in use longest ago.
     pub fn end_of_interval(&mut self) {
         self.lookup.forget_what_was_said();
         self.round += 1;
+        let lookup = &self.lookup;
+        self.modules
+            .retain(|id, module| lookup.key(*id) == module.key);
+        self.count();
         if self.places > PLACES {
             self.forget();
         }
@@ -357,8 +362,19 @@ mod tests {
                 .values_mut()
                 .for_each(|kept| kept.used = modules.into());
         }
-        kept.places = PLACES + 1;
+        let places = PLACES / left.len() + 1;
+        for module in kept.modules.values_mut() {
+            for offset in 0..places as u64 {
+                module.keep(offset, named(offset..offset + 1, 1), modules.into());
+            }
+        }
         kept.end_of_interval();
         assert_eq!(kept.modules.len(), left.len());
+        assert!(kept.places > PLACES);
+
+        // Nobody has this file any more.
+        kept.modules.get_mut(&99).expect("kept").key = Some(ModuleKey::VDSO);
+        kept.end_of_interval();
+        assert!(!kept.modules.contains_key(&99));
     }
 }

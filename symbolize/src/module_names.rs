@@ -134,7 +134,7 @@ impl ModuleNames {
         match self.places(debug.as_ref(), &addresses, &symbols) {
             Some(places) => {
                 for (address, place) in places.around {
-                    let symbol = around_of(&symbols, address);
+                    let symbol = symbol_around(&symbols, address);
                     // The first unit that knows it is believed, as for those that were asked for.
                     if let (Some(symbol), Some(offset)) = (symbol, self.elf.offset_of(address))
                         && let Entry::Vacant(entry) = known.entry(address)
@@ -266,7 +266,7 @@ impl ModuleNames {
 }
 
 /// The symbol among those of other addresses that is this one's, too.
-fn around_of(symbols: &[Symbol], address: u64) -> Option<&Symbol> {
+fn symbol_around(symbols: &[Symbol], address: u64) -> Option<&Symbol> {
     let after = symbols.partition_point(|symbol| symbol.range.start <= address);
     let symbol = symbols.get(after.checked_sub(1)?)?;
     symbol.range.contains(&address).then_some(symbol)

@@ -93,6 +93,17 @@ fn a_profile_of_the_time_that_was_asked_for() {
     finish(pprof.arg(&file).arg(url));
     assert!(Profile::read(&file).count(|stack| stack.comm == "burn") > 5);
 
+    // Who comes just when another's time is over has no time less.
+    let other = std::thread::spawn(move || get(address, "/debug/pprof/profile?seconds=1"));
+    std::thread::sleep(Duration::from_millis(1100));
+    let (_, body) = get(address, "/debug/pprof/profile?seconds=2");
+    let profile = Profile::decode(&body);
+    let seconds = profile.duration as f64 / 1e9;
+    assert!((1.95..2.5).contains(&seconds), "{seconds}");
+    let burnt = profile.count(|stack| stack.comm == "burn") as f64;
+    assert!(burnt > 0.5 * 20.0 * seconds * cpus, "{burnt} in {seconds}");
+    assert_eq!(other.join().expect("an answer").0, 200);
+
     // Who waits when it ends gets what there is.
     let waits = std::thread::spawn(move || get(address, "/debug/pprof/profile?seconds=600"));
     std::thread::sleep(Duration::from_secs(2));

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let started = clock_gettime(ClockId::Monotonic);
     let words: Vec<OsString> = std::env::args_os().collect();
     if words.first().is_some_and(|name| name == reader::NAME) {
-        reader::serve();
+        reader::serve(words.get(1).map(OsString::as_os_str));
         return ExitCode::SUCCESS;
     }
     Limits::raise();

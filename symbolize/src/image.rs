@@ -4,7 +4,7 @@
 //! that its owner truncates is a SIGBUS.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -20,6 +20,15 @@ pub struct Image {
 enum Bytes {
     File(Arc<File>),
     Memory(Arc<[u8]>),
+}
+
+/// A file in a state that it is in: if it is written to, it has another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    file: (u64, u64),
+    len: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
 }
 
 impl Image {
@@ -42,6 +51,20 @@ impl Image {
             len: bytes.len() as u64,
             bytes: Bytes::Memory(bytes),
         }
+    }
+
+    /// The state of its file; `None`: it is none.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        let Bytes::File(file) = &self.bytes else {
+            return None;
+        };
+        let about = file.metadata().ok()?;
+        Some(Stamp {
+            file: (about.dev(), about.ino()),
+            len: self.len,
+            modified: (about.mtime(), about.mtime_nsec()),
+            changed: (about.ctime(), about.ctime_nsec()),
+        })
     }
 
     /// Length in bytes.

@@ -120,6 +120,35 @@ fn zstd() {
 }
 
 #[test]
+fn a_section_that_was_unpacked_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let pack = |of: &Path, name: &str| {
+        let packed = directory.path().join(name);
+        let (from, to) = (of.to_str().unwrap(), packed.to_str().unwrap());
+        native_programs::run("objcopy", &["--compress-debug-sections=zlib", from, to]);
+        packed
+    };
+    let plain = compile(directory.path(), "plain", "rustc", &["-g"]);
+    let packed = pack(&plain, "packed");
+    let places = text(&plain, 4096);
+    assert!(places.len() > 50);
+    // First what stands at the end, then what lies before it, then all of it.
+    let few = places.iter().rev().step_by(7).chain(&places);
+    for &(_, offset) in few {
+        assert_eq!(names(&packed, &[offset]), names(&plain, &[offset]));
+    }
+    // It is another now, in the same file.
+    let (_, offset, size) = section(&packed, ".debug_info").unwrap();
+    let mut bytes = std::fs::read(&packed).unwrap();
+    bytes[offset as usize + 24..(offset + size) as usize].fill(0xff);
+    std::fs::write(&packed, bytes).unwrap();
+    let (_, place) = places[places.len() / 2];
+    assert!(names(&plain, &[place])[0][0].line > 0);
+    let found = names_with(&packed, &[place], Options::default());
+    assert!(!found.left_out.is_empty() && found.lines[0][0].line == 0);
+}
+
+#[test]
 fn cpp_templates_lambdas_and_overloads() {
     let directory = tempfile::tempdir().unwrap();
     let four = compile(directory.path(), "four", "c++", &["-O2", "-gdwarf-4"]);

@@ -22,6 +22,7 @@ pub mod containers;
 pub mod firefox;
 pub mod folded;
 mod frames;
+pub mod gzip;
 mod intern;
 pub mod output;
 mod part;

@@ -11,11 +11,10 @@ use std::io::{self, Write};
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use pprof::protos::{self, Message};
 
 use super::frames::Owner;
+use super::gzip::Packer;
 use super::{Profile, Symbols, containers, text};
 
 /// Messages encoded at once.
@@ -46,7 +45,7 @@ pub fn write(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let mut encoder = Encoder {
-        out: GzEncoder::new(out, Compression::new(3)),
+        out: Packer::new(out),
         buffer: Vec::new(),
         texts: Texts::new(symbols),
     };
@@ -80,7 +79,7 @@ impl Texts {
 }
 
 struct Encoder<'a> {
-    out: GzEncoder<&'a mut dyn Write>,
+    out: Packer<&'a mut dyn Write>,
     buffer: Vec<u8>,
     texts: Texts,
 }

@@ -184,11 +184,13 @@ impl Gatherer {
         }
         let scrapes = std::mem::take(&mut self.scrapes).into_iter();
         for mut wanted in scrapes.filter(|wanted| !wanted.to.is_closed()) {
-            if interval.span.start >= wanted.from {
+            let is_over = interval.span.end >= wanted.until;
+            // One that began early says so; it is better than none.
+            if interval.span.start >= wanted.from || is_over && wanted.gathered.is_none() {
                 let limits = self.run.limits.share(OF_A_SCRAPE);
                 gather(&mut wanted.gathered, limits, interval);
             }
-            match interval.span.end >= wanted.until {
+            match is_over {
                 true => self.answer(wanted),
                 false => self.scrapes.push(wanted),
             }

@@ -37,7 +37,7 @@ mod talk;
 pub use any::take_any;
 pub use memory::{Fields, MAX_OBJECTS, Objects};
 pub use names::{Answer, Named, Places};
-use process::{Patient, Running};
+use process::{IDLE, Patient, Running};
 use protocol::{Ask, MAX_BYTES, Passed, Reply, Rest, Wanted};
 pub use protocol::{Stamp, Start};
 pub use quarantine::Place;
@@ -75,6 +75,8 @@ pub struct Patience {
     pub last: bool,
     /// Bytes of an answer's message at most.
     pub bytes: u64,
+    /// Without a question, before it ends.
+    pub idle: Duration,
 }
 
 /// Samples wait for what is learned.
@@ -84,6 +86,7 @@ pub const LEARNING: Patience = Patience {
     answer: Duration::from_secs(10),
     last: false,
     bytes: MAX_BYTES,
+    idle: IDLE,
 };
 /// What takes long is learned beside.
 pub const ERRANDS: Patience = Patience {
@@ -97,6 +100,8 @@ pub const NAMING: Patience = Patience {
     answer: Duration::from_secs(30),
     last: true,
     bytes: MAX_BYTES,
+    // It is asked once an interval, if at all, and knows what it has unpacked.
+    idle: Duration::from_secs(35),
 };
 /// Memory of processes: it takes microseconds, or something is wrong with the process.
 pub const MEMORY: Patience = Patience {
@@ -105,6 +110,7 @@ pub const MEMORY: Patience = Patience {
     answer: Duration::from_secs(1),
     last: false,
     bytes: memory::MAX_ANSWER,
+    idle: IDLE,
 };
 
 /// Why there is no answer.

@@ -20,10 +20,10 @@ use super::quarantine::Place;
 use super::readers::Readers;
 use super::{NAME, Patience};
 
-/// A reader that nobody asks anything for so long ends.
+/// A reader that nobody asks anything for so long ends, unless it was told another time.
 pub(super) const IDLE: Duration = Duration::from_secs(4);
-/// One that was not asked for so long may be about to.
-const FRESH: Duration = Duration::from_secs(3);
+/// One that was not asked for all of that but so long may be about to.
+const ABOUT_TO: Duration = Duration::from_secs(1);
 /// How long it has to end when nothing is left to ask.
 const FAREWELL: Duration = Duration::from_millis(100);
 /// How long it has to take a question.
@@ -43,13 +43,14 @@ impl Process {
         Ok(Self { pid, fd })
     }
 
-    /// One of ours that answers through this socket.
-    fn spawn(its: UnixStream) -> io::Result<Self> {
+    /// One of ours that answers through this socket, until nobody asks it anything for so long.
+    fn spawn(its: UnixStream, idle: Duration) -> io::Result<Self> {
         // Whom nobody reads: `/dev/null` may not be there, in a chroot or a container.
         let (_, nowhere) = io::pipe()?;
         // What was installed under our name meanwhile may be another version: the file that we are.
         let mut child = Command::new("/proc/self/exe")
             .arg0(NAME)
+            .arg(idle.as_secs().to_string())
             // Not the folder we were started in: it may be one to be unmounted.
             .current_dir("/")
             // Ctrl-C is for us, who still have questions.
@@ -118,6 +119,8 @@ pub(super) struct Running {
     process: Option<Process>,
     socket: UnixStream,
     asked: Instant,
+    /// When it ends if it is not asked.
+    idle: Duration,
     looks: Cell<Looks>,
 }
 
@@ -141,24 +144,29 @@ impl Looks {
 }
 
 impl Running {
-    /// `look`: how often it is looked at while it is silent.
-    pub(super) fn start(readers: &Arc<Readers>, look: Duration) -> io::Result<Self> {
+    /// `look`: how often it is looked at while it is silent; `idle`: it ends if it is not asked for so long.
+    pub(super) fn start(
+        readers: &Arc<Readers>,
+        look: Duration,
+        idle: Duration,
+    ) -> io::Result<Self> {
         let (ours, its) = UnixStream::pair()?;
         ours.set_read_timeout(Some(look))?;
         ours.set_write_timeout(Some(LOOK))?;
-        let process = readers.start(|| Process::spawn(its))?;
+        let process = readers.start(|| Process::spawn(its, idle))?;
         Ok(Self {
             readers: readers.clone(),
             process: Some(process),
             socket: ours,
             asked: Instant::now(),
+            idle,
             looks: Cell::new(Looks::begin()),
         })
     }
 
     /// The same, if it has not ended or is about to because nobody asked anything for long.
     pub(super) fn still(self) -> Option<Self> {
-        let fresh = self.asked.elapsed() < FRESH;
+        let fresh = self.asked.elapsed() + ABOUT_TO < self.idle;
         let ended = |process: &Process| process.ended(Duration::ZERO);
         (fresh && !self.process.as_ref().is_some_and(ended)).then_some(self)
     }

@@ -3,6 +3,7 @@
 //! Each file is closed before the answer goes out: closing, too, may ask a file system that keeps
 //! silent, and whoever asks next must not be taken for it.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -29,8 +30,12 @@ use super::{MAX_CFI, MAX_MODULE_WORDS, NAME};
 use crate::sampling::faults::{self, Fault};
 use crate::sampling::{memory, privileges};
 
-/// Answers until nobody asks any more.
-pub fn serve() {
+/// Answers until nobody asks any more: for so many seconds.
+pub fn serve(idle: Option<&OsStr>) {
+    let idle = idle
+        .and_then(|idle| idle.to_str()?.parse().ok())
+        .map_or(IDLE, Duration::from_secs)
+        .max(Duration::from_secs(1));
     memory::prepare();
     memory::be_the_first_to_go();
     privileges::read_only();
@@ -46,7 +51,7 @@ pub fn serve() {
         return;
     };
     let mut socket = UnixStream::from(socket);
-    if socket.set_read_timeout(Some(IDLE)).is_err() {
+    if socket.set_read_timeout(Some(idle)).is_err() {
         return;
     }
     while let Ok((len, file)) = receive_len(&socket) {

@@ -244,7 +244,7 @@ impl Talk {
             Some(running) => running,
             None => {
                 let look = LOOK.min(self.patience.silence / 5);
-                Running::start(&self.readers, look).map_err(cannot)?
+                Running::start(&self.readers, look, self.patience.idle).map_err(cannot)?
             }
         };
         let question = Question {

@@ -1,7 +1,7 @@
 //! The profile that samples go into, an interval after the other. A sample belongs to the interval that it
 //! was taken in, though it may come later: out of the ring, or because it waited for a name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -18,10 +18,12 @@ use super::standing::Standing;
 use crate::naming::{Kept, Lookup};
 use crate::profile::{Limits, Profile};
 
-/// How long after its end the samples of an interval may come: the ring is read four times a second.
+/// How long after its end the samples of an interval may come, which are asked for then.
 const LAG: Duration = Duration::from_millis(500);
 
-/// An interval's share of a run's memory: there are three at a time, with the one that waits to be taken.
+/// Intervals that are over, and of which more may come, at most.
+const MOST_CLOSED: usize = 4;
+/// An interval's share of a run's memory: there are these, the one that is open, and two with whoever takes them.
 pub const SHARE: usize = 8;
 
 /// Asks for the profile of each interval while sampling goes on.
@@ -65,12 +67,13 @@ pub struct Interval {
     pub span: Range<Instant>,
 }
 
-/// The interval that goes on, and the one before it until nothing more is expected of it.
+/// The interval that goes on, and those before it until nothing more is expected of them.
 #[derive(Debug)]
 pub struct Intervals {
     limits: Limits,
     now: Profile,
-    before: Option<Before>,
+    /// The oldest first.
+    before: VecDeque<Before>,
 }
 
 #[derive(Debug)]
@@ -85,7 +88,7 @@ impl Intervals {
     pub fn new(limits: Limits) -> Self {
         Self {
             now: Profile::new(limits.clone()),
-            before: None,
+            before: VecDeque::new(),
             limits,
         }
     }
@@ -93,29 +96,25 @@ impl Intervals {
     /// Where a sample belongs that was taken at this time. What comes too late for its own interval goes
     /// into the one that is open.
     pub fn of(&mut self, time: u64) -> &mut Profile {
-        match &mut self.before {
-            Some(before) if time < before.end => &mut before.profile,
-            _ => &mut self.now,
-        }
+        let before = self.before.iter_mut().find(|before| time < before.end);
+        before.map_or(&mut self.now, |before| &mut before.profile)
     }
 
-    /// Begins the next interval, at this time. Whatever is still of the one before stays in its place:
-    /// [`Intervals::settled`] is to be called first.
+    /// Begins the next interval, at this time.
     pub fn cut(&mut self, time: u64) {
-        if self.before.is_none() {
-            let profile = std::mem::replace(&mut self.now, Profile::new(self.limits.clone()));
-            self.before = Some(Before { end: time, profile });
-        }
+        let profile = std::mem::replace(&mut self.now, Profile::new(self.limits.clone()));
+        self.before.push_back(Before { end: time, profile });
     }
 
-    /// Takes out the interval before this one: nothing more comes for it.
+    /// Takes out the oldest interval: nothing more comes for it.
     pub fn settled(&mut self) -> Option<Profile> {
-        self.before.take().map(|before| before.profile)
+        self.before.pop_front().map(|before| before.profile)
     }
 
-    /// The one before, if it is still there, and the last.
-    pub fn into_rest(self) -> (Option<Profile>, Profile) {
-        (self.before.map(|before| before.profile), self.now)
+    /// Those before that are still there, and the last.
+    pub fn into_rest(self) -> (impl Iterator<Item = Profile>, Profile) {
+        let before = self.before.into_iter().map(|before| before.profile);
+        (before, self.now)
     }
 }
 
@@ -127,8 +126,8 @@ pub(super) struct Cutter {
     shared: Arc<Shared>,
     /// When the one that is open began.
     opened: (SystemTime, Instant),
-    /// The one that is over, until it is given away: when it began, and when it was over.
-    closed: Option<(SystemTime, Instant, Instant)>,
+    /// Those that are over, until they are given away: when each began, and when it was over.
+    closed: VecDeque<(SystemTime, Instant, Instant)>,
     /// When it is to be over before its time.
     cuts: BTreeSet<Instant>,
     /// Nobody takes intervals any more.
@@ -147,21 +146,31 @@ impl Cutter {
             publishing: (publish.begin)(names)?,
             shared,
             opened: (SystemTime::now(), Instant::now()),
-            closed: None,
+            closed: VecDeque::new(),
             cuts: BTreeSet::new(),
             broken: false,
         })
     }
 
-    /// When there is something to be done.
+    /// When there is something to be done; long ago, if nobody takes what is over.
     pub(super) fn next(&self) -> Instant {
-        match self.closed {
-            Some((.., end)) => end + LAG.min(self.every / 2),
-            None => {
-                let usual = self.opened.1 + self.every;
-                self.cuts.first().map_or(usual, |&cut| cut.min(usual))
-            }
+        match self.settles() {
+            Some(settles) if self.closed.len() == MOST_CLOSED => settles,
+            Some(settles) if !self.publishing.to.is_full() => settles.min(self.ends()),
+            _ => self.ends(),
         }
+    }
+
+    /// When nothing more comes for the oldest that is over.
+    fn settles(&self) -> Option<Instant> {
+        let (.., end) = self.closed.front()?;
+        Some(*end + LAG.min(self.every / 2))
+    }
+
+    /// When the one that is open is to end.
+    fn ends(&self) -> Instant {
+        let usual = self.opened.1 + self.every;
+        self.cuts.first().map_or(usual, |&cut| cut.min(usual))
     }
 
     /// What tells that somebody asks.
@@ -185,8 +194,8 @@ impl Cutter {
         }
     }
 
-    /// Does what is to be done by now.
-    pub(super) fn work(&mut self, now: Instant) {
+    /// Does what is to be done by now; `hurry` asks for the samples that were taken so far.
+    pub(super) fn work(&mut self, now: Instant, hurry: impl Fn()) {
         if now < self.next() {
             return;
         }
@@ -199,22 +208,25 @@ impl Cutter {
         let Some(intervals) = held.as_mut() else {
             return;
         };
-        match self.closed {
-            Some(_) if self.publishing.to.is_full() => {}
-            Some((start, began, end)) => {
-                if let Some(profile) = intervals.settled() {
-                    drop(held);
-                    self.give(profile, start, began..end);
-                }
-                self.closed = None;
-            }
-            None => {
-                intervals.cut(monotonic());
-                self.cuts = self.cuts.split_off(&(now + Duration::from_nanos(1)));
-                let (start, began) = self.opened;
-                self.closed = Some((start, began, now));
-                self.opened = (SystemTime::now(), now);
-            }
+        let settles = self.settles().is_some_and(|settles| settles <= now);
+        let settled = match settles && !self.publishing.to.is_full() {
+            true => intervals.settled().zip(self.closed.pop_front()),
+            false => None,
+        };
+        let ends = self.ends() <= now && self.closed.len() < MOST_CLOSED;
+        if ends {
+            intervals.cut(monotonic());
+            self.cuts = self.cuts.split_off(&(now + Duration::from_nanos(1)));
+            let (start, began) = self.opened;
+            self.closed.push_back((start, began, now));
+            self.opened = (SystemTime::now(), now);
+        }
+        drop(held);
+        if ends {
+            hurry();
+        }
+        if let Some((profile, (start, began, end))) = settled {
+            self.give(profile, start, began..end);
         }
     }
 
@@ -240,7 +252,8 @@ impl Cutter {
     /// Gives away what is left, and waits until all is taken. Sampling was over at `end`.
     pub(super) fn end(mut self, rest: Intervals, end: Instant) -> Option<Gathered> {
         let (before, last) = rest.into_rest();
-        if let (Some(profile), Some((start, began, end))) = (before, self.closed.take()) {
+        let closed = std::mem::take(&mut self.closed);
+        for (profile, (start, began, end)) in before.zip(closed) {
             self.give(profile, start, began..end);
         }
         let (start, began) = self.opened;
@@ -288,9 +301,12 @@ mod tests {
         assert_eq!(intervals.settled().map(|p| p.samples()), Some(3));
         add(&mut intervals, 9, 8);
         intervals.cut(20);
-        add(&mut intervals, 21, 16);
+        intervals.cut(30);
+        add(&mut intervals, 31, 16);
+        add(&mut intervals, 19, 32);
+        add(&mut intervals, 29, 64);
         let (before, last) = intervals.into_rest();
-        assert_eq!(before.map(|p| p.samples()), Some(12));
+        assert!(before.map(|p| p.samples()).eq([44, 64]));
         assert_eq!(last.samples(), 16);
     }
 }

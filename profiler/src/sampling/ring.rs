@@ -1,8 +1,9 @@
-//! The reader: empties the ring a few times a second, and hands records out by process. It never
-//! waits for a worker: what does not fit into a queue is lost, and counted. A panic over a record costs
-//! that record.
+//! The reader: empties the ring once a second, or when the programs or the end of an interval ask for it, and
+//! hands records out by process. It never waits for a worker: what does not fit into a queue is lost, and
+//! counted. A panic over a record costs that record.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,14 +19,13 @@ use rprof_ebpf::record::{
 };
 use rprof_ebpf::runtimes::named_key;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::PipeFlags;
 
 use super::faults::{self, Fault};
 use super::losses::Book;
 use super::neighbours::Neighbours;
 
-/// How long records may lie in the ring.
-const INTERVAL: Duration = Duration::from_millis(250);
-/// How long records may gather for a worker.
+/// How long records may lie in the ring, or gather for a worker: to be woken costs as much as a dozen samples.
 const HAND_OVER: Duration = Duration::from_secs(1);
 /// Batches that wait for one worker at most.
 pub const QUEUE: usize = 64;
@@ -83,6 +83,45 @@ pub struct Outlets {
     pub neighbours: Arc<Neighbours>,
 }
 
+/// Asks the reader to hand out what there is; when it is dropped, for the last time.
+pub struct Bell(OwnedFd);
+
+/// Where a [`Bell`] is heard.
+pub struct Heard(OwnedFd);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rang {
+    Now,
+    Last,
+}
+
+impl Bell {
+    /// One, and where it is heard.
+    ///
+    /// # Errors
+    /// Those of making a pipe.
+    pub fn new() -> io::Result<(Self, Heard)> {
+        let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+        let (heard, bell) = rustix::pipe::pipe_with(flags)?;
+        Ok((Self(bell), Heard(heard)))
+    }
+
+    /// Asks for what there is now.
+    pub fn ring(&self) {
+        // Full: it rings.
+        let _ = rustix::io::write(&self.0, &[0]);
+    }
+}
+
+impl Heard {
+    fn answer(&self) -> Rang {
+        match rustix::io::read(&self.0, &mut [0; 64]) {
+            Ok(0) => Rang::Last,
+            _ => Rang::Now,
+        }
+    }
+}
+
 /// Empties the ring.
 pub struct Reader {
     ring: RingBuf<MapData>,
@@ -124,40 +163,39 @@ impl Reader {
         }
     }
 
-    /// Reads until `stop` becomes readable, then what is left.
-    pub fn run(mut self, stop: OwnedFd) {
-        let timeout = Timespec {
-            tv_sec: 0,
-            tv_nsec: INTERVAL.as_nanos() as i64,
-        };
+    /// Reads until nobody holds the [`Bell`] any more, then what is left.
+    pub fn run(mut self, bell: Heard) {
         let mut handed_over = Instant::now();
         loop {
-            let last = {
-                let mut fds = [
-                    PollFd::new(&self.ring, PollFlags::IN),
-                    PollFd::new(&stop, PollFlags::IN),
-                ];
-                match poll(&mut fds, Some(&timeout)) {
-                    Ok(_) => !fds[1].revents().is_empty(),
-                    Err(rustix::io::Errno::INTR) => false,
-                    // Without memory for it (nothing else is left to go wrong) the ring is still read.
-                    Err(_) => {
-                        std::thread::sleep(INTERVAL);
-                        false
-                    }
-                }
-            };
+            let rang = self.wait(&bell, HAND_OVER.saturating_sub(handed_over.elapsed()));
             for key in self.forgotten.try_iter() {
                 let _ = self.named.remove(&key);
             }
             self.drain();
-            // A worker that is woken costs as much as a dozen samples: once a second is enough.
-            if last || handed_over.elapsed() >= HAND_OVER {
+            if rang.is_some() || handed_over.elapsed() >= HAND_OVER {
                 self.flush_all();
                 handed_over = Instant::now();
             }
-            if last {
+            if rang == Some(Rang::Last) {
                 return;
+            }
+        }
+    }
+
+    /// Until the ring is to be emptied; this long at most.
+    fn wait(&self, bell: &Heard, time: Duration) -> Option<Rang> {
+        let mut fds = [
+            PollFd::new(&self.ring, PollFlags::IN),
+            PollFd::new(&bell.0, PollFlags::IN),
+        ];
+        match poll(&mut fds, Timespec::try_from(time).ok().as_ref()) {
+            Ok(_) if fds[1].revents().is_empty() => None,
+            Ok(_) => Some(bell.answer()),
+            Err(rustix::io::Errno::INTR) => None,
+            // Without memory for it (nothing else is left to go wrong) the ring is still read.
+            Err(_) => {
+                std::thread::sleep(HAND_OVER);
+                None
             }
         }
     }

@@ -293,7 +293,7 @@ pub fn record(
                     ..account::standing(threads.books(), &counted, events.expected().as_ref())
                 })
             });
-            cutter.work(now);
+            cutter.work(now, || threads.hurry());
             if cutter.is_broken() {
                 break;
             }

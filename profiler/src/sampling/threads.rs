@@ -7,7 +7,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, TryLockError};
@@ -26,7 +25,7 @@ use super::losses::Book;
 use super::neighbours::Neighbours;
 use super::privileges;
 use super::reading::{self, Inquiry, Question, Reading};
-use super::ring::{self, Batch, Outlets, Reader, Unfinished, sample_of};
+use super::ring::{self, Batch, Bell, Outlets, Reader, Unfinished, sample_of};
 use super::slices::Slices;
 use super::stacks::{Shared, Worker};
 use super::targets::samples_a_second;
@@ -45,7 +44,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// All of them.
 pub(super) struct Threads {
-    stop: OwnedFd,
+    bell: Bell,
     reader: Ending,
     learner: Ending,
     workers: Vec<Ending>,
@@ -142,7 +141,7 @@ impl Threads {
         })?;
         let _ = prepared.recv_timeout(PREPARATION);
 
-        let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let (bell, heard) = Bell::new()?;
         let book = Book::new(shared.selection.clone());
         books.push(book.clone());
         let outlets = Outlets {
@@ -154,9 +153,9 @@ impl Threads {
         };
         let reader = Reader::new(ring, named, forgotten, outlets, book);
         let (running, read) = crossbeam_channel::bounded(0);
-        spawn("rprof-reader", running, move || reader.run(stopped))?;
+        spawn("rprof-reader", running, move || reader.run(heard))?;
         Ok(Self {
-            stop,
+            bell,
             reader: read,
             learner: learned,
             workers,
@@ -174,13 +173,18 @@ impl Threads {
         &self.books
     }
 
+    /// Samples that were taken so far are wanted soon.
+    pub(super) fn hurry(&self) {
+        self.bell.ring();
+    }
+
     /// Stops in the order of the flow, so that nothing that is under way is lost, and closes the
     /// books.
     ///
     /// # Errors
     /// A thread that is stuck has the profile.
     pub(super) fn stop(self) -> io::Result<(Intervals, Booked)> {
-        drop(self.stop);
+        drop(self.bell);
         let mut stuck = !ends(&self.reader, Instant::now() + PATIENCE);
         // A file that never answers costs what was to be learned from it, not our end.
         if !ends(&self.learner, Instant::now() + PATIENCE) {

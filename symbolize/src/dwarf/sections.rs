@@ -53,11 +53,7 @@ pub(super) fn load(elf: &Elf, pager: &Rc<Pager>, budget: u64) -> Result<Dwarf> {
         };
         match Compressed::of(elf.image(), section)? {
             None => Ok(Reader::paged(pager, section.offset, section.size)),
-            Some(compressed) => {
-                let unpacked = compressed.unpack();
-                let unpacked = unpacked.map_err(|e| Error::from(e).context(&section.name))?;
-                Ok(Reader::unpacked(pager, unpacked))
-            }
+            Some(compressed) => Ok(Reader::unpacked(pager, compressed.unpack())),
         }
     })
 }

@@ -1,6 +1,7 @@
-//! Compressed debug sections: unpacked as far as they are read, for most questions need a part of them.
+//! Compressed debug sections: unpacked as far as they are read, for most questions need a part of them. Whoever
+//! asks about a file again finds what was unpacked before.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Read};
 use std::rc::Rc;
@@ -8,7 +9,7 @@ use std::rc::Rc;
 use crate::dwarf::reader::PAGE;
 use crate::elf::{Section, u32_at, u64_at};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::Image;
+use crate::image::{Image, Stamp};
 
 const ELFCOMPRESS_ZLIB: u32 = 1;
 const ELFCOMPRESS_ZSTD: u32 = 2;
@@ -60,52 +61,135 @@ impl Compressed {
         }))
     }
 
-    /// Its bytes.
-    pub(super) fn unpack(self) -> io::Result<Unpacked> {
-        let data = io::BufReader::with_capacity(64 << 10, self.data);
-        let stream: Box<dyn Read> = if self.zstd {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(data);
-            Box::new(decoder.map_err(io::Error::other)?)
-        } else {
-            Box::new(flate2::bufread::ZlibDecoder::new(data))
-        };
-        Ok(Unpacked {
+    /// Its bytes; those that were unpacked before are known, unless they were too many.
+    pub(super) fn unpack(self) -> Unpacked {
+        let which = self.data.image.stamp().map(|stamp| (stamp, self.data.at));
+        let pages = which.and_then(|which| {
+            KEPT.with_borrow_mut(|kept| {
+                let at = kept.iter().position(|(known, _)| *known == which)?;
+                Some(kept.remove(at).1)
+            })
+        });
+        Unpacked {
             size: self.size,
-            stream: RefCell::new(stream),
-            pages: RefCell::default(),
-            is_broken: Cell::new(false),
+            which,
+            stream: RefCell::new(Stream::Unread(Some(self))),
+            pages: RefCell::new(pages.unwrap_or_default()),
+        }
+    }
+
+    fn begin(self) -> io::Result<Box<dyn Read>> {
+        let data = io::BufReader::with_capacity(64 << 10, self.data);
+        Ok(match self.zstd {
+            true => {
+                let decoder = ruzstd::decoding::StreamingDecoder::new(data);
+                Box::new(decoder.map_err(io::Error::other)?)
+            }
+            false => Box::new(flate2::bufread::ZlibDecoder::new(data)),
         })
     }
 }
+
+/// A compressed section: its file, and where it begins there.
+type Which = (Stamp, u64);
+
+/// What a section begins with.
+type Pages = Vec<Rc<[u8]>>;
+
+thread_local! {
+    /// Of sections that were read: most of a question about a few places is to unpack what lies before them.
+    /// What was used last stands last.
+    static KEPT: RefCell<Vec<(Which, Pages)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Pages that are kept.
+const MOST_KEPT: usize = (16 << 20) / PAGE;
 
 /// The bytes of a compressed section, from its begin up to the last page that was asked for.
 pub(super) struct Unpacked {
     /// Bytes of the whole section.
     pub(super) size: u64,
-    stream: RefCell<Box<dyn Read>>,
-    pages: RefCell<Vec<Rc<[u8]>>>,
-    is_broken: Cell<bool>,
+    which: Option<Which>,
+    stream: RefCell<Stream>,
+    pages: RefCell<Pages>,
+}
+
+enum Stream {
+    Unread(Option<Compressed>),
+    /// And so many pages have come out of it.
+    Begun(Box<dyn Read>, usize),
+    Broken,
+}
+
+impl Stream {
+    /// Its next page.
+    fn page(&mut self, section: u64) -> io::Result<Rc<[u8]>> {
+        if let Self::Unread(compressed) = self {
+            let begun = compressed.take().map(Compressed::begin);
+            *self = match begun {
+                Some(Ok(stream)) => Self::Begun(stream, 0),
+                _ => Self::Broken,
+            };
+        }
+        let Self::Begun(stream, read) = self else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let left = section.saturating_sub((*read * PAGE) as u64);
+        if left == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut page: Rc<[u8]> = std::iter::repeat_n(0, left.min(PAGE as u64) as usize).collect();
+        let into = Rc::get_mut(&mut page).unwrap_or_default();
+        if stream.read_exact(into).is_err() {
+            *self = Self::Broken;
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        *read += 1;
+        Ok(page)
+    }
+
+    /// How many pages have come out of it.
+    fn read(&self) -> usize {
+        match self {
+            Self::Begun(_, read) => *read,
+            Self::Unread(_) | Self::Broken => 0,
+        }
+    }
 }
 
 impl Unpacked {
     /// Page `number` of the section; the last one may be short.
     pub(super) fn page(&self, number: u64) -> io::Result<Rc<[u8]>> {
         let mut pages = self.pages.borrow_mut();
+        let mut stream = self.stream.borrow_mut();
         while pages.len() as u64 <= number {
-            let left = self.size.saturating_sub((pages.len() * PAGE) as u64);
-            if left == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            let at = stream.read();
+            let page = stream.page(self.size)?;
+            if at == pages.len() {
+                pages.push(page);
             }
-            let mut page: Rc<[u8]> =
-                std::iter::repeat_n(0, left.min(PAGE as u64) as usize).collect();
-            let into = Rc::get_mut(&mut page).unwrap_or_default();
-            if self.is_broken.get() || self.stream.borrow_mut().read_exact(into).is_err() {
-                self.is_broken.set(true);
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            pages.push(page);
         }
         Ok(pages[number as usize].clone())
+    }
+}
+
+impl Drop for Unpacked {
+    fn drop(&mut self) {
+        let pages = self.pages.take();
+        let broken = matches!(self.stream.get_mut(), Stream::Broken);
+        let Some(which) = self.which.filter(|_| !broken && !pages.is_empty()) else {
+            return;
+        };
+        // A thread that ends keeps nothing.
+        let _ = KEPT.try_with(|kept| {
+            let mut kept = kept.borrow_mut();
+            kept.push((which, pages));
+            let all =
+                |kept: &[(Which, Pages)]| kept.iter().map(|(_, pages)| pages.len()).sum::<usize>();
+            while all(&kept) > MOST_KEPT {
+                kept.remove(0);
+            }
+        });
     }
 }
 

@@ -13,9 +13,8 @@ use super::destination::Protocol;
 use super::series::{self, Series};
 use super::service::Service;
 use crate::cli::Failure;
-use gzip::gzip;
+use crate::profile::gzip::gzip;
 
-mod gzip;
 mod otlp;
 mod parca;
 mod pyroscope;

@@ -161,7 +161,7 @@ fn losses(ledger: &Ledger) -> Vec<&str> {
 
 #[test]
 fn a_full_ring() {
-    // One page: a few samples, while the reader wakes a few times a second.
+    // One page: a few samples, while the reader wakes once a second.
     let profile = with_fault("ring-bytes:4096");
     adds_up(&profile);
     assert_eq!(
@@ -197,7 +197,7 @@ fn losses_of_several_reasons() {
         deep.display(),
     );
     let profile = Rprof::new(&scratch, ["-F", "4000", "--", "sh", "-c", &script])
-        .env("RPROF_FAULT", "ring-bytes:16384")
+        .env("RPROF_FAULT", "ring-bytes:65536")
         .run()
         .ok();
     adds_up(&profile);

@@ -38,7 +38,8 @@ pub struct Options {
     /// places again and again asks for all of a function at once.
     pub around: bool,
     /// Bytes of memory that reading the debug information may take. If it would take more, names
-    /// come from symbols only, and [`ModuleLines::left_out`] says so.
+    /// come from symbols only, and [`ModuleLines::left_out`] says so. Beside them this thread keeps 8 MiB of what it
+    /// has unpacked for earlier questions.
     pub budget: u64,
 }
 

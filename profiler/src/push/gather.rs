@@ -13,7 +13,7 @@ use super::sender::Sending;
 use crate::naming::{Kept, Lookup};
 use crate::profile::{About, Limits, Profile, pprof};
 use crate::sampling::door::Door;
-use crate::sampling::intervals::{Gathered, Interval};
+use crate::sampling::intervals::{Gathered, Interval, MOST};
 use crate::sampling::standing::Standing;
 
 /// Profiles that are asked for at the same time, at most.
@@ -26,10 +26,11 @@ const OF_ALL: usize = 4;
 /// How long the run's own loop is given to say how it stands.
 const TO_SAY: Duration = Duration::from_secs(2);
 
-/// For how many seconds the frames of intervals of this length are kept without a name: the open one, the one
-/// that waits to be taken, and the one whose names are looked up; files may take their time.
+/// For how many seconds the frames of intervals of this length are kept without a name: of all that there may be;
+/// files may take their time.
 pub fn frames_kept(every: Duration) -> u32 {
-    u32::try_from(every.as_secs()).unwrap_or(u32::MAX / 4) * 3 + 120
+    let every = u32::try_from(every.as_secs()).unwrap_or(u32::MAX);
+    every.saturating_mul(MOST as u32).saturating_add(120)
 }
 
 /// What the profiles of a run say of it.
@@ -123,7 +124,10 @@ impl Gatherer {
         loop {
             select! {
                 recv(intervals) -> interval => match interval {
-                    Ok(interval) => self.take(&interval),
+                    Ok(interval) => {
+                        self.door.took_one();
+                        self.take(&interval);
+                    }
                     Err(_) => break,
                 },
                 recv(asked) -> scrape => match scrape {

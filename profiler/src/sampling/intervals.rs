@@ -21,10 +21,13 @@ use crate::profile::{Limits, Profile};
 /// How long after its end the samples of an interval may come, which are asked for then.
 const LAG: Duration = Duration::from_millis(500);
 
-/// Intervals that are over, and of which more may come, at most.
+/// Intervals that are over, and of which more may come, at most. Cuts beyond wait until the oldest is given away:
+/// of half a second at most, unless whoever takes them is behind.
 const MOST_CLOSED: usize = 4;
-/// An interval's share of a run's memory: there are these, the one that is open, and two with whoever takes them.
-pub const SHARE: usize = 8;
+/// Those that there are at most: these, the one that is open, one that waits to be taken, and one that is.
+pub const MOST: usize = MOST_CLOSED + 3;
+/// An interval's share of a run's memory.
+pub const SHARE: usize = 16;
 
 /// Asks for the profile of each interval while sampling goes on.
 pub struct Publish {
@@ -40,7 +43,8 @@ pub struct Publish {
 
 /// Intervals are being taken.
 pub struct Publishing {
-    /// Where they go; one that is full is waited for by nobody: the interval goes on.
+    /// Where they go; one that is full is waited for by nobody: intervals that are over gather, and then the open one
+    /// goes on.
     pub to: Sender<Interval>,
     /// Ends when `to` is dropped.
     pub thread: JoinHandle<Gathered>,
@@ -152,13 +156,12 @@ impl Cutter {
         })
     }
 
-    /// When there is something to be done; long ago, if nobody takes what is over.
-    pub(super) fn next(&self) -> Instant {
-        match self.settles() {
-            Some(settles) if self.closed.len() == MOST_CLOSED => settles,
-            Some(settles) if !self.publishing.to.is_full() => settles.min(self.ends()),
-            _ => self.ends(),
-        }
+    /// When there is something to be done. What is held up by whoever takes them is no reason: they ring.
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+        let is_held_up = |settles: &Instant| *settles <= now && self.publishing.to.is_full();
+        let settles = self.settles().filter(|settles| !is_held_up(settles));
+        let ends = (self.closed.len() < MOST_CLOSED).then(|| self.ends());
+        [settles, ends].into_iter().flatten().min()
     }
 
     /// When nothing more comes for the oldest that is over.
@@ -196,7 +199,7 @@ impl Cutter {
 
     /// Does what is to be done by now; `hurry` asks for the samples that were taken so far.
     pub(super) fn work(&mut self, now: Instant, hurry: impl Fn()) {
-        if now < self.next() {
+        if self.next(now).is_none_or(|next| now < next) {
             return;
         }
         // Nobody holds it for longer than it takes to add a stack.

@@ -194,7 +194,7 @@ impl Reader {
             Err(rustix::io::Errno::INTR) => None,
             // Without memory for it (nothing else is left to go wrong) the ring is still read.
             Err(_) => {
-                std::thread::sleep(HAND_OVER);
+                std::thread::sleep(HAND_OVER / 4);
                 None
             }
         }

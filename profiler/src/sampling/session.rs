@@ -297,9 +297,9 @@ pub fn record(
             if cutter.is_broken() {
                 break;
             }
-            // One that cannot be given away yet is looked at again after the usual time.
-            let next = cutter.next().saturating_duration_since(now);
-            wait = wait.min(if next.is_zero() { LOOK } else { next });
+            if let Some(next) = cutter.next(now) {
+                wait = wait.min(next.saturating_duration_since(now));
+            }
         }
         let signal = signals
             .next(Some(wait), &mut processes)

@@ -162,6 +162,11 @@ impl Worker {
         }
     }
 
+    /// Whether samples wait for names.
+    pub fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Tries again what waits; `last`: what still has no name is given up. A panic over one sample
     /// costs that sample only.
     pub fn settle(&mut self, last: bool) {

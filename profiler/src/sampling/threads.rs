@@ -320,7 +320,8 @@ impl Post {
                     Ok(batch) => worker.batch(batch),
                     Err(_) => finished = None,
                 },
-                default(LOOK) => if self.give_up.load(Ordering::Relaxed) {
+                // An answer wakes nobody.
+                default(if worker.waits() { LOOK / 4 } else { LOOK }) => if self.give_up.load(Ordering::Relaxed) {
                     break;
                 },
             }

@@ -63,7 +63,11 @@ impl Compressed {
 
     /// Its bytes; those that were unpacked before are known, unless they were too many.
     pub(super) fn unpack(self) -> Unpacked {
-        let which = self.data.image.stamp().map(|stamp| (stamp, self.data.at));
+        let which = self.data.image.stamp().map(|file| Which {
+            file,
+            at: self.data.at,
+            size: self.size,
+        });
         let pages = which.and_then(|which| {
             KEPT.with_borrow_mut(|kept| {
                 let at = kept.iter().position(|(known, _)| *known == which)?;
@@ -73,25 +77,34 @@ impl Compressed {
         Unpacked {
             size: self.size,
             which,
-            stream: RefCell::new(Stream::Unread(Some(self))),
+            stream: RefCell::new(Stream::Unread(self)),
             pages: RefCell::new(pages.unwrap_or_default()),
         }
     }
 
-    fn begin(self) -> io::Result<Box<dyn Read>> {
-        let data = io::BufReader::with_capacity(64 << 10, self.data);
-        Ok(match self.zstd {
+    /// The same from behind so many bytes on.
+    fn stream(&self, behind: u64) -> io::Result<Box<dyn Read>> {
+        let data = io::BufReader::with_capacity(64 << 10, self.data.clone());
+        let mut stream: Box<dyn Read> = match self.zstd {
             true => {
                 let decoder = ruzstd::decoding::StreamingDecoder::new(data);
                 Box::new(decoder.map_err(io::Error::other)?)
             }
             false => Box::new(flate2::bufread::ZlibDecoder::new(data)),
-        })
+        };
+        // One that is too short fails when it is read on.
+        io::copy(&mut stream.by_ref().take(behind), &mut io::sink())?;
+        Ok(stream)
     }
 }
 
-/// A compressed section: its file, and where it begins there.
-type Which = (Stamp, u64);
+/// A compressed section: its file, where it begins there, and its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Which {
+    file: Stamp,
+    at: u64,
+    size: u64,
+}
 
 /// What a section begins with.
 type Pages = Vec<Rc<[u8]>>;
@@ -103,73 +116,55 @@ thread_local! {
 }
 
 /// Pages that are kept.
-const MOST_KEPT: usize = (16 << 20) / PAGE;
+const MOST_KEPT: usize = (8 << 20) / PAGE;
 
 /// The bytes of a compressed section, from its begin up to the last page that was asked for.
 pub(super) struct Unpacked {
     /// Bytes of the whole section.
     pub(super) size: u64,
     which: Option<Which>,
+    /// Where the next page comes from.
     stream: RefCell<Stream>,
     pages: RefCell<Pages>,
 }
 
 enum Stream {
-    Unread(Option<Compressed>),
-    /// And so many pages have come out of it.
-    Begun(Box<dyn Read>, usize),
+    Unread(Compressed),
+    Begun(Box<dyn Read>),
     Broken,
-}
-
-impl Stream {
-    /// Its next page.
-    fn page(&mut self, section: u64) -> io::Result<Rc<[u8]>> {
-        if let Self::Unread(compressed) = self {
-            let begun = compressed.take().map(Compressed::begin);
-            *self = match begun {
-                Some(Ok(stream)) => Self::Begun(stream, 0),
-                _ => Self::Broken,
-            };
-        }
-        let Self::Begun(stream, read) = self else {
-            return Err(io::ErrorKind::InvalidData.into());
-        };
-        let left = section.saturating_sub((*read * PAGE) as u64);
-        if left == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let mut page: Rc<[u8]> = std::iter::repeat_n(0, left.min(PAGE as u64) as usize).collect();
-        let into = Rc::get_mut(&mut page).unwrap_or_default();
-        if stream.read_exact(into).is_err() {
-            *self = Self::Broken;
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        *read += 1;
-        Ok(page)
-    }
-
-    /// How many pages have come out of it.
-    fn read(&self) -> usize {
-        match self {
-            Self::Begun(_, read) => *read,
-            Self::Unread(_) | Self::Broken => 0,
-        }
-    }
 }
 
 impl Unpacked {
     /// Page `number` of the section; the last one may be short.
     pub(super) fn page(&self, number: u64) -> io::Result<Rc<[u8]>> {
         let mut pages = self.pages.borrow_mut();
-        let mut stream = self.stream.borrow_mut();
         while pages.len() as u64 <= number {
-            let at = stream.read();
-            let page = stream.page(self.size)?;
-            if at == pages.len() {
-                pages.push(page);
+            let known = (pages.len() * PAGE) as u64;
+            let left = self.size.saturating_sub(known);
+            if left == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            let page = self.next(known, left.min(PAGE as u64) as usize);
+            if page.is_err() {
+                self.stream.replace(Stream::Broken);
+            }
+            pages.push(page?);
         }
         Ok(pages[number as usize].clone())
+    }
+
+    /// The next bytes, behind those that are known.
+    fn next(&self, known: u64, len: usize) -> io::Result<Rc<[u8]>> {
+        let mut stream = self.stream.borrow_mut();
+        if let Stream::Unread(compressed) = &*stream {
+            *stream = Stream::Begun(compressed.stream(known)?);
+        }
+        let Stream::Begun(stream) = &mut *stream else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let mut page: Rc<[u8]> = std::iter::repeat_n(0, len).collect();
+        stream.read_exact(Rc::get_mut(&mut page).unwrap_or_default())?;
+        Ok(page)
     }
 }
 
@@ -177,17 +172,21 @@ impl Drop for Unpacked {
     fn drop(&mut self) {
         let pages = self.pages.take();
         let broken = matches!(self.stream.get_mut(), Stream::Broken);
-        let Some(which) = self.which.filter(|_| !broken && !pages.is_empty()) else {
+        let Some(which) = self.which.filter(|_| !broken) else {
             return;
         };
+        // Else it would drive out all others, and then itself.
+        if pages.is_empty() || pages.len() > MOST_KEPT {
+            return;
+        }
         // A thread that ends keeps nothing.
         let _ = KEPT.try_with(|kept| {
             let mut kept = kept.borrow_mut();
+            kept.retain(|(known, _)| *known != which);
             kept.push((which, pages));
-            let all =
-                |kept: &[(Which, Pages)]| kept.iter().map(|(_, pages)| pages.len()).sum::<usize>();
-            while all(&kept) > MOST_KEPT {
-                kept.remove(0);
+            let mut all: usize = kept.iter().map(|(_, pages)| pages.len()).sum();
+            while all > MOST_KEPT {
+                all -= kept.remove(0).1.len();
             }
         });
     }
@@ -202,6 +201,7 @@ impl fmt::Debug for Unpacked {
 }
 
 /// A part of an image as a stream.
+#[derive(Clone)]
 struct Part {
     image: Image,
     at: u64,

@@ -38,7 +38,7 @@ fn look(rprof: u32, readers: &mut Readers) {
         // Until it is asked it is one like all others. Before it is one, it is we, under the name of the
         // thread that starts it: on a busy machine for long enough to be seen.
         let line = std::fs::read(format!("/proc/{}/cmdline", task.tid));
-        let is_reader = line.is_ok_and(|line| line == b"rprof-reader\0");
+        let is_reader = line.is_ok_and(|line| line.starts_with(b"rprof-reader\0"));
         if task.name != "rprof-memory" || !is_reader {
             continue;
         }

@@ -177,7 +177,7 @@ fn wait_for<T>(most: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option
 /// Not the child that is to become one: it has the name of the thread that starts it.
 fn is_memory_reader(pid: u32) -> bool {
     let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    read("comm") == b"rprof-memory\n" && read("cmdline") == b"rprof-reader\0"
+    read("comm") == b"rprof-memory\n" && read("cmdline").starts_with(b"rprof-reader\0")
 }
 
 /// Whether a process has ended, or has got a SIGKILL that it cannot take yet.

@@ -65,13 +65,17 @@ impl Door {
 
     /// There is room for another interval.
     pub fn took_one(&self) {
-        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+        self.ring();
     }
 
     fn ask(&self, ask: Ask) {
         if self.asks.try_send(ask).is_ok() {
-            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+            self.ring();
         }
+    }
+
+    fn ring(&self) {
+        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
 }
 

@@ -8,10 +8,12 @@
 //! | [`naming`] | names for what was sampled, looked up at the end |
 //! | [`profile`] | merged stacks, and the formats they are written in |
 //! | [`ledger`] | where each expected tick ended |
+//! | [`gate`] | what two versions of a program cost |
 //! | [`push`] | profiles to a dashboard |
 //! | [`report`] | what people are told: progress, summary, `rprof check` |
 
 pub mod cli;
+pub mod gate;
 pub mod ledger;
 pub mod naming;
 pub mod profile;

@@ -17,6 +17,10 @@ pub mod exit {
     pub const FAILED: u8 = 1;
     /// The command line makes no sense.
     pub const USAGE: u8 = 2;
+    /// `rprof gate`: dearer than it may be.
+    pub const REGRESSED: u8 = 3;
+    /// `rprof gate`: not known.
+    pub const INCONCLUSIVE: u8 = 4;
     /// The command was found, and could not be run.
     pub const CANNOT_RUN: u8 = 126;
     /// The command was not found.

@@ -51,6 +51,25 @@ impl std::fmt::Display for Misread {
 
 impl std::error::Error for Misread {}
 
+/// A share: `2%`, or 0.02. More than nothing, and less than ten times as much.
+///
+/// # Errors
+/// It is none.
+pub fn share(text: &str) -> Result<f64, Misread> {
+    let (number, scale) = match text.trim().strip_suffix('%') {
+        Some(percent) => (percent.trim(), 100.0),
+        None => (text.trim(), 1.0),
+    };
+    let share = number.parse::<f64>().ok().map(|number| number / scale);
+    match share.filter(|share| share.is_finite()) {
+        Some(share) if share > 0.0 && share < 10.0 => Ok(share),
+        Some(_) => {
+            Err(Misread::new("a change is more than 0 % and less than 1000 %").instead("2%"))
+        }
+        None => Err(Misread::new(format!("{} is no share", quoted(text))).instead("2%")),
+    }
+}
+
 /// Splits `10s` into its number and its unit.
 fn number_and_unit(text: &str) -> Option<(f64, &str)> {
     let end = text

@@ -1,0 +1,429 @@
+//! What one run cost, function by function: a profile comes in, of rprof or of anyone.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use pprof::protos::{Profile, ValueType};
+
+/// A comment of a profile of ours: CPU time of the command and all its descendants, by their own clock.
+pub const CLOCK: &str = "command cpu ns";
+/// Mapping of the kernel's functions.
+const KERNEL: &str = "[kernel.kallsyms]";
+
+/// A function as one profile names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Function {
+    /// Its name, without what compilers add to that from build to build.
+    pub name: Arc<str>,
+    /// Its file; empty: not known.
+    pub file: Arc<str>,
+    /// The last part of its module's path.
+    pub module: Arc<str>,
+}
+
+/// What a function cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// By itself.
+    pub own: f64,
+    /// With all that it called: a stack that it is in several times counts once.
+    pub all: f64,
+}
+
+/// What one run cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunCosts {
+    /// What it is counted in: `cpu/nanoseconds`.
+    pub unit: String,
+    /// Of samples each is worth so much.
+    pub period: f64,
+    /// All of it, by the clock of its processes if the profile tells, else by its samples.
+    pub total: f64,
+    /// By its samples.
+    pub sampled: f64,
+    /// Samples.
+    pub samples: u64,
+    /// Its functions, and by their index what each cost.
+    pub functions: Vec<(Function, Cost)>,
+    /// What a function (the first) cost below another, by indices.
+    pub calls: HashMap<(u32, u32), f64>,
+    /// When it began, nanoseconds since 1970; 0: not known.
+    pub start: i64,
+}
+
+/// Sums a profile that [`crate::push::pprof_file::read`] took.
+///
+/// # Errors
+/// Why nothing can be said of what it cost: words that go on after "FILE cannot be compared: ".
+pub fn of(profile: &Profile) -> Result<RunCosts, String> {
+    let (value, scale, unit) = value(profile)?;
+    let mut table = Table::new(profile);
+    let mut costs = RunCosts {
+        unit,
+        period: profile.period as f64 * scale,
+        total: 0.0,
+        sampled: 0.0,
+        samples: 0,
+        functions: Vec::new(),
+        calls: HashMap::new(),
+        start: profile.time_nanos,
+    };
+    let mut of_functions: Vec<(Cost, u64)> = vec![(Cost::default(), 0); table.functions.len()];
+    let mut calls: HashMap<(u32, u32), (f64, u64)> = HashMap::new();
+    for (n, sample) in (1u64..).zip(&profile.sample) {
+        let cost = sample.value.get(value).copied().unwrap_or(0) as f64 * scale;
+        if cost < 0.0 {
+            return Err("it has samples of less than nothing: a difference of profiles?".into());
+        }
+        costs.sampled += cost;
+        costs.samples += 1;
+        let mut callee = None;
+        for &location in &sample.location_id {
+            let Some(&(first, last)) = table.locations.get(&location) else {
+                continue;
+            };
+            for &function in &table.lines[first..last] {
+                let (known, seen) = &mut of_functions[function as usize];
+                if std::mem::replace(seen, n) != n {
+                    known.all += cost;
+                }
+                match callee {
+                    None => known.own += cost,
+                    Some(callee) if callee != function => {
+                        let (sum, seen) = calls.entry((callee, function)).or_default();
+                        if std::mem::replace(seen, n) != n {
+                            *sum += cost;
+                        }
+                    }
+                    Some(_) => {}
+                }
+                callee = Some(function);
+            }
+        }
+    }
+    if costs.sampled <= 0.0 {
+        return Err("it has no samples".into());
+    }
+    costs.total = clock(profile).unwrap_or(costs.sampled);
+    let named = table.functions.drain(..).zip(of_functions);
+    costs.functions = named
+        .map(|(function, (cost, _))| (function, cost))
+        .collect();
+    costs.calls = calls
+        .into_iter()
+        .map(|(call, (cost, _))| (call, cost))
+        .collect();
+    Ok(costs)
+}
+
+/// Which of a sample's values is its CPU time, what it is multiplied by to be nanoseconds, and its type.
+fn value(profile: &Profile) -> Result<(usize, f64, String), String> {
+    let text = |id: i64| {
+        let text = usize::try_from(id)
+            .ok()
+            .and_then(|id| profile.string_table.get(id));
+        text.map_or("", String::as_str)
+    };
+    let nanoseconds = |unit: &str| match unit {
+        "nanoseconds" | "ns" => Some(1.0),
+        "microseconds" | "us" => Some(1e3),
+        "milliseconds" | "ms" => Some(1e6),
+        "seconds" | "s" => Some(1e9),
+        _ => None,
+    };
+    let is_time = |of: &ValueType| nanoseconds(text(of.unit)).map(|scale| (text(of.ty), scale));
+    let types = &profile.sample_type;
+    let named = |wanted: &str| types.iter().position(|of| text(of.ty) == wanted);
+    for cpu in ["cpu", "cpu-time", "on_cpu", "cpu-clock"] {
+        if let Some(at) = named(cpu)
+            && let Some((name, scale)) = is_time(&types[at])
+        {
+            return Ok((at, scale, format!("{name}/nanoseconds")));
+        }
+    }
+    // Samples of equal weight, which the period tells.
+    let counted = named("samples").or_else(|| named("sample"));
+    if let (Some(at), Some(period)) = (counted, &profile.period_type)
+        && let Some((_, scale)) = is_time(period)
+        && profile.period > 0
+    {
+        return Ok((at, scale * profile.period as f64, "cpu/nanoseconds".into()));
+    }
+    let last = types.len().checked_sub(1);
+    let last = last.and_then(|at| Some((at, is_time(&types[at])?)));
+    if let Some((at, (name, scale))) = last.filter(|(_, (name, _))| *name != "wall") {
+        return Ok((at, scale, format!("{name}/nanoseconds")));
+    }
+    let known: Vec<String> = types
+        .iter()
+        .map(|of| format!("{}/{}", text(of.ty), text(of.unit)))
+        .collect();
+    Err(format!("it holds {}, no CPU time", known.join(", ")))
+}
+
+/// What the clock of the run's processes said, if the profile tells.
+fn clock(profile: &Profile) -> Option<f64> {
+    let comments = profile.comment.iter();
+    let mut texts = comments.filter_map(|&id| profile.string_table.get(usize::try_from(id).ok()?));
+    let said = texts.find_map(|text| text.strip_prefix(CLOCK)?.strip_prefix(": "))?;
+    said.parse()
+        .ok()
+        .filter(|nanos: &f64| nanos.is_finite() && *nanos > 0.0)
+}
+
+/// The functions of a profile.
+struct Table {
+    functions: Vec<Function>,
+    /// For each location the functions in it, innermost first: a range of `lines`.
+    locations: HashMap<u64, (usize, usize)>,
+    lines: Vec<u32>,
+}
+
+impl Table {
+    fn new(profile: &Profile) -> Self {
+        let text = |id: i64| {
+            let text = usize::try_from(id)
+                .ok()
+                .and_then(|id| profile.string_table.get(id));
+            text.map_or("", String::as_str)
+        };
+        let mut table = Self {
+            functions: Vec::new(),
+            locations: HashMap::new(),
+            lines: Vec::new(),
+        };
+        let modules: HashMap<u64, Arc<str>> = profile
+            .mapping
+            .iter()
+            .map(|mapping| (mapping.id, last_part(text(mapping.filename)).into()))
+            .collect();
+        let no_module: Arc<str> = "".into();
+        let named: HashMap<u64, (Arc<str>, Arc<str>)> = profile
+            .function
+            .iter()
+            .map(|function| {
+                let name = plain(text(function.name));
+                (function.id, (name.into(), text(function.filename).into()))
+            })
+            .collect();
+        let mut numbers: HashMap<Function, u32> = HashMap::new();
+        for location in &profile.location {
+            let module = modules.get(&location.mapping_id).unwrap_or(&no_module);
+            let first = table.lines.len();
+            let mut add = |name: Arc<str>, file: Arc<str>| {
+                let function = Function {
+                    name,
+                    file,
+                    module: module.clone(),
+                };
+                let next = table.functions.len() as u32;
+                let number = *numbers.entry(function.clone()).or_insert_with(|| {
+                    table.functions.push(function);
+                    next
+                });
+                table.lines.push(number);
+            };
+            for line in &location.line {
+                if let Some((name, file)) = named.get(&line.function_id) {
+                    add(name.clone(), file.clone());
+                }
+            }
+            if location.line.is_empty() {
+                // Addresses change from build to build: what has no name is one function.
+                let module = if module.is_empty() { "unknown" } else { module };
+                add(format!("[{module}]").into(), "".into());
+            }
+            table
+                .locations
+                .insert(location.id, (first, table.lines.len()));
+        }
+        table
+    }
+}
+
+impl Function {
+    /// Whether it is the kernel's.
+    pub fn is_kernel(&self) -> bool {
+        &*self.module == KERNEL
+    }
+}
+
+fn last_part(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// A name without what compilers add to it, which changes from build to build: Rust's hashes, GCC's and LLVM's
+/// suffixes of clones.
+pub fn plain(name: &str) -> &str {
+    let mut name = name;
+    loop {
+        let before = name;
+        name = without_hash(name);
+        for suffix in [
+            ".constprop",
+            ".isra",
+            ".part",
+            ".cold",
+            ".llvm",
+            ".lto_priv",
+            ".localalias",
+            ".clone",
+        ] {
+            if let Some(at) = name.rfind(suffix)
+                && at > 0
+                && name[at + suffix.len()..]
+                    .bytes()
+                    .all(|byte| byte == b'.' || byte.is_ascii_digit())
+            {
+                name = &name[..at];
+            }
+        }
+        if let Some(at) = name.find(" [clone ")
+            && at > 0
+        {
+            name = &name[..at];
+        }
+        if name == before {
+            return name;
+        }
+    }
+}
+
+fn without_hash(name: &str) -> &str {
+    let Some((rest, hash)) = name.rsplit_once("::h") else {
+        return name;
+    };
+    let is_hash = hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hash && !rest.is_empty() {
+        rest
+    } else {
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pprof::protos::{Label, Line, Location, Sample, ValueType};
+
+    use super::*;
+
+    /// Functions are 1: `main`, 2: `work`, 3: `leaf`; each has the location of its number, and 4 has `leaf` inlined
+    /// into `work`.
+    fn profile(stacks: &[(&[u64], i64)]) -> Profile {
+        let texts = ["", "cpu", "nanoseconds", "main", "work", "leaf", "a.c"];
+        let function = |id: u64| pprof::protos::Function {
+            id,
+            name: id as i64 + 2,
+            filename: 6,
+            ..Default::default()
+        };
+        let location = |id, lines: &[u64]| Location {
+            id,
+            line: lines
+                .iter()
+                .map(|&function_id| Line {
+                    function_id,
+                    line: 1,
+                })
+                .collect(),
+            ..Location::default()
+        };
+        Profile {
+            sample_type: vec![ValueType { ty: 1, unit: 2 }],
+            string_table: texts.map(String::from).to_vec(),
+            function: (1..=3).map(function).collect(),
+            location: vec![
+                location(1, &[1]),
+                location(2, &[2]),
+                location(3, &[3]),
+                location(4, &[3, 2]),
+            ],
+            sample: stacks
+                .iter()
+                .map(|(stack, value)| Sample {
+                    location_id: stack.to_vec(),
+                    value: vec![*value],
+                    label: Vec::<Label>::new(),
+                })
+                .collect(),
+            ..Profile::default()
+        }
+    }
+
+    #[test]
+    fn a_function_counts_once_in_a_stack() {
+        // `work` calls itself.
+        let costs = of(&profile(&[(&[3, 2, 2, 1], 10), (&[2, 1], 5), (&[4, 1], 1)])).unwrap();
+        let of = |name: &str| {
+            let found = costs.functions.iter().position(|(f, _)| &*f.name == name);
+            (found.unwrap() as u32, costs.functions[found.unwrap()].1)
+        };
+        let ((main, _), (work, cost), (leaf, of_leaf)) = (of("main"), of("work"), of("leaf"));
+        assert_eq!(
+            cost,
+            Cost {
+                own: 5.0,
+                all: 16.0
+            }
+        );
+        assert_eq!(
+            of_leaf,
+            Cost {
+                own: 11.0,
+                all: 11.0
+            }
+        );
+        assert_eq!(costs.calls[&(leaf, work)], 11.0);
+        assert_eq!(costs.calls[&(work, main)], 16.0);
+        assert_eq!((costs.total, costs.samples), (16.0, 3));
+    }
+
+    #[test]
+    fn what_has_no_time() {
+        assert_eq!(of(&profile(&[])).unwrap_err(), "it has no samples");
+        let mut heap = profile(&[(&[1], 1)]);
+        heap.string_table[2] = "bytes".into();
+        assert_eq!(of(&heap).unwrap_err(), "it holds cpu/bytes, no CPU time");
+    }
+
+    #[test]
+    fn samples_that_are_worth_a_period() {
+        let mut counted = profile(&[(&[1], 3)]);
+        counted.string_table[1] = "samples".into();
+        counted.string_table[2] = "count".into();
+        counted.string_table.push("milliseconds".into());
+        counted.period_type = Some(ValueType { ty: 1, unit: 7 });
+        counted.period = 10;
+        assert_eq!(of(&counted).unwrap().total, 30e6);
+    }
+
+    #[test]
+    fn the_clock_of_the_processes_is_believed() {
+        let mut clocked = profile(&[(&[1], 3)]);
+        clocked.string_table.push(format!("{CLOCK}: 2500"));
+        clocked.comment = vec![7];
+        let costs = of(&clocked).unwrap();
+        assert_eq!((costs.total, costs.sampled), (2500.0, 3.0));
+    }
+
+    #[test]
+    fn names_that_stay() {
+        for (name, stays) in [
+            (
+                "alloc::vec::Vec<T>::push::h0123456789abcdef",
+                "alloc::vec::Vec<T>::push",
+            ),
+            ("parse.constprop.0", "parse"),
+            ("parse.isra.0.cold", "parse"),
+            ("parse.part.12.llvm.8123", "parse"),
+            ("parse [clone .isra.0]", "parse"),
+            ("module.part", "module"),
+            ("a.partial", "a.partial"),
+            ("Parser.parse", "Parser.parse"),
+            (".cold", ".cold"),
+            ("::h0123456789abcdef", "::h0123456789abcdef"),
+        ] {
+            assert_eq!(plain(name), stays);
+        }
+    }
+}

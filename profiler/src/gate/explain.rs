@@ -1,0 +1,284 @@
+//! Which functions explain a change: guilty ones before their callers, and what only moved.
+
+use hashbrown::HashMap;
+
+use super::costs::Function;
+use super::statistics::change::bounds;
+use super::statistics::design::{Design, Exchanges, Side};
+use super::statistics::many::{Growth, growths};
+
+/// Functions that have less of a run than this share are not looked at.
+const LEAST_SHARE: f64 = 0.001;
+/// How often chance may bring a function into the list, all functions together.
+const CHANCE: f64 = 0.05;
+/// A function is explained by those below it that explain this share of its growth.
+const EXPLAINED: f64 = 0.75;
+/// What has less than this share of what it had is gone.
+const GONE: f64 = 0.05;
+/// What moved from one function to another is as much at both, but for this share.
+const ABOUT: f64 = 0.4;
+/// Functions on a way from the root at most.
+const WAY: usize = 64;
+
+/// What functions cost in each run, in the order of runs.
+#[derive(Clone, Debug, Default)]
+pub struct Functions {
+    /// By number.
+    pub functions: Vec<Function>,
+    /// By number: by itself.
+    pub own: Vec<Vec<f64>>,
+    /// By number: with all that it called.
+    pub all: Vec<Vec<f64>>,
+    /// What a function (the first) cost below another.
+    pub calls: HashMap<(u32, u32), Vec<f64>>,
+}
+
+/// One function's change, of one run, in nanoseconds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Changed {
+    /// Which.
+    pub function: u32,
+    /// With all that it called.
+    pub all: Amount,
+    /// By itself.
+    pub own: Amount,
+    /// How often chance would make as much of any function.
+    pub p: f64,
+    /// Those that it is mostly called by, the nearest first.
+    pub way: Vec<u32>,
+}
+
+/// How much something cost, and how much more it costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Amount {
+    /// Before.
+    pub base: f64,
+    /// More.
+    pub growth: f64,
+    /// Between these, with 95 % on either side.
+    pub between: (f64, f64),
+}
+
+/// What did not grow, but moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// The first is called as the second is now.
+    Renamed(u32, u32),
+    /// The first is part of the second, its caller, now.
+    Inlined(u32, u32),
+    /// Work of the first is done by the second.
+    Work(u32, u32),
+}
+
+/// Why a run costs more, or less.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Explained {
+    /// Dearer by what they do themselves, or by callees none of which can be told from chance.
+    pub guilty: Vec<Changed>,
+    /// Dearer by what they call.
+    pub callers: Vec<Changed>,
+    /// Cheaper, by what they do themselves or by such callees.
+    pub cheaper: Vec<Changed>,
+    /// What only moved.
+    pub moved: Vec<Moved>,
+}
+
+/// Explains a change of runs that took `total` each. What is less than `least` nanoseconds of a run is nobody's
+/// business.
+pub fn explain(
+    of: &Functions,
+    total: &[f64],
+    least: f64,
+    design: &Design,
+    exchanges: &Exchanges,
+) -> Explained {
+    let mean: f64 = total.iter().sum::<f64>() / total.len().max(1) as f64;
+    let wanted: Vec<u32> = (0u32..)
+        .zip(&of.all)
+        .filter(|(_, all)| all.iter().sum::<f64>() >= LEAST_SHARE * mean * total.len() as f64)
+        .map(|(number, _)| number)
+        .collect();
+    let own = wanted.iter().map(|&n| of.own[n as usize].clone());
+    let all = wanted.iter().map(|&n| of.all[n as usize].clone());
+    let columns: Vec<Vec<f64>> = own.chain(all).collect();
+    let grown = growths(design, exchanges, &columns);
+    let (own, all) = grown.split_at(wanted.len());
+    let known: HashMap<u32, (Growth, Growth)> = wanted
+        .iter()
+        .copied()
+        .zip(own.iter().copied().zip(all.iter().copied()))
+        .collect();
+    let asked = Asked {
+        of,
+        known,
+        least,
+        design,
+        exchanges,
+    };
+    let mut explained = Explained::default();
+    for &number in &wanted {
+        let Some((changed, is_guilty)) = asked.changed(number) else {
+            continue;
+        };
+        match (changed.all.growth > 0.0, is_guilty) {
+            (true, true) => explained.guilty.push(changed),
+            (true, false) => explained.callers.push(changed),
+            (false, true) => explained.cheaper.push(changed),
+            (false, false) => {}
+        }
+    }
+    let most_first = |list: &mut Vec<Changed>| {
+        list.sort_by(|a, b| b.all.growth.abs().total_cmp(&a.all.growth.abs()));
+    };
+    // Of a guilty one, what it does itself is what is to be looked at.
+    explained
+        .guilty
+        .sort_by(|a, b| b.blame().total_cmp(&a.blame()));
+    most_first(&mut explained.callers);
+    most_first(&mut explained.cheaper);
+    explained.moved = asked.moved(&explained);
+    explained
+}
+
+impl Changed {
+    fn blame(&self) -> f64 {
+        self.own.growth.max(self.all.growth * (1.0 - EXPLAINED))
+    }
+}
+
+struct Asked<'a> {
+    of: &'a Functions,
+    /// Growth by itself, and with all.
+    known: HashMap<u32, (Growth, Growth)>,
+    least: f64,
+    design: &'a Design,
+    exchanges: &'a Exchanges,
+}
+
+impl Asked<'_> {
+    /// Whether it is not by chance, and worth a line.
+    fn matters(&self, growth: &Growth) -> bool {
+        growth.p <= CHANCE && growth.by.abs() >= self.least
+    }
+
+    /// How it changed, and whether that is its own doing; `None`: it did not.
+    fn changed(&self, number: u32) -> Option<(Changed, bool)> {
+        let (own, all) = self.known.get(&number)?;
+        if !self.matters(own) && !self.matters(all) {
+            return None;
+        }
+        // What moves within it is not its own.
+        let growth = if self.matters(all) { all } else { own };
+        let by_callees: f64 = (self.of.calls.iter())
+            .filter(|((callee, caller), _)| *caller == number && *callee != number)
+            .filter(|((callee, _), _)| {
+                let known = self.known.get(callee);
+                known.is_some_and(|(_, all)| {
+                    self.matters(all) && (all.by > 0.0) == (growth.by > 0.0)
+                })
+            })
+            .map(|(_, costs)| self.growth(costs))
+            .sum();
+        let is_guilty = by_callees / growth.by < EXPLAINED;
+        let changed = Changed {
+            function: number,
+            all: self.amount(&self.of.all[number as usize]),
+            own: self.amount(&self.of.own[number as usize]),
+            p: own.p.min(all.p),
+            way: self.way(number),
+        };
+        Some((changed, is_guilty))
+    }
+
+    fn growth(&self, costs: &[f64]) -> f64 {
+        let weights = self.design.weights();
+        weights
+            .iter()
+            .zip(costs)
+            .map(|(weight, cost)| weight * cost)
+            .sum()
+    }
+
+    fn amount(&self, costs: &[f64]) -> Amount {
+        let growth = self.growth(costs);
+        let base: Vec<f64> = (costs.iter().zip(self.design.sides()))
+            .filter(|(_, side)| **side == Side::Base)
+            .map(|(cost, _)| *cost)
+            .collect();
+        let left: Vec<f64> = (costs.iter().zip(self.design.sides()))
+            .map(|(cost, side)| {
+                if *side == Side::Head {
+                    cost - growth
+                } else {
+                    *cost
+                }
+            })
+            .collect();
+        let (least, most) = bounds(&left, CHANCE, self.design, self.exchanges);
+        Amount {
+            base: base.iter().sum::<f64>() / base.len().max(1) as f64,
+            growth,
+            between: (growth + least, growth + most),
+        }
+    }
+
+    /// The callers that most of its cost comes through.
+    fn way(&self, number: u32) -> Vec<u32> {
+        let mut way = Vec::new();
+        let mut at = number;
+        while way.len() < WAY {
+            let callers = self
+                .of
+                .calls
+                .iter()
+                .filter(|((callee, _), _)| *callee == at);
+            let sum = |costs: &[f64]| costs.iter().sum::<f64>();
+            let most = callers
+                .map(|((_, caller), costs)| (*caller, sum(costs)))
+                .filter(|(caller, _)| *caller != number && !way.contains(caller))
+                .max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
+            let Some((caller, _)) = most else { break };
+            way.push(caller);
+            at = caller;
+        }
+        way
+    }
+
+    /// Pairs of a dearer and a cheaper function that are about as much.
+    fn moved(&self, explained: &Explained) -> Vec<Moved> {
+        let mut left: Vec<&Changed> = explained.cheaper.iter().collect();
+        let mut moved = Vec::new();
+        for dearer in &explained.guilty {
+            let about = |cheaper: &Changed| {
+                let ratio = -cheaper.own.growth / dearer.own.growth;
+                (1.0 - ABOUT..1.0 / (1.0 - ABOUT)).contains(&ratio)
+            };
+            let kinds = |cheaper: &Changed| self.kind(cheaper, dearer);
+            let best = (0..left.len())
+                .filter(|&at| about(left[at]))
+                .max_by_key(|&at| match kinds(left[at]) {
+                    Moved::Renamed(..) => 2,
+                    Moved::Inlined(..) => 1,
+                    Moved::Work(..) => 0,
+                });
+            if let Some(at) = best {
+                moved.push(kinds(left.remove(at)));
+            }
+        }
+        moved
+    }
+
+    fn kind(&self, cheaper: &Changed, dearer: &Changed) -> Moved {
+        let (from, to) = (cheaper.function, dearer.function);
+        let head = |amount: &Amount| amount.base + amount.growth;
+        let is_gone = head(&cheaper.all) < GONE * cheaper.all.base;
+        let is_new = dearer.all.base < GONE * head(&dearer.all);
+        if is_gone && is_new {
+            Moved::Renamed(from, to)
+        } else if is_gone && self.of.calls.contains_key(&(from, to)) {
+            Moved::Inlined(from, to)
+        } else {
+            Moved::Work(from, to)
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What runs of two sides say of each other. The **run** is the unit, not the sample: samples of one run share
+//! its luck.
+
+pub mod change;
+pub mod design;
+pub mod looks;
+pub mod many;
+pub mod verdict;

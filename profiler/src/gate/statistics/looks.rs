@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn a_look_that_says_something_else_has_what_is_left() {
         let level = level(&[shuffled(7), shuffled(500)], &[0.02, 0.05]);
-        assert!((0.030..0.033).contains(&level), "{level}");
+        assert!((0.029..0.033).contains(&level), "{level}");
     }
 
     #[test]

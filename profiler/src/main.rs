@@ -24,6 +24,7 @@ use rprof_profiler::push::publisher::{self, Outcomes, Publisher};
 use rprof_profiler::push::{self, files::Push};
 use rprof_profiler::reader;
 use rprof_profiler::report::check::{self, Machine};
+use rprof_profiler::report::command::OfCommand;
 use rprof_profiler::report::comments::comments;
 use rprof_profiler::report::paint::Paint;
 use rprof_profiler::report::summary::{Rankings, SummaryData, summary};
@@ -214,12 +215,16 @@ fn finish(
         output: output.and_then(Output::path).map(Into::into),
         format: output.map_or(Format::Pprof, Output::format),
     };
+    let of_command = recording.ended.zip(recording.command);
+    let of_command = of_command
+        .map(|(ended, (cpu, conditions))| OfCommand::new(ended, cpu, conditions).lines());
     let about = About {
         frequency: frequency(settings),
         start: recording.start,
         duration: recording.duration,
         comments: comments(machine, &data)
             .into_iter()
+            .chain(of_command.into_iter().flatten())
             .chain(label_comments(settings))
             .collect(),
     };

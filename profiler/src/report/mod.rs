@@ -11,6 +11,7 @@
 //! | [`comments`] | what the profile's own comments say |
 
 pub mod check;
+pub mod command;
 pub mod comments;
 pub mod paint;
 pub mod progress;

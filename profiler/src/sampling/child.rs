@@ -4,6 +4,7 @@ use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ExitStatus};
+use std::time::Duration;
 
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -85,14 +86,24 @@ fn become_user(name: &CStr, uid: u32, gid: u32) -> io::Result<()> {
     }
 }
 
-/// Collects children that ended, each after `before` was called with it. The command's own end, once it
-/// is seen, and whether no child is left, but for those that `is_ours`.
+/// What became of the command.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Collected {
+    /// How it ended, once it has.
+    pub status: Option<ExitStatus>,
+    /// CPU time of the command and its descendants that ended: each one's own clock and what it waited for itself.
+    /// Who lets the kernel collect its children (`SIG_IGN` of SIGCHLD) hides theirs.
+    pub cpu: Duration,
+}
+
+/// Collects children that ended, each after `before` was called with it. Returns whether no child is left, but for
+/// those that `is_ours`.
 ///
 /// # Errors
-/// Those of `waitpid`.
+/// Those of `wait4`.
 pub fn reap(
     command: u32,
-    ended: &mut Option<ExitStatus>,
+    collected: &mut Collected,
     before: impl Fn(u32),
     is_ours: impl Fn(u32) -> bool,
 ) -> io::Result<bool> {
@@ -115,14 +126,27 @@ pub fn reap(
         if pid == 0 {
             return Ok(children().is_ok_and(|pids| pids.into_iter().all(is_ours)));
         }
+        let of_command = !is_ours(pid.cast_unsigned());
         before(pid.cast_unsigned());
         let mut status = 0;
-        // SAFETY: a pointer to our own integer.
-        let waited = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
-        if waited == pid && pid.cast_unsigned() == command {
-            *ended = Some(ExitStatus::from_raw(status));
+        // SAFETY: all zero is a value of this type.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: pointers to variables of ours.
+        let waited = unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage) };
+        if waited != pid {
+            continue;
+        }
+        if of_command {
+            collected.cpu += time(usage.ru_utime) + time(usage.ru_stime);
+        }
+        if pid.cast_unsigned() == command {
+            collected.status = Some(ExitStatus::from_raw(status));
         }
     }
+}
+
+fn time(of: libc::timeval) -> Duration {
+    Duration::from_micros(of.tv_sec.unsigned_abs() * 1_000_000 + of.tv_usec.unsigned_abs())
 }
 
 /// Our children (CONFIG_PROC_CHILDREN, which distributions have).

@@ -17,6 +17,7 @@ pub mod btf;
 pub mod cgroup;
 pub mod child;
 mod codes;
+pub mod conditions;
 pub mod door;
 pub mod ending;
 pub mod events;

@@ -11,6 +11,7 @@ use aya::maps::{HashMap as BpfHashMap, MapData};
 
 use super::account::{self, Counted};
 use super::child;
+use super::conditions::Conditions;
 use super::ending;
 use super::events::{self, Clock, Events};
 use super::faults::{self, Fault};
@@ -75,6 +76,9 @@ pub struct Recording {
     pub reads: &'static str,
     /// How the command ended.
     pub ended: Option<ExitStatus>,
+    /// CPU time of the command and its descendants, by their own clocks, and what the machine was like
+    /// meanwhile; `None`: no command, or it goes on.
+    pub command: Option<(Duration, Conditions)>,
     /// The command's pid, if sampling ended before it, and its end is waited for.
     pub running: Option<u32>,
 }
@@ -239,6 +243,7 @@ pub fn record(
     events
         .enable_in_turn()
         .map_err(|error| failed("start sampling", &error))?;
+    let conditions = Conditions::now();
     let mut command = match &settings.target {
         Target::Command(command) => {
             child::become_subreaper()
@@ -272,7 +277,7 @@ pub fn record(
     let mut looked = Instant::now();
     let mut online = Online::new(&settings.cpus.0, settings.new_cpus);
     let mut unsampled = BTreeSet::new();
-    let mut ended = None;
+    let mut collected = child::Collected::default();
     let mut stops = 0;
     let mut untold = false;
     loop {
@@ -309,7 +314,7 @@ pub fn record(
             // Our own time is used up: the command has its own.
             (Some(Signal::Stop(libc::SIGXCPU)), Some(_)) => break,
             // Only descendants are waited for: its pid may be anyone's.
-            (Some(Signal::Stop(_)), Some(_)) if ended.is_some() => {
+            (Some(Signal::Stop(_)), Some(_)) if collected.status.is_some() => {
                 stops += 1;
                 break;
             }
@@ -336,7 +341,7 @@ pub fn record(
                 }
                 ending::wait(child.id(), quiet);
             }
-            (Some(Signal::Other(number)), Some((child, _))) if ended.is_none() => {
+            (Some(Signal::Other(number)), Some((child, _))) if collected.status.is_none() => {
                 // It says nothing to us, and to a command that we may not signal nothing from us.
                 let _ = pass_on(child.id(), number);
             }
@@ -349,12 +354,12 @@ pub fn record(
         // Once it has ended also without a signal: the last child that is left may be a reader, which is
         // no reason to wait.
         if let Some((child, wait_all)) = &command
-            && (of_child || ended.is_some())
+            && (of_child || collected.status.is_some())
         {
             let (before, is_ours) = (|pid| readers.ended(pid), |pid| readers.contains(pid));
-            let none_left = child::reap(child.id(), &mut ended, before, is_ours)
+            let none_left = child::reap(child.id(), &mut collected, before, is_ours)
                 .map_err(|error| failed("wait for the command", &error))?;
-            if ended.is_some() && (none_left || !*wait_all) {
+            if collected.status.is_some() && (none_left || !*wait_all) {
                 break;
             }
         }
@@ -386,7 +391,7 @@ pub fn record(
     }
     let running = command
         .map(|(child, _)| child.id())
-        .filter(|_| ended.is_none());
+        .filter(|_| collected.status.is_none());
     ending::watch(
         signals,
         1u32.saturating_sub(stops),
@@ -435,7 +440,10 @@ pub fn record(
         cpus,
         reads,
         running: running.filter(|_| !untold),
-        ended,
+        ended: collected.status,
+        command: collected
+            .status
+            .map(|_| (collected.cpu, Conditions::now().since(&conditions))),
     })
 }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use rprof_profiler::cli::args::{Color, Gate, Inconclusive, Record, Task};
+use rprof_profiler::cli::args::{Color, Record, Task};
 use rprof_profiler::cli::command::exit_code;
 use rprof_profiler::cli::failure::exit;
 use rprof_profiler::cli::parse::{Parsed, parse};
@@ -15,8 +15,6 @@ use rprof_profiler::cli::retype::Retype;
 use rprof_profiler::cli::settings::{Target, Verbosity, colored};
 use rprof_profiler::cli::{Failure, Settings, documents};
 use rprof_profiler::gate;
-use rprof_profiler::gate::compare::{Compare, compare};
-use rprof_profiler::gate::statistics::verdict::{Rule, Verdict};
 use rprof_profiler::profile::output::{Format, Output};
 use rprof_profiler::profile::{self, About};
 use rprof_profiler::push::gather::Run;
@@ -80,7 +78,7 @@ fn run(words: &[OsString], started: Timespec) -> Result<u8, Failure> {
             };
             push::files::push(&typed, &tell).map(|()| exit::DONE)
         }
-        Some(Task::Gate { gate }) => gated(gate),
+        Some(Task::Gate { gate }) => gate::tasks::gate(&gate, &say),
         Some(Task::Completions { shell }) => answer(&documents::completions(shell)),
         Some(Task::Man) => {
             let page = documents::man();
@@ -216,8 +214,8 @@ fn finish(
         format: output.map_or(Format::Pprof, Output::format),
     };
     let of_command = recording.ended.zip(recording.command);
-    let of_command = of_command
-        .map(|(ended, (cpu, conditions))| OfCommand::new(ended, cpu, conditions).lines());
+    let of_command =
+        of_command.map(|(ended, (cpu, conditions))| OfCommand::new(ended, cpu, conditions).lines());
     let about = About {
         frequency: frequency(settings),
         start: recording.start,
@@ -267,32 +265,6 @@ fn finish(
         };
     written.map_err(|error| Failure::not_written(&error, again))?;
     Ok(ended.map_or(exit::DONE, exit_code))
-}
-
-/// What two versions of a program cost: the answer is the exit code.
-fn gated(gate: Gate) -> Result<u8, Failure> {
-    let Gate::Compare {
-        base,
-        head,
-        judging,
-    } = gate;
-    let comparison = compare(&Compare {
-        base,
-        head,
-        rule: Rule {
-            threshold: judging.threshold,
-            ..Rule::default()
-        },
-        seed: judging.seed,
-    })?;
-    say(&gate::report::text(&comparison));
-    Ok(match (comparison.judged.verdict, judging.inconclusive) {
-        (Verdict::Passed, _) | (Verdict::Inconclusive, Some(Inconclusive::Pass)) => exit::DONE,
-        (Verdict::Regressed, _) | (Verdict::Inconclusive, Some(Inconclusive::Fail)) => {
-            exit::REGRESSED
-        }
-        (Verdict::Inconclusive, None) => exit::INCONCLUSIVE,
-    })
 }
 
 /// Says what this machine allows: text for people to standard error, JSON to standard output.

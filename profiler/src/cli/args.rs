@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
+use super::gate::Gate;
 use super::values::{self, Cpus, Pids};
 use crate::report::words;
 
@@ -76,7 +77,7 @@ fn below(ledger: Option<String>) -> String {
     name = "rprof",
     bin_name = "rprof",
     version,
-    override_usage = "rprof --all [OPTIONS]\n       rprof --all --push URL [OPTIONS]\n       rprof --all --listen ADDRESS:PORT [OPTIONS]\n       rprof -p PID,… [OPTIONS]\n       rprof [OPTIONS] -- CMD…\n       rprof push FILE… --to URL\n       rprof gate compare --base FILE… --head FILE…\n       rprof check | completions SHELL | man",
+    override_usage = "rprof --all [OPTIONS]\n       rprof --all --push URL [OPTIONS]\n       rprof --all --listen ADDRESS:PORT [OPTIONS]\n       rprof -p PID,… [OPTIONS]\n       rprof [OPTIONS] -- CMD…\n       rprof push FILE… --to URL\n       rprof gate run --base CMD --head CMD\n       rprof gate compare --base FILE… --head FILE…\n       rprof gate calibrate --cmd CMD\n       rprof check | completions SHELL | man",
     after_help = below(None),
     after_long_help = below(Some(words::listing())),
     args_conflicts_with_subcommands = true,
@@ -128,7 +129,7 @@ pub enum Task {
     Gate {
         /// What to do.
         #[command(subcommand)]
-        gate: Gate,
+        gate: Box<Gate>,
     },
     /// Write completions for a shell to standard output
     Completions {
@@ -138,48 +139,6 @@ pub enum Task {
     },
     /// Write the manual page to standard output
     Man,
-}
-
-/// What `rprof gate` does.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Gate {
-    /// Compare profiles that exist, of rprof or of anything that writes pprof: one of each run
-    Compare {
-        /// Profiles of what was there before
-        #[arg(long, required = true, num_args = 1.., value_name = "FILE", value_hint = ValueHint::FilePath)]
-        base: Vec<PathBuf>,
-        /// Profiles of what is to take its place
-        #[arg(long, required = true, num_args = 1.., value_name = "FILE", value_hint = ValueHint::FilePath)]
-        head: Vec<PathBuf>,
-        /// How the verdict is found.
-        #[command(flatten)]
-        judging: Judging,
-    },
-}
-
-/// How a verdict is found.
-#[derive(Clone, Debug, PartialEq, clap::Args)]
-pub struct Judging {
-    /// How much dearer is too much
-    #[arg(long, value_name = "SHARE", value_parser = values::share, default_value = "2%")]
-    pub threshold: f64,
-
-    /// What an inconclusive answer counts as, for those who must have one of two [default: exit code 4]
-    #[arg(long, value_enum, value_name = "ANSWER")]
-    pub inconclusive: Option<Inconclusive>,
-
-    /// Where chance begins: with the same files, the same seed gives the same answer
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
-}
-
-/// What an inconclusive answer counts as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Inconclusive {
-    /// As passed.
-    Pass,
-    /// As regressed.
-    Fail,
 }
 
 /// Who we are to a server.

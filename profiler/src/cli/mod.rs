@@ -10,6 +10,7 @@
 //! | [`args`] | every option: its name, its documentation, its test |
 //! | [`values`] | how `10s`, `256MiB`, `0-3,5` and `K=V` are read |
 //! | [`parse`] | words to arguments, and what is said when they make no sense |
+//! | [`gate`] | the command line of `rprof gate` |
 //! | [`glob`] | patterns for names of processes |
 //! | [`settings`] | arguments to settings |
 //! | [`command`] | the command to run: its file, its user, its exit code |
@@ -21,6 +22,7 @@ pub mod args;
 pub mod command;
 pub mod documents;
 pub mod failure;
+pub mod gate;
 pub mod glob;
 pub mod parse;
 pub mod retype;

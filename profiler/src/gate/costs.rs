@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use pprof::protos::{Profile, ValueType};
+use rprof_ebpf::ledger::Column;
 
-/// A comment of a profile of ours: CPU time of the command and all its descendants, by their own clock.
-pub const CLOCK: &str = "command cpu ns";
+use super::patterns::Pattern;
+use crate::report::command::OfCommand;
+
 /// Mapping of the kernel's functions.
 const KERNEL: &str = "[kernel.kallsyms]";
 
@@ -47,15 +49,27 @@ pub struct RunCosts {
     pub functions: Vec<(Function, Cost)>,
     /// What a function (the first) cost below another, by indices.
     pub calls: HashMap<(u32, u32), f64>,
+    /// What a line of a function cost, with all that it called: by the function's index.
+    pub lines: HashMap<(u32, u32), f64>,
+    /// For each pattern that was asked for: what the stacks cost that a function of it is in.
+    pub matched: Vec<f64>,
+    /// What the stacks cost that a function of an accepted pattern is in.
+    pub accepted: f64,
     /// When it began, nanoseconds since 1970; 0: not known.
     pub start: i64,
+    /// How long it took, nanoseconds; 0: not known.
+    pub duration: i64,
+    /// What the profile says of its command and the machine.
+    pub command: OfCommand,
+    /// The share of its ticks that were lost, if it has a ledger.
+    pub lost: Option<f64>,
 }
 
 /// Sums a profile that [`crate::push::pprof_file::read`] took.
 ///
 /// # Errors
 /// Why nothing can be said of what it cost: words that go on after "FILE cannot be compared: ".
-pub fn of(profile: &Profile) -> Result<RunCosts, String> {
+pub fn of(profile: &Profile, patterns: &[Pattern]) -> Result<RunCosts, String> {
     let (value, scale, unit) = value(profile)?;
     let mut table = Table::new(profile);
     let mut costs = RunCosts {
@@ -66,8 +80,26 @@ pub fn of(profile: &Profile) -> Result<RunCosts, String> {
         samples: 0,
         functions: Vec::new(),
         calls: HashMap::new(),
+        lines: HashMap::new(),
+        matched: vec![0.0; patterns.len()],
+        accepted: 0.0,
         start: profile.time_nanos,
+        duration: profile.duration_nanos,
+        command: OfCommand::read(comments(profile)),
+        lost: lost(comments(profile)),
     };
+    if let Some(exit) = costs.command.exit.filter(|exit| *exit != 0) {
+        return Err(format!("its command failed with exit code {exit}"));
+    }
+    // The patterns that each function is of.
+    let of_patterns: Vec<Vec<usize>> = (table.functions.iter())
+        .map(|function| {
+            let of = (0..patterns.len()).filter(|&n| patterns[n].is_of(function));
+            of.collect()
+        })
+        .collect();
+    let mut seen_patterns = vec![0u64; patterns.len()];
+    let mut by_line = vec![0.0; table.lines.len()];
     let mut of_functions: Vec<(Cost, u64)> = vec![(Cost::default(), 0); table.functions.len()];
     let mut calls: HashMap<(u32, u32), (f64, u64)> = HashMap::new();
     for (n, sample) in (1u64..).zip(&profile.sample) {
@@ -78,14 +110,23 @@ pub fn of(profile: &Profile) -> Result<RunCosts, String> {
         costs.sampled += cost;
         costs.samples += 1;
         let mut callee = None;
+        let mut is_accepted = false;
         for &location in &sample.location_id {
             let Some(&(first, last)) = table.locations.get(&location) else {
                 continue;
             };
-            for &function in &table.lines[first..last] {
+            for at in first..last {
+                let (function, _) = table.lines[at];
                 let (known, seen) = &mut of_functions[function as usize];
                 if std::mem::replace(seen, n) != n {
                     known.all += cost;
+                    by_line[at] += cost;
+                    for &pattern in &of_patterns[function as usize] {
+                        if std::mem::replace(&mut seen_patterns[pattern], n) != n {
+                            costs.matched[pattern] += cost;
+                            is_accepted |= patterns[pattern].is_accepted;
+                        }
+                    }
                 }
                 match callee {
                     None => known.own += cost,
@@ -100,11 +141,20 @@ pub fn of(profile: &Profile) -> Result<RunCosts, String> {
                 callee = Some(function);
             }
         }
+        if is_accepted {
+            costs.accepted += cost;
+        }
     }
     if costs.sampled <= 0.0 {
         return Err("it has no samples".into());
     }
-    costs.total = clock(profile).unwrap_or(costs.sampled);
+    let clock = costs.command.cpu.map(|cpu| cpu.as_nanos() as f64);
+    costs.total = clock.unwrap_or(costs.sampled);
+    for (&line, cost) in table.lines.iter().zip(by_line) {
+        if cost > 0.0 {
+            *costs.lines.entry(line).or_default() += cost;
+        }
+    }
     let named = table.functions.drain(..).zip(of_functions);
     costs.functions = named
         .map(|(function, (cost, _))| (function, cost))
@@ -161,14 +211,36 @@ fn value(profile: &Profile) -> Result<(usize, f64, String), String> {
     Err(format!("it holds {}, no CPU time", known.join(", ")))
 }
 
-/// What the clock of the run's processes said, if the profile tells.
-fn clock(profile: &Profile) -> Option<f64> {
-    let comments = profile.comment.iter();
-    let mut texts = comments.filter_map(|&id| profile.string_table.get(usize::try_from(id).ok()?));
-    let said = texts.find_map(|text| text.strip_prefix(CLOCK)?.strip_prefix(": "))?;
-    said.parse()
-        .ok()
-        .filter(|nanos: &f64| nanos.is_finite() && *nanos > 0.0)
+fn comments(profile: &Profile) -> impl Iterator<Item = &str> {
+    let ids = profile.comment.iter();
+    ids.filter_map(|&id| profile.string_table.get(usize::try_from(id).ok()?))
+        .map(String::as_str)
+}
+
+/// The share of ticks that the ledger's lines of processes call lost: `ledger: process 12 name: 7 resolved,
+/// 1 would fault` (see [`crate::report::comments`]).
+fn lost<'a>(comments: impl Iterator<Item = &'a str>) -> Option<f64> {
+    let (mut all, mut lost) = (0u64, 0u64);
+    for comment in comments {
+        let Some(rest) = comment.strip_prefix("ledger: process ") else {
+            continue;
+        };
+        // A name may have anything in it, the counts have not.
+        let counts = rest.rsplit(": ").next().unwrap_or_default();
+        for count in counts.split(", ") {
+            let Some((number, name)) = count.split_once(' ') else {
+                continue;
+            };
+            let column = Column::ALL.iter().find(|column| column.name() == name);
+            if let (Ok(number), Some(column)) = (number.parse::<u64>(), column) {
+                all = all.saturating_add(number);
+                if column.is_loss() {
+                    lost = lost.saturating_add(number);
+                }
+            }
+        }
+    }
+    (all > 0).then(|| lost as f64 / all as f64)
 }
 
 /// The functions of a profile.
@@ -176,7 +248,8 @@ struct Table {
     functions: Vec<Function>,
     /// For each location the functions in it, innermost first: a range of `lines`.
     locations: HashMap<u64, (usize, usize)>,
-    lines: Vec<u32>,
+    /// Functions and line numbers.
+    lines: Vec<(u32, u32)>,
 }
 
 impl Table {
@@ -210,7 +283,7 @@ impl Table {
         for location in &profile.location {
             let module = modules.get(&location.mapping_id).unwrap_or(&no_module);
             let first = table.lines.len();
-            let mut add = |name: Arc<str>, file: Arc<str>| {
+            let mut add = |name: Arc<str>, file: Arc<str>, line: i64| {
                 let function = Function {
                     name,
                     file,
@@ -221,17 +294,17 @@ impl Table {
                     table.functions.push(function);
                     next
                 });
-                table.lines.push(number);
+                table.lines.push((number, u32::try_from(line).unwrap_or(0)));
             };
             for line in &location.line {
                 if let Some((name, file)) = named.get(&line.function_id) {
-                    add(name.clone(), file.clone());
+                    add(name.clone(), file.clone(), line.line);
                 }
             }
             if location.line.is_empty() {
                 // Addresses change from build to build: what has no name is one function.
                 let module = if module.is_empty() { "unknown" } else { module };
-                add(format!("[{module}]").into(), "".into());
+                add(format!("[{module}]").into(), "".into(), 0);
             }
             table
                 .locations
@@ -353,7 +426,11 @@ mod tests {
     #[test]
     fn a_function_counts_once_in_a_stack() {
         // `work` calls itself.
-        let costs = of(&profile(&[(&[3, 2, 2, 1], 10), (&[2, 1], 5), (&[4, 1], 1)])).unwrap();
+        let costs = of(
+            &profile(&[(&[3, 2, 2, 1], 10), (&[2, 1], 5), (&[4, 1], 1)]),
+            &[],
+        )
+        .unwrap();
         let of = |name: &str| {
             let found = costs.functions.iter().position(|(f, _)| &*f.name == name);
             (found.unwrap() as u32, costs.functions[found.unwrap()].1)
@@ -380,10 +457,13 @@ mod tests {
 
     #[test]
     fn what_has_no_time() {
-        assert_eq!(of(&profile(&[])).unwrap_err(), "it has no samples");
+        assert_eq!(of(&profile(&[]), &[]).unwrap_err(), "it has no samples");
         let mut heap = profile(&[(&[1], 1)]);
         heap.string_table[2] = "bytes".into();
-        assert_eq!(of(&heap).unwrap_err(), "it holds cpu/bytes, no CPU time");
+        assert_eq!(
+            of(&heap, &[]).unwrap_err(),
+            "it holds cpu/bytes, no CPU time"
+        );
     }
 
     #[test]
@@ -394,15 +474,15 @@ mod tests {
         counted.string_table.push("milliseconds".into());
         counted.period_type = Some(ValueType { ty: 1, unit: 7 });
         counted.period = 10;
-        assert_eq!(of(&counted).unwrap().total, 30e6);
+        assert_eq!(of(&counted, &[]).unwrap().total, 30e6);
     }
 
     #[test]
     fn the_clock_of_the_processes_is_believed() {
         let mut clocked = profile(&[(&[1], 3)]);
-        clocked.string_table.push(format!("{CLOCK}: 2500"));
+        clocked.string_table.push("command cpu ns: 2500".into());
         clocked.comment = vec![7];
-        let costs = of(&clocked).unwrap();
+        let costs = of(&clocked, &[]).unwrap();
         assert_eq!((costs.total, costs.sampled), (2500.0, 3.0));
     }
 

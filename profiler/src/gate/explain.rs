@@ -31,6 +31,8 @@ pub struct Functions {
     pub all: Vec<Vec<f64>>,
     /// What a function (the first) cost below another.
     pub calls: HashMap<(u32, u32), Vec<f64>>,
+    /// By number: the line that cost most; 0: not known.
+    pub lines: Vec<u32>,
 }
 
 /// One function's change, of one run, in nanoseconds.

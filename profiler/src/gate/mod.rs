@@ -1,8 +1,27 @@
-//! `rprof gate`: what two versions of a program cost, and whether that may be merged.
+//! What two versions of a program cost: profiles of runs go in; passed, regressed or inconclusive comes out, and the
+//! functions that explain it.
+//!
+//! | Module | What it knows |
+//! |---|---|
+//! | [`costs`] | what one run cost, function by function |
+//! | [`runs`] | many of them: sides, blocks, files |
+//! | [`config`], [`patterns`] | `gate.toml`: what functions may cost, and what is accepted |
+//! | [`matching`] | which function of one build is which of the other |
+//! | [`statistics`] | changes, intervals, verdicts |
+//! | [`sanity`] | whether runs can be compared at all |
+//! | [`explain`] | which functions explain a change |
+//! | [`comparison`] | all of it together |
+//! | [`report`] | what people and machines are told |
+//! | [`tasks`] | what `rprof gate` is told to do: run, compare, calibrate |
 
-pub mod compare;
+pub mod comparison;
+pub mod config;
 pub mod costs;
 pub mod explain;
 pub mod matching;
+pub mod patterns;
 pub mod report;
+pub mod runs;
+pub mod sanity;
 pub mod statistics;
+pub mod tasks;

@@ -119,7 +119,12 @@ mod tests {
 
     #[test]
     fn what_others_write() {
-        let others = ["command cpu ns: -3", "command exit", "machine slowed: x", ""];
+        let others = [
+            "command cpu ns: -3",
+            "command exit",
+            "machine slowed: x",
+            "",
+        ];
         assert_eq!(OfCommand::read(others.into_iter()), OfCommand::default());
     }
 }

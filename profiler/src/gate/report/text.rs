@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use super::compare::Comparison;
-use super::explain::{Amount, Changed, Moved};
-use super::statistics::design::Side;
-use super::statistics::verdict::Verdict;
+use crate::gate::comparison::Comparison;
+use crate::gate::explain::{Amount, Changed, Moved};
+use crate::gate::statistics::design::Side;
+use crate::gate::statistics::verdict::Verdict;
 
 /// Functions of each kind that are named.
 const NAMED: usize = 10;
@@ -21,7 +21,7 @@ pub fn text(of: &Comparison) -> String {
     let _ = writeln!(
         out,
         "{}: {} a run, {} ({} to {}); threshold {threshold} %",
-        of.judged.verdict,
+        of.verdict,
         time(of.mean(Side::Head)),
         percent(of.judged.change()),
         percent(least),
@@ -37,7 +37,7 @@ pub fn text(of: &Comparison) -> String {
         100.0 * of.judged.estimate.deviation,
         100.0 * of.judged.p,
     );
-    if of.judged.verdict == Verdict::Inconclusive
+    if of.verdict == Verdict::Inconclusive
         && let Some((more, change)) = more_runs(of)
     {
         let _ = writeln!(
@@ -145,7 +145,7 @@ fn percent(share: f64) -> String {
 }
 
 /// Nanoseconds.
-fn time(nanos: f64) -> String {
+pub fn time(nanos: f64) -> String {
     match nanos {
         n if n >= 1e9 => format!("{:.3} s", n / 1e9),
         n if n >= 1e6 => format!("{:.1} ms", n / 1e6),

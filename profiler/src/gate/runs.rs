@@ -1,0 +1,221 @@
+//! Runs that are compared: profiles come in, in any order, and leave in the order in which they were made, each with
+//! its side and its block.
+
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use super::costs::{self, RunCosts};
+use super::patterns::Pattern;
+use super::statistics::design::Side;
+use crate::cli::Failure;
+use crate::cli::retype::quoted;
+use crate::push::pprof_file;
+
+/// Runs of one block, where they were interleaved.
+pub const BLOCK: usize = 4;
+/// Bytes of a file at most.
+const MAX_FILE: u64 = 256 << 20;
+/// Files at most.
+const MAX_FILES: usize = 2000;
+
+/// Runs of two sides, in the order in which they were made.
+#[derive(Clone, Debug, Default)]
+pub struct Runs {
+    /// The side of each.
+    pub sides: Vec<Side>,
+    /// The block of each: runs that were made close to each other.
+    pub blocks: Vec<u32>,
+    /// What each cost.
+    pub costs: Vec<RunCosts>,
+    /// The file of each.
+    pub files: Vec<PathBuf>,
+    /// Whether blocks are what they should be. Else all are one, and what drifted counts as change.
+    pub interleaved: bool,
+}
+
+impl Runs {
+    /// Reads profiles, one of each run.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or that is no profile of CPU time; profiles that do not go together.
+    pub fn read(base: &[PathBuf], head: &[PathBuf], patterns: &[Pattern]) -> Result<Self, Failure> {
+        if base.len() + head.len() > MAX_FILES {
+            return Err(Failure::usage(format!(
+                "{} profiles are too many: {MAX_FILES} at most",
+                base.len() + head.len()
+            )));
+        }
+        let base = base.iter().map(|path| (Side::Base, path.as_path()));
+        let head = head.iter().map(|path| (Side::Head, path.as_path()));
+        let mut files: Vec<(Side, &Path)> = base.chain(head).collect();
+        twice(&files)?;
+        let mut costs = read_all(&files, patterns)?;
+        go_together(&files, &costs)?;
+        let known = costs.iter().all(|run| run.start > 0);
+        if known {
+            let mut order: Vec<usize> = (0..costs.len()).collect();
+            order.sort_by_key(|&n| costs[n].start);
+            files = order.iter().map(|&n| files[n]).collect();
+            let mut left: Vec<Option<RunCosts>> = costs.into_iter().map(Some).collect();
+            costs = order.iter().filter_map(|&n| left[n].take()).collect();
+        }
+        let sides: Vec<Side> = files.iter().map(|(side, _)| *side).collect();
+        let blocks = blocks(&sides).filter(|_| known);
+        Ok(Self {
+            interleaved: blocks.is_some(),
+            blocks: blocks.unwrap_or_else(|| vec![0; sides.len()]),
+            sides,
+            costs,
+            files: files.iter().map(|(_, file)| file.to_path_buf()).collect(),
+        })
+    }
+
+    /// What each took: its total.
+    pub fn totals(&self) -> Vec<f64> {
+        self.costs.iter().map(|run| run.total).collect()
+    }
+
+    /// The mean of figures of the runs, of one side.
+    pub fn mean(&self, side: Side, figures: &[f64]) -> f64 {
+        let of = self.sides.iter().zip(figures);
+        let (sum, n) = of
+            .filter(|(of, _)| **of == side)
+            .fold((0.0, 0), |(sum, n), (_, figure)| (sum + figure, n + 1));
+        sum / f64::from(n.max(1))
+    }
+}
+
+/// The number of each run's block: fours with two of each side, as they follow each other; the last may be of two.
+/// `None`: they do not.
+fn blocks(sides: &[Side]) -> Option<Vec<u32>> {
+    let heads = |sides: &[Side]| sides.iter().filter(|side| **side == Side::Head).count();
+    let mut fours = sides.chunks(BLOCK);
+    let are_balanced = fours.all(|four| 2 * heads(four) == four.len());
+    are_balanced.then(|| (0..sides.len()).map(|n| (n / BLOCK) as u32).collect())
+}
+
+/// The same file as two runs would be two runs that agree as no two do.
+fn twice(files: &[(Side, &Path)]) -> Result<(), Failure> {
+    let mut known = std::collections::BTreeSet::new();
+    for (_, file) in files {
+        let real = file.canonicalize().unwrap_or_else(|_| file.to_path_buf());
+        if !known.insert(real) {
+            return Err(Failure::usage(format!(
+                "{} is named twice: each file is one run",
+                file.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Reads files side by side.
+fn read_all(files: &[(Side, &Path)], patterns: &[Pattern]) -> Result<Vec<RunCosts>, Failure> {
+    let next = Mutex::new(0..files.len());
+    let read = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        for _ in 0..cores.min(files.len()) {
+            scope.spawn(|| {
+                loop {
+                    let n = next.lock().ok().and_then(|mut next| next.next());
+                    let Some((n, (_, path))) = n.and_then(|n| Some((n, files.get(n)?))) else {
+                        return;
+                    };
+                    let costs = read_one(path, patterns);
+                    if let Ok(mut read) = read.lock() {
+                        read.push((n, costs));
+                    }
+                }
+            });
+        }
+    });
+    let mut read = read.into_inner().unwrap_or_default();
+    read.sort_by_key(|(n, _)| *n);
+    read.into_iter().map(|(_, costs)| costs).collect()
+}
+
+fn read_one(path: &Path, patterns: &[Pattern]) -> Result<RunCosts, Failure> {
+    let not = |why: String| not_compared(path, &why);
+    let profile = profile(path)?;
+    costs::of(&profile, patterns).map_err(not)
+}
+
+fn not_compared(path: &Path, why: &str) -> Failure {
+    let name = quoted(&path.to_string_lossy());
+    Failure::new(format!("{} cannot be compared: {why}", path.display()))
+        .next(format!("go tool pprof -raw {name} | head"))
+}
+
+/// Reads one profile.
+///
+/// # Errors
+/// It cannot be read, or is none.
+pub fn profile(path: &Path) -> Result<pprof::protos::Profile, Failure> {
+    let name = quoted(&path.to_string_lossy());
+    let failed =
+        |error: std::io::Error| Failure::file("read", path, &error).next(format!("ls -l {name}"));
+    let about = std::fs::metadata(path).map_err(failed)?;
+    if !about.is_file() {
+        return Err(
+            Failure::new(format!("{} is no file", path.display())).next(format!("ls -l {name}"))
+        );
+    }
+    if about.len() > MAX_FILE {
+        let why = format!("it has more than {} MiB", MAX_FILE >> 20);
+        return Err(not_compared(path, &why));
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
+    pprof_file::read(&bytes).map_err(|why| not_compared(path, &why))
+}
+
+/// Whether all are counted in the same, at the same frequency.
+fn go_together(files: &[(Side, &Path)], runs: &[RunCosts]) -> Result<(), Failure> {
+    let (Some(first), Some((_, first_file))) = (runs.first(), files.first()) else {
+        return Ok(());
+    };
+    for ((_, file), run) in files.iter().zip(runs) {
+        let what = if run.unit != first.unit {
+            format!("{} and {}", first.unit, run.unit)
+        } else if (run.period - first.period).abs() > 1e-6 * first.period.abs() {
+            format!("samples of {} ns and of {} ns", first.period, run.period)
+        } else if run.command.cpu.is_some() != first.command.cpu.is_some() {
+            "the CPU time of a command that ended, and samples of something else".into()
+        } else {
+            continue;
+        };
+        return Err(Failure::new(format!(
+            "{} and {} do not go together: they hold {what}",
+            first_file.display(),
+            file.display()
+        ))
+        .next(format!(
+            "go tool pprof -raw {} | head",
+            quoted(&file.to_string_lossy())
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Side::{Base, Head};
+    use super::*;
+
+    #[test]
+    fn fours_that_are_balanced() {
+        let abba = [Base, Head, Head, Base];
+        let two = [abba, abba].concat();
+        assert_eq!(blocks(&two), Some(vec![0, 0, 0, 0, 1, 1, 1, 1]));
+        assert_eq!(
+            blocks(&[&abba[..], &[Head, Base]].concat()),
+            Some(vec![0, 0, 0, 0, 1, 1])
+        );
+        assert_eq!(
+            blocks(&[Base, Base, Base, Base, Head, Head, Head, Head]),
+            None
+        );
+        assert_eq!(blocks(&[&abba[..], &[Head]].concat()), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! Runs a command once, profiled by a process of rprof of its own, so that a run is the same thing whoever makes it:
+//! `rprof -F 999 -o FILE -- CMD`.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use crate::cli::Failure;
+use crate::cli::gate::Runs;
+use crate::cli::retype::quoted;
+use crate::sampling::signals::{Signal, Signals};
+
+/// Of what a failing command said, so much of its end is shown.
+const SHOWN: u64 = 16 << 10;
+/// Who is told to end is waited for so long.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Runs commands.
+pub(super) struct Benchmark<'a> {
+    how: &'a Runs,
+    folder: PathBuf,
+    program: PathBuf,
+    signals: Signals,
+    /// Gone when it is dropped.
+    _temporary: Option<tempfile::TempDir>,
+}
+
+/// How a run ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Well: its profile.
+    Well(PathBuf),
+    /// Somebody said stop.
+    Stopped,
+}
+
+impl<'a> Benchmark<'a> {
+    /// Profiles go to this folder; `None`: to one that is removed at the end.
+    ///
+    /// # Errors
+    /// There is no such folder, and it can not be made.
+    pub(super) fn new(how: &'a Runs, keep: Option<&Path>) -> Result<Self, Failure> {
+        let (folder, temporary) = match keep {
+            Some(folder) => {
+                let failed = |error| {
+                    Failure::file("make", folder, &error)
+                        .next(format!("ls -ld {}", quoted(&folder.to_string_lossy())))
+                };
+                std::fs::create_dir_all(folder).map_err(failed)?;
+                (folder.to_path_buf(), None)
+            }
+            None => {
+                let made = tempfile::Builder::new().prefix("rprof-gate-").tempdir();
+                let made = made.map_err(|error| {
+                    Failure::file("make a folder in", &std::env::temp_dir(), &error)
+                        .next("df -h /tmp")
+                })?;
+                (made.path().to_path_buf(), Some(made))
+            }
+        };
+        let program = std::env::current_exe()
+            .map_err(|error| Failure::new(format!("cannot find rprof's own file: {error}")))?;
+        let signals = Signals::new()
+            .map_err(|error| Failure::new(format!("cannot wait for signals: {error}")))?;
+        Ok(Self {
+            how,
+            folder,
+            program,
+            signals,
+            _temporary: temporary,
+        })
+    }
+
+    /// Runs a command; its profile gets this name.
+    ///
+    /// # Errors
+    /// It failed: the error shows what it said.
+    pub(super) fn run(&self, command: &str, name: &str) -> Result<Ended, Failure> {
+        let profile = self.folder.join(format!("{name}.pb.gz"));
+        let failed = |doing: &str, error: &std::io::Error| {
+            Failure::new(format!("cannot {doing} {command:?}: {error}"))
+        };
+        let mut output =
+            tempfile::tempfile_in(&self.folder).map_err(|error| failed("run", &error))?;
+        let clone = |file: &File| {
+            file.try_clone()
+                .map(Stdio::from)
+                .map_err(|error| failed("run", &error))
+        };
+        let mut rprof = Command::new(&self.program);
+        rprof
+            .args(["--quiet", "--freq", &self.how.freq.to_string(), "--output"])
+            .arg(&profile);
+        if let Some(user) = &self.how.user {
+            rprof.args(["--user", user]);
+        }
+        let mut rprof = rprof
+            .arg("--")
+            .args(words(command))
+            .stdin(Stdio::null())
+            .stdout(clone(&output)?)
+            .stderr(clone(&output)?)
+            .spawn()
+            .map_err(|error| failed("run", &error))?;
+        let mut stopped = false;
+        let ended = loop {
+            if let Some(ended) = rprof
+                .try_wait()
+                .map_err(|error| failed("wait for", &error))?
+            {
+                break ended;
+            }
+            let signal = self.signals.next(Some(LOOK), &mut Vec::new());
+            if let Ok(Some(Signal::Stop(number))) = signal {
+                stopped = true;
+                // Ctrl-C reaches it through the terminal; to be told twice would end it without its profile.
+                if number != libc::SIGINT {
+                    // SAFETY: a child of ours that was not waited for: the pid is still its.
+                    unsafe { libc::kill(rprof.id().cast_signed(), number) };
+                }
+            }
+        };
+        if stopped {
+            return Ok(Ended::Stopped);
+        }
+        if ended.success() {
+            return Ok(Ended::Well(profile));
+        }
+        Err(self.not_well(command, ended, &mut output))
+    }
+
+    fn not_well(&self, command: &str, ended: ExitStatus, output: &mut File) -> Failure {
+        let length = output.metadata().map_or(0, |about| about.len());
+        let mut said = Vec::new();
+        let _ = output
+            .seek(SeekFrom::Start(length.saturating_sub(SHOWN)))
+            .and_then(|_| output.take(SHOWN).read_to_end(&mut said));
+        let said = String::from_utf8_lossy(&said);
+        let said = said.trim_end();
+        let how = match ended.code() {
+            Some(code) => format!("exit code {code}"),
+            None => format!("{ended}"),
+        };
+        let output = if said.is_empty() {
+            ", and said nothing".to_string()
+        } else {
+            format!("; it said:\n{said}")
+        };
+        Failure::new(format!("{command:?} failed with {how}{output}")).next(command)
+    }
+}
+
+/// The words of a command: as they are, or, if only a shell knows what they mean, given to one.
+pub(super) fn words(command: &str) -> Vec<String> {
+    let plain = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_@%+:,./-=".contains(c);
+    let words: Vec<String> = command.split_whitespace().map(String::from).collect();
+    // `A=B program` sets a variable.
+    let sets = words.first().is_some_and(|word| word.contains('='));
+    if command.chars().all(plain) && !command.contains('\n') && !sets && !words.is_empty() {
+        words
+    } else {
+        ["sh", "-c", command].map(String::from).to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_needs_a_shell() {
+        assert_eq!(words("./bench --size=3"), ["./bench", "--size=3"]);
+        assert_eq!(words("cd a && ./bench"), ["sh", "-c", "cd a && ./bench"]);
+        assert_eq!(words("A=1 ./bench"), ["sh", "-c", "A=1 ./bench"]);
+        assert_eq!(words("./bench 'a b'"), ["sh", "-c", "./bench 'a b'"]);
+        assert_eq!(words("./a\n./b"), ["sh", "-c", "./a\n./b"]);
+        assert_eq!(words(""), ["sh", "-c", ""]);
+    }
+}

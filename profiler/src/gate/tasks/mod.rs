@@ -1,0 +1,65 @@
+//! What `rprof gate` is told to do: arguments come in, an exit code leaves.
+
+mod baseline;
+mod benchmark;
+mod calibrate;
+mod compare;
+mod run;
+
+use super::comparison::{Comparison, Judging};
+use super::config::Config;
+use super::report;
+use super::runs::Runs;
+use super::statistics::verdict::{Rule, Verdict};
+use crate::cli::Failure;
+use crate::cli::failure::exit;
+use crate::cli::gate::{self as typed, Gate, Inconclusive};
+
+/// Does it; `say`: text for people.
+///
+/// # Errors
+/// What cannot be run, read, compared or written.
+pub fn gate(task: &Gate, say: &dyn Fn(&str)) -> Result<u8, Failure> {
+    match task {
+        Gate::Run(run) => run::run(run, say),
+        Gate::Compare(compare) => compare::compare(compare, say),
+        Gate::Calibrate(calibrate) => calibrate::calibrate(calibrate, say),
+    }
+}
+
+/// How runs are judged, with what the project has agreed on.
+fn judging(typed: &typed::Judging) -> Result<Judging, Failure> {
+    let config = Config::find(typed.config.as_deref())?;
+    let rule = Rule::default();
+    Ok(Judging {
+        rule: Rule {
+            threshold: typed
+                .threshold
+                .or(config.threshold)
+                .unwrap_or(rule.threshold),
+            ..rule
+        },
+        seed: typed.seed,
+        config,
+        ..Judging::default()
+    })
+}
+
+/// Tells people and machines what came out; returns the exit code.
+fn tell(
+    comparison: &Comparison,
+    runs: &Runs,
+    inconclusive: Option<Inconclusive>,
+    reports: &typed::Reports,
+    say: &dyn Fn(&str),
+) -> Result<u8, Failure> {
+    say(&report::text::text(comparison));
+    report::write(comparison, runs, reports)?;
+    Ok(match (comparison.verdict, inconclusive) {
+        (Verdict::Passed, _) | (Verdict::Inconclusive, Some(Inconclusive::Pass)) => exit::DONE,
+        (Verdict::Regressed, _) | (Verdict::Inconclusive, Some(Inconclusive::Fail)) => {
+            exit::REGRESSED
+        }
+        (Verdict::Inconclusive, None) => exit::INCONCLUSIVE,
+    })
+}

@@ -5,4 +5,6 @@ pub mod change;
 pub mod design;
 pub mod looks;
 pub mod many;
+pub mod power;
+pub mod series;
 pub mod verdict;

@@ -2,6 +2,7 @@
 
 mod baseline;
 mod benchmark;
+mod blocks;
 mod calibrate;
 mod compare;
 mod run;

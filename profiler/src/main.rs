@@ -214,8 +214,7 @@ fn finish(
         format: output.map_or(Format::Pprof, Output::format),
     };
     let of_command = recording.ended.zip(recording.command);
-    let of_command =
-        of_command.map(|(ended, (cpu, conditions))| OfCommand::new(ended, cpu, conditions).lines());
+    let of_command = of_command.map(|(ended, ran)| OfCommand::new(ended, &ran).lines());
     let about = About {
         frequency: frequency(settings),
         start: recording.start,

@@ -45,6 +45,8 @@ pub struct Comparison {
     pub reasons: Vec<String>,
     /// What all of a run says, but for what is accepted.
     pub judged: Judged,
+    /// What instructions say, where all runs counted them.
+    pub instructions: Option<Judged>,
     /// As it was asked for.
     pub rule: Rule,
     /// For what was left to chance.
@@ -132,6 +134,9 @@ pub fn compare(runs: &Runs, judging: &Judging) -> Result<Comparison, Failure> {
     let judged = verdicts
         .judge(&without, judging.rule.threshold)
         .ok_or_else(|| Failure::new("a run took no time at all"))?;
+    let counted = runs.costs.iter().map(|run| run.command.instructions);
+    let counted: Option<Vec<f64>> = counted.map(|n| n.map(|n| n as f64)).collect();
+    let instructions = counted.and_then(|counted| verdicts.judge(&counted, judging.rule.threshold));
     let mut ruled = Vec::new();
     for &(pattern, threshold) in &config.functions {
         ruled.push(verdicts.of_function(pattern, threshold));
@@ -164,6 +169,7 @@ pub fn compare(runs: &Runs, judging: &Judging) -> Result<Comparison, Failure> {
         },
         reasons: found.reasons,
         judged,
+        instructions,
         rule: judging.rule,
         seed: judging.seed,
         runs: runs.sides.iter().copied().zip(totals).collect(),

@@ -5,10 +5,12 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::cli::command::exit_code;
+use crate::sampling::Ran;
 use crate::sampling::conditions::Conditions;
 
 const EXIT: &str = "command exit";
 const CPU: &str = "command cpu ns";
+const INSTRUCTIONS: &str = "command instructions";
 const BUSY: &str = "machine busy ns";
 const STEAL: &str = "machine steal ns";
 const THROTTLED: &str = "machine throttled ns";
@@ -22,6 +24,8 @@ pub struct OfCommand {
     pub exit: Option<u8>,
     /// CPU time of the command and its descendants.
     pub cpu: Option<Duration>,
+    /// Their instructions, where the machine counts them.
+    pub instructions: Option<u64>,
     /// The machine meanwhile.
     pub conditions: Conditions,
     /// The processor's name.
@@ -30,11 +34,12 @@ pub struct OfCommand {
 
 impl OfCommand {
     /// Of one that ended here.
-    pub fn new(ended: ExitStatus, cpu: Duration, conditions: Conditions) -> Self {
+    pub fn new(ended: ExitStatus, ran: &Ran) -> Self {
         Self {
             exit: Some(exit_code(ended)),
-            cpu: Some(cpu),
-            conditions,
+            cpu: Some(ran.cpu),
+            instructions: ran.instructions,
+            conditions: ran.conditions,
             model: model(),
         }
     }
@@ -48,6 +53,9 @@ impl OfCommand {
         }
         if let Some(cpu) = self.cpu {
             add(CPU, cpu.as_nanos().to_string());
+        }
+        if let Some(instructions) = self.instructions {
+            add(INSTRUCTIONS, instructions.to_string());
         }
         let Conditions {
             busy,
@@ -77,6 +85,7 @@ impl OfCommand {
             match name {
                 EXIT => of.exit = value.parse().ok(),
                 CPU => of.cpu = time().filter(|cpu| !cpu.is_zero()),
+                INSTRUCTIONS => of.instructions = number().filter(|number| *number > 0),
                 BUSY => of.conditions.busy = time().unwrap_or_default(),
                 STEAL => of.conditions.steal = time().unwrap_or_default(),
                 THROTTLED => of.conditions.throttled = time().unwrap_or_default(),
@@ -105,6 +114,7 @@ mod tests {
         let of = OfCommand {
             exit: Some(3),
             cpu: Some(Duration::from_micros(1_234_567)),
+            instructions: Some(9_876_543_210),
             conditions: Conditions {
                 busy: Duration::from_secs(2),
                 steal: Duration::from_millis(30),

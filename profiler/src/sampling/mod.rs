@@ -18,6 +18,7 @@ pub mod cgroup;
 pub mod child;
 mod codes;
 pub mod conditions;
+mod counter;
 pub mod door;
 pub mod ending;
 pub mod events;
@@ -54,4 +55,4 @@ mod test_run;
 mod threads;
 pub mod vdso;
 
-pub use session::{Recording, record};
+pub use session::{Ran, Recording, record};

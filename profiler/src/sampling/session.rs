@@ -12,6 +12,7 @@ use aya::maps::{HashMap as BpfHashMap, MapData};
 use super::account::{self, Counted};
 use super::child;
 use super::conditions::Conditions;
+use super::counter::{Counter, What};
 use super::ending;
 use super::events::{self, Clock, Events};
 use super::faults::{self, Fault};
@@ -76,11 +77,21 @@ pub struct Recording {
     pub reads: &'static str,
     /// How the command ended.
     pub ended: Option<ExitStatus>,
-    /// CPU time of the command and its descendants, by their own clocks, and what the machine was like
-    /// meanwhile; `None`: no command, or it goes on.
-    pub command: Option<(Duration, Conditions)>,
+    /// What the command took; `None`: there is none, or it goes on.
+    pub command: Option<Ran>,
     /// The command's pid, if sampling ended before it, and its end is waited for.
     pub running: Option<u32>,
+}
+
+/// What a command took.
+#[derive(Clone, Copy, Debug)]
+pub struct Ran {
+    /// CPU time of the command and its descendants, by their own clocks.
+    pub cpu: Duration,
+    /// Their instructions, where the machine counts them.
+    pub instructions: Option<u64>,
+    /// What the machine was like meanwhile.
+    pub conditions: Conditions,
 }
 
 /// Records until the time is over, the command ends, or somebody says stop; `publish`: an interval after the
@@ -244,14 +255,16 @@ pub fn record(
         .enable_in_turn()
         .map_err(|error| failed("start sampling", &error))?;
     let conditions = Conditions::now();
+    let mut instructions = None;
     let mut command = match &settings.target {
         Target::Command(command) => {
             child::become_subreaper()
                 .map_err(|error| failed("adopt the command's descendants", &error))?;
-            Some((
-                child::start(command, signals.before(), limits)?,
-                command.wait_all,
-            ))
+            let (counter, child) = Counter::start(What::Instructions, || {
+                child::start(command, signals.before(), limits)
+            });
+            instructions = counter;
+            Some((child?, command.wait_all))
         }
         _ => None,
     };
@@ -441,9 +454,11 @@ pub fn record(
         reads,
         running: running.filter(|_| !untold),
         ended: collected.status,
-        command: collected
-            .status
-            .map(|_| (collected.cpu, Conditions::now().since(&conditions))),
+        command: collected.status.map(|_| Ran {
+            cpu: collected.cpu,
+            instructions: instructions.and_then(|mut counter| counter.read().ok()),
+            conditions: Conditions::now().since(&conditions),
+        }),
     })
 }
 

@@ -115,12 +115,12 @@ pub fn of(profile: &Profile, patterns: &[Pattern]) -> Result<RunCosts, String> {
             let Some(&(first, last)) = table.locations.get(&location) else {
                 continue;
             };
-            for at in first..last {
-                let (function, _) = table.lines[at];
+            let lines = table.lines[first..last].iter();
+            for (&(function, _), by_line) in lines.zip(&mut by_line[first..last]) {
                 let (known, seen) = &mut of_functions[function as usize];
                 if std::mem::replace(seen, n) != n {
                     known.all += cost;
-                    by_line[at] += cost;
+                    *by_line += cost;
                     for &pattern in &of_patterns[function as usize] {
                         if std::mem::replace(&mut seen_patterns[pattern], n) != n {
                             costs.matched[pattern] += cost;

@@ -10,23 +10,27 @@ use perf_event_open_sys::bindings as sys;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub(super) enum What {
     /// Instructions, the kernel's among them. Virtual machines often have no such counter.
     Instructions,
-    /// Nanoseconds of CPU time: every machine has it.
+    /// Nanoseconds of CPU time, which every machine counts, in the same way.
+    #[cfg(test)]
     TaskClock,
 }
 
 /// Counts what a command does that was started with [`Counter::start`].
 #[derive(Debug)]
-pub struct Counter {
+pub(super) struct Counter {
     event: File,
 }
 
 impl Counter {
     /// Starts something that forks and executes a command: from then on it is counted, and all its descendants are.
     /// `None`: this machine does not count that.
-    pub fn start<T: Send>(what: What, start: impl FnOnce() -> T + Send) -> (Option<Self>, T) {
+    pub(super) fn start<T: Send>(
+        what: What,
+        start: impl FnOnce() -> T + Send,
+    ) -> (Option<Self>, T) {
         // A thread's event is inherited by what this thread forks: one of its own, so that nothing else is.
         let (what, start) = (&what, start);
         std::thread::scope(|scope| {
@@ -50,6 +54,7 @@ impl Counter {
                 sys::PERF_TYPE_HARDWARE,
                 sys::PERF_COUNT_HW_INSTRUCTIONS.into(),
             ),
+            #[cfg(test)]
             What::TaskClock => (
                 sys::PERF_TYPE_SOFTWARE,
                 sys::PERF_COUNT_SW_TASK_CLOCK.into(),
@@ -82,7 +87,7 @@ impl Counter {
     ///
     /// # Errors
     /// Those of `read`; it was never counted.
-    pub fn read(&mut self) -> io::Result<u64> {
+    pub(super) fn read(&mut self) -> io::Result<u64> {
         // value, time enabled, time running (include/uapi/linux/perf_event.h, read_format).
         let mut read = [0u8; 24];
         self.event.read_exact(&mut read)?;
@@ -110,23 +115,21 @@ mod tests {
         let script = "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done";
         let script = format!("({script}) & {script}; wait");
         let (counter, child) = Counter::start(What::TaskClock, || {
-            Command::new("sh").args(["-c", &script]).spawn()
+            let child = Command::new("sh").args(["-c", &script]).spawn();
+            child.map(|child| child.id().cast_signed())
         });
-        let child = child.unwrap();
+        let pid = child.unwrap();
         // What this process does meanwhile is none of it.
         let started = std::time::Instant::now();
         while started.elapsed() < std::time::Duration::from_millis(100) {
             std::hint::spin_loop();
         }
-        let pid = child.id().cast_signed();
         let mut status = 0;
         // SAFETY: all zero is a value of this type.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
         // SAFETY: a child of ours, and pointers to variables of ours.
-        assert_eq!(
-            unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) },
-            pid
-        );
+        let waited = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
+        assert_eq!(waited, pid);
         let time = |of: libc::timeval| of.tv_sec as f64 * 1e9 + of.tv_usec as f64 * 1e3;
         let clock = time(usage.ru_utime) + time(usage.ru_stime);
         let counted = counter.unwrap().read().unwrap() as f64;

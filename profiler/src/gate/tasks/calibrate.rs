@@ -65,7 +65,7 @@ fn text(costs: &[f64], judged: &Judged, rule: &Rule) -> String {
     );
     let (from, to) = judged.interval();
     let mut line = |name: &str, text: String| {
-        let _ = writeln!(out, "  {name:<12}{text}");
+        let _ = writeln!(out, "  {name:<13}{text}");
     };
     line(
         "noise",

@@ -13,9 +13,10 @@
 //! | [`mutate`] | how inputs are changed |
 //! | [`reached`] | what of the code an input reaches, in a build that counts it |
 //! | [`seeds`] | programs to begin with |
-//! | [`unwind`] · [`names`] · [`libraries`] · [`runtimes`] · [`records`] · [`readers`] · [`words`] · [`push`] | the targets, by where their bytes come from |
+//! | [`unwind`] · [`names`] · [`libraries`] · [`runtimes`] · [`records`] · [`readers`] · [`words`] · [`push`] · [`gate`] | the targets, by where their bytes come from |
 
 mod engine;
+mod gate;
 mod libraries;
 mod limits;
 mod mutate;

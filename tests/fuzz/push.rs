@@ -16,7 +16,7 @@ use rprof_profiler::push::protocols::{self, Labels, Piece};
 use crate::engine::fuzz;
 use crate::mutate::Seed;
 
-fn profile() -> Profile {
+pub(crate) fn profile() -> Profile {
     let texts = [
         "",
         "samples",

@@ -249,7 +249,7 @@ impl Verdicts<'_> {
         let is_known = (empty as f64) < EMPTY * part.len() as f64;
         // A run without a sample of them had less than one.
         let costs: Vec<f64> = (part.iter().zip(&self.runs.costs))
-            .map(|(cost, run)| cost.max(0.5 * scale(run) * run.sampled / run.samples as f64))
+            .map(|(cost, run)| cost.max(0.5 * scale(run) * run.worth()))
             .collect();
         Ruled {
             name: self.name(pattern),

@@ -43,7 +43,7 @@ pub struct RunCosts {
     pub total: f64,
     /// By its samples.
     pub sampled: f64,
-    /// Samples.
+    /// Samples in the file: what reads the same may be one.
     pub samples: u64,
     /// Its functions, and by their index what each cost.
     pub functions: Vec<(Function, Cost)>,
@@ -63,6 +63,16 @@ pub struct RunCosts {
     pub command: OfCommand,
     /// The share of its ticks that were lost, if it has a ledger.
     pub lost: Option<f64>,
+}
+
+impl RunCosts {
+    /// What one sample is worth.
+    pub fn worth(&self) -> f64 {
+        match self.period > 0.0 {
+            true => self.period,
+            false => self.sampled / self.samples.max(1) as f64,
+        }
+    }
 }
 
 /// Sums a profile that [`crate::push::pprof_file::read`] took.

@@ -9,6 +9,8 @@ use super::statistics::verdict::Judged;
 
 /// Of what the clock of a run's processes says its samples may miss this share on one side more than on the other.
 const UNSAMPLED: f64 = 0.05;
+/// So many standard errors of a share are no chance.
+const SURE: f64 = 4.0;
 /// Ticks lost that are worth a word.
 const LOST: f64 = 0.01;
 /// Steal and other programs are worth a word from this share of a run's time on.
@@ -60,7 +62,15 @@ fn both(runs: &Runs, of: impl Fn(&RunCosts) -> f64) -> (f64, f64) {
 /// Samples of one side tell less than those of the other, by more than the change.
 fn unsampled(runs: &Runs, change: f64) -> Option<String> {
     let (base, head) = both(runs, |run| run.sampled / run.total);
-    let differ = (head - base).abs();
+    // Few samples tell little of their own share.
+    let samples = |side: Side| {
+        let of = runs.sides.iter().zip(&runs.costs);
+        of.filter(|(of, _)| **of == side)
+            .map(|(_, run)| run.sampled / run.worth())
+            .sum::<f64>()
+    };
+    let by_chance = (1.0 / samples(Side::Base) + 1.0 / samples(Side::Head)).sqrt();
+    let differ = (head - base).abs() - SURE * by_chance;
     (differ > UNSAMPLED && differ > change).then(|| {
         format!(
             "The samples tell {:.1} % of the CPU time of base and {:.1} % of head's: too much was lost to say more.",

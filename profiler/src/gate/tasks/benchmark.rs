@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -10,16 +11,21 @@ use std::time::Duration;
 use crate::cli::Failure;
 use crate::cli::gate::Runs;
 use crate::cli::retype::quoted;
+use crate::report::plain;
+use crate::sampling::limits::Limits;
 use crate::sampling::signals::{Signal, Signals};
 
 /// Of what a failing command said, so much of its end is shown.
 const SHOWN: u64 = 16 << 10;
+/// Of each of its lines, so many characters.
+const LINE: usize = 400;
 /// Who is told to end is waited for so long.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Runs commands.
 pub(super) struct Benchmark<'a> {
     how: &'a Runs,
+    say: &'a dyn Fn(&str),
     folder: PathBuf,
     program: PathBuf,
     signals: Signals,
@@ -37,11 +43,15 @@ pub(super) enum Ended {
 }
 
 impl<'a> Benchmark<'a> {
-    /// Profiles go to this folder; `None`: to one that is removed at the end.
+    /// Profiles go to this folder; `None`: to one that is removed at the end. `say`: text for people.
     ///
     /// # Errors
     /// There is no such folder, and it can not be made.
-    pub(super) fn new(how: &'a Runs, keep: Option<&Path>) -> Result<Self, Failure> {
+    pub(super) fn new(
+        how: &'a Runs,
+        keep: Option<&Path>,
+        say: &'a dyn Fn(&str),
+    ) -> Result<Self, Failure> {
         let (folder, temporary) = match keep {
             Some(folder) => {
                 let failed = |error| {
@@ -66,6 +76,7 @@ impl<'a> Benchmark<'a> {
             .map_err(|error| Failure::new(format!("cannot wait for signals: {error}")))?;
         Ok(Self {
             how,
+            say,
             folder,
             program,
             signals,
@@ -76,7 +87,7 @@ impl<'a> Benchmark<'a> {
     /// Runs a command; its profile gets this name.
     ///
     /// # Errors
-    /// It failed: the error shows what it said.
+    /// It failed; what it said was shown.
     pub(super) fn run(&self, command: &str, name: &str) -> Result<Ended, Failure> {
         let profile = self.folder.join(format!("{name}.pb.gz"));
         let failed = |doing: &str, error: &std::io::Error| {
@@ -96,14 +107,24 @@ impl<'a> Benchmark<'a> {
         if let Some(user) = &self.how.user {
             rprof.args(["--user", user]);
         }
-        let mut rprof = rprof
+        rprof
             .arg("--")
             .args(words(command))
             .stdin(Stdio::null())
             .stdout(clone(&output)?)
-            .stderr(clone(&output)?)
-            .spawn()
-            .map_err(|error| failed("run", &error))?;
+            .stderr(clone(&output)?);
+        // A command of it is to find what a command of ours would: signals and limits as they were for us.
+        let (limits, mask) = (Limits::raise(), self.signals.before());
+        // SAFETY: between fork and exec only wrappers of system calls run.
+        unsafe {
+            rprof.pre_exec(move || {
+                limits.restore();
+                libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
+                libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask, std::ptr::null_mut());
+                Ok(())
+            });
+        }
+        let mut rprof = rprof.spawn().map_err(|error| failed("run", &error))?;
         let mut stopped = false;
         let ended = loop {
             if let Some(ended) = rprof
@@ -138,15 +159,19 @@ impl<'a> Benchmark<'a> {
             .seek(SeekFrom::Start(length.saturating_sub(SHOWN)))
             .and_then(|_| output.take(SHOWN).read_to_end(&mut said));
         let said = String::from_utf8_lossy(&said);
-        let said = said.trim_end();
+        let lines: Vec<String> = (said.trim_end().lines())
+            .map(|line| plain(&line.replace('\t', "    "), LINE))
+            .collect();
+        if !lines.is_empty() {
+            (self.say)(&format!("{}\n", lines.join("\n")));
+        }
         let how = match ended.code() {
             Some(code) => format!("exit code {code}"),
             None => format!("{ended}"),
         };
-        let output = if said.is_empty() {
-            ", and said nothing".to_string()
-        } else {
-            format!("; it said:\n{said}")
+        let output = match lines.as_slice() {
+            [] => ", and said nothing",
+            _ => "; what it said is above",
         };
         Failure::new(format!("{command:?} failed with {how}{output}")).next(command)
     }

@@ -25,7 +25,7 @@ const BY_CHANCE: f64 = 0.01;
 /// # Errors
 /// The command failed, or its profile cannot be compared.
 pub(super) fn calibrate(typed: &Calibrate, say: &dyn Fn(&str)) -> Result<u8, Failure> {
-    let benchmark = Benchmark::new(&typed.runs, None)?;
+    let benchmark = Benchmark::new(&typed.runs, None, say)?;
     let mut blocks = Blocks::begin(benchmark, &typed.cmd, &typed.cmd, typed.seed)?;
     let planned = 2 * typed.runs.runs.next_multiple_of(2) as usize;
     while blocks.runs() < planned {

@@ -22,7 +22,7 @@ const FIRST_LOOK: usize = 12;
 /// A command failed, or its profile cannot be compared.
 pub(super) fn run(typed: &Run, say: &dyn Fn(&str)) -> Result<u8, Failure> {
     let mut judging = judging(&typed.judging)?;
-    let benchmark = Benchmark::new(&typed.runs, typed.keep.as_deref())?;
+    let benchmark = Benchmark::new(&typed.runs, typed.keep.as_deref(), say)?;
     let began = Instant::now();
     let progress = |line: &str| {
         if !typed.runs.quiet {

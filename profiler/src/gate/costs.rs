@@ -177,7 +177,7 @@ pub fn of(profile: &Profile, patterns: &[Pattern]) -> Result<RunCosts, String> {
 }
 
 /// Which of a sample's values is its CPU time, what it is multiplied by to be nanoseconds, and its type.
-fn value(profile: &Profile) -> Result<(usize, f64, String), String> {
+pub(super) fn value(profile: &Profile) -> Result<(usize, f64, String), String> {
     let text = |id: i64| {
         let text = usize::try_from(id)
             .ok()

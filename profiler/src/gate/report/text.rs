@@ -1,154 +1,332 @@
-//! A comparison for people: total first, then the functions that explain it.
+//! A comparison for people in a terminal: one table whose columns are the same from the total to the last function,
+//! the verdict before it.
 
-use std::fmt::Write;
-
+use super::places::Places;
+use super::sentences;
+use super::told::{Row, Told};
+use super::words::{self, LONG, percent};
+use crate::cli::args::Color;
+use crate::cli::settings::colored;
 use crate::gate::comparison::Comparison;
-use crate::gate::explain::{Amount, Changed, Moved};
+use crate::gate::config;
+use crate::gate::costs::Function;
 use crate::gate::statistics::design::Side;
 use crate::gate::statistics::verdict::Verdict;
+use crate::report::paint::Paint;
 
-/// Functions of each kind that are named.
-const NAMED: usize = 10;
+pub use super::words::time;
+
+/// Columns of a line.
+const WIDTH: usize = 100;
+/// Guilty functions that are named, and others.
+const GUILTY: usize = 10;
+const OTHERS: usize = 5;
 /// Callers of a function that are named.
 const WAY: usize = 3;
 
-/// What it came to, as text.
+/// What it came to, as text for standard error.
 pub fn text(of: &Comparison) -> String {
-    let mut out = String::new();
-    let threshold = 100.0 * of.rule.threshold;
-    let (least, most) = of.judged.interval();
-    let runs = |side| of.of(side).count();
-    let _ = writeln!(
-        out,
-        "{}: {} a run, {} ({} to {}); threshold {threshold} %",
-        of.verdict,
-        time(of.mean(Side::Head)),
-        percent(of.judged.change()),
-        percent(least),
-        percent(most),
+    let paint = Paint {
+        on: colored(Color::Auto),
+    };
+    painted(of, &Places::here(), paint)
+}
+
+/// The same without color, wherever it goes.
+pub(super) fn plain(of: &Comparison, places: &Places) -> String {
+    painted(of, places, Paint::default())
+}
+
+fn painted(of: &Comparison, places: &Places, paint: Paint) -> String {
+    let told = Told::new(of);
+    let mut table = Table {
+        lines: Vec::new(),
+        paint,
+        places,
+        of_run: of.mean(Side::Base),
+    };
+    let verdict = of.verdict.to_string().to_uppercase();
+    let verdict = match of.verdict {
+        Verdict::Passed => paint.green(&verdict),
+        Verdict::Regressed => paint.red(&verdict),
+        Verdict::Inconclusive => paint.yellow(&verdict),
+    };
+    let headline = sentences::headline(of);
+    let mut lines = wrapped(&headline, WIDTH - 14).into_iter();
+    let first = lines.next().unwrap_or_default();
+    table.text(&format!("{verdict}: {}", paint.bold(&first)));
+    for line in lines {
+        table.text(&format!("  {}", paint.bold(&line)));
+    }
+    for reason in &of.reasons {
+        table.note(reason);
+    }
+    for more in sentences::undecided(of) {
+        table.note(&more);
+    }
+    table.text("");
+    table.line(
+        ["base", "head", "of a run", "at least", "at most"].map(String::from),
+        &format!("({})", sentences::bounds(of)),
     );
-    let _ = writeln!(
-        out,
-        "  base {} in {} runs, head {} in {}; a run varies by {:.1} %; chance makes as much in {:.2} % of cases",
-        time(of.mean(Side::Base)),
-        runs(Side::Base),
-        time(of.mean(Side::Head)),
-        runs(Side::Head),
-        100.0 * of.judged.estimate.deviation,
-        100.0 * of.judged.p,
+    let (least, most) = sentences::interval(&of.judged);
+    table.line(
+        [
+            time(sentences::middle(of, Side::Base)),
+            time(sentences::middle(of, Side::Head)),
+            percent(of.judged.change()),
+            percent(least),
+            percent(most),
+        ],
+        "all CPU time of a run",
     );
-    if of.verdict == Verdict::Inconclusive
-        && let Some((more, change)) = more_runs(of)
-    {
-        let _ = writeln!(
-            out,
-            "  about {more} more runs a side would decide a change of {:.0} %",
-            100.0 * change
-        );
+    if of.ruled.iter().any(|entry| entry.accepted.is_some()) {
+        table.under("the change is without what is accepted");
     }
-    for moved in &of.explained.moved {
-        let _ = writeln!(out, "  {}", sentence(of, *moved));
+    table.entries(of);
+    table.functions("dearer by what they do themselves", &told.guilty, GUILTY);
+    if let Some(why) = sentences::unexplained(of, &told) {
+        table.text("");
+        table.note(why);
     }
-    list(&mut out, of, "dearer", &of.explained.guilty);
-    list(&mut out, of, "their callers", &of.explained.callers);
-    list(&mut out, of, "cheaper", &of.explained.cheaper);
-    for note in &of.notes {
-        let _ = writeln!(out, "  {note}");
-    }
-    out
-}
-
-fn list(out: &mut String, of: &Comparison, title: &str, changed: &[Changed]) {
-    if changed.is_empty() {
-        return;
-    }
-    let _ = writeln!(out, "\n  {title}");
-    for changed in changed.iter().take(NAMED) {
-        let _ = writeln!(out, "    {}", line(of, changed));
-    }
-    if changed.len() > NAMED {
-        let _ = writeln!(out, "    and {} more", changed.len() - NAMED);
-    }
-}
-
-fn line(of: &Comparison, changed: &Changed) -> String {
-    let base = of.mean(Side::Base);
-    // What it does itself, unless its callees, none of which stands out, are what grew.
-    let Amount {
-        growth, between, ..
-    } = match changed.own.growth.abs() > 0.5 * changed.all.growth.abs() {
-        true => changed.own,
-        false => changed.all,
-    };
-    let way: Vec<&str> = (changed.way.iter().take(WAY))
-        .map(|&caller| &*of.functions[caller as usize].name)
-        .collect();
-    let way = if way.is_empty() {
-        String::new()
-    } else {
-        format!("  ← {}", way.join(" ← "))
-    };
-    format!(
-        "{:>8} of a run ({} to {})  {}{way}",
-        percent(growth / base),
-        percent(between.0 / base),
-        percent(between.1 / base),
-        name(of, changed.function),
-    )
-}
-
-fn name(of: &Comparison, function: u32) -> String {
-    let function = &of.functions[function as usize];
-    let place = match (&*function.file, &*function.module) {
-        ("", "") => String::new(),
-        ("", module) => format!(" ({module})"),
-        (file, _) => format!(" ({file})"),
-    };
-    format!("{}{place}", function.name)
-}
-
-fn sentence(of: &Comparison, moved: Moved) -> String {
-    let name = |function: u32| &*of.functions[function as usize].name;
-    match moved {
-        Moved::Renamed(from, to) => format!("{} seems to be {} now", name(from), name(to)),
-        Moved::Inlined(from, to) => {
-            format!("{} seems to be inlined into {} now", name(from), name(to))
+    table.functions(
+        "their callers, dearer by what they call",
+        &told.callers,
+        OTHERS,
+    );
+    if !told.moved.is_empty() {
+        table.title("moved rather than grew");
+        for pair in told.moved.iter().take(GUILTY) {
+            let sentence = sentences::moved(pair, &|name| words::name(name, 30));
+            table.note(&sentence);
         }
-        Moved::Work(from, to) => format!("work moved from {} to {}", name(from), name(to)),
+        table.rest(told.moved.len(), GUILTY);
+    }
+    table.functions("cheaper", &told.cheaper, OTHERS);
+    table.text("");
+    table.note(&sentences::basis(of));
+    for note in &of.notes {
+        table.note(note);
+    }
+    table.text_of_all()
+}
+
+/// A line of the table, or one that is only text.
+enum Line {
+    Cells([String; 5], String),
+    Under(String),
+    Text(String),
+}
+
+struct Table<'a> {
+    lines: Vec<Line>,
+    paint: Paint,
+    places: &'a Places,
+    /// What a run of base took.
+    of_run: f64,
+}
+
+impl Table<'_> {
+    fn line(&mut self, cells: [String; 5], what: &str) {
+        self.lines.push(Line::Cells(cells, what.to_string()));
+    }
+
+    fn text(&mut self, text: &str) {
+        self.lines.push(Line::Text(text.to_string()));
+    }
+
+    /// A sentence, in as many lines as it needs.
+    fn note(&mut self, sentence: &str) {
+        for (n, line) in wrapped(&words::harmless(sentence), WIDTH - 4)
+            .iter()
+            .enumerate()
+        {
+            let begin = if n == 0 { "  -" } else { "   " };
+            self.text(&format!("{begin} {line}"));
+        }
+    }
+
+    /// More of the line before it.
+    fn under(&mut self, text: &str) {
+        self.lines.push(Line::Under(text.to_string()));
+    }
+
+    fn title(&mut self, title: &str) {
+        self.text("");
+        self.text(&format!("  {}", self.paint.bold(title)));
+    }
+
+    fn rest(&mut self, all: usize, shown: usize) {
+        if all > shown {
+            let rest = format!("  - and {} more", all - shown);
+            self.text(&self.paint.dim(&rest));
+        }
+    }
+
+    /// What the project's file says. Its entries have no times.
+    fn entries(&mut self, of: &Comparison) {
+        if of.ruled.is_empty() {
+            return;
+        }
+        self.title(config::NAME);
+        for entry in &of.ruled {
+            let (allowed, what) = sentences::entry(entry);
+            let (change, (least, most)) = match &entry.judged {
+                None => (None, (None, None)),
+                Some(judged) => {
+                    let (least, most) = sentences::interval(judged);
+                    (Some(judged.change()), (Some(least), Some(most)))
+                }
+            };
+            let figure = |share: Option<f64>| share.map_or("?".into(), percent);
+            let verdict = match entry.verdict() {
+                Verdict::Regressed => "REGRESSED",
+                Verdict::Inconclusive => "unclear",
+                Verdict::Passed if entry.judged.is_none() => "not known",
+                Verdict::Passed => "passed",
+            };
+            self.line(
+                [
+                    verdict.into(),
+                    format!("≤ {allowed}"),
+                    figure(change),
+                    figure(least),
+                    figure(most),
+                ],
+                &words::name(&entry.name, LONG),
+            );
+            self.under(&what);
+        }
+    }
+
+    fn functions(&mut self, title: &str, rows: &[Row<'_>], most: usize) {
+        if rows.is_empty() {
+            return;
+        }
+        self.title(title);
+        for row in rows.iter().take(most) {
+            let share = |nanos: f64| percent(nanos / self.of_run);
+            let amount = row.amount;
+            self.line(
+                [
+                    time(amount.base),
+                    time((amount.base + amount.growth).max(0.0)),
+                    share(amount.growth),
+                    share(amount.between.0),
+                    share(amount.between.1),
+                ],
+                &row.function.name,
+            );
+            if let Some(pair) = &row.moved {
+                let moved = sentences::moved(pair, &|name| words::name(name, 20));
+                self.under(&moved);
+            }
+            self.under(&self.place(row));
+        }
+        self.rest(rows.len(), most);
+    }
+
+    /// Where a function is, and who calls it.
+    fn place(&self, row: &Row<'_>) -> String {
+        let mut said = place(row.function, row.line, self.places);
+        if row.is_with_callees {
+            said.push_str(", with what it calls");
+        }
+        let way = row.way.iter().take(WAY);
+        for (n, caller) in way.enumerate() {
+            said.push_str(if n == 0 { ", called by " } else { " ← " });
+            said.push_str(&words::name(&caller.name, 24));
+        }
+        said
+    }
+
+    fn text_of_all(self) -> String {
+        let mut widths = [0; 5];
+        for line in &self.lines {
+            if let Line::Cells(cells, _) = line {
+                for (width, cell) in widths.iter_mut().zip(cells) {
+                    *width = (*width).max(cell.chars().count());
+                }
+            }
+        }
+        // Two columns before each, and before names.
+        let indent: usize = widths.iter().map(|width| width + 2).sum::<usize>() + 2;
+        let left = WIDTH.saturating_sub(indent).max(20);
+        let mut out = String::new();
+        let mut end_line = |line: &str| {
+            out.push_str(line.trim_end_matches(' '));
+            out.push('\n');
+        };
+        let mut lines = self.lines.into_iter().peekable();
+        while let Some(line) = lines.next() {
+            match line {
+                Line::Text(text) => end_line(&text),
+                Line::Cells(cells, what) => {
+                    let mut line = String::new();
+                    for (width, cell) in widths.iter().zip(cells) {
+                        let blanks = width + 2 - cell.chars().count();
+                        line.extend(std::iter::repeat_n(' ', blanks));
+                        line.push_str(&cell);
+                    }
+                    let what = words::name(&what, left);
+                    line.push_str("  ");
+                    line.push_str(&what);
+                    // What fits stands beside it.
+                    let fits = |text: &str| what.chars().count() + 3 + text.chars().count() <= left;
+                    let short =
+                        lines.next_if(|next| matches!(next, Line::Under(text) if fits(text)));
+                    if let Some(Line::Under(text)) = short {
+                        line.push_str("  ");
+                        line.push_str(&self.paint.dim(&format!("({text})")));
+                    }
+                    end_line(&line);
+                }
+                Line::Under(text) => {
+                    for text in wrapped(&words::harmless(&text), left - 2) {
+                        let blanks = " ".repeat(indent + 2);
+                        end_line(&format!("{blanks}{}", self.paint.dim(&text)));
+                    }
+                }
+            }
+        }
+        out
     }
 }
 
-/// How many more runs a side would decide which change: 8 of 10 times, if runs go on varying as they do.
-pub fn more_runs(of: &Comparison) -> Option<(usize, f64)> {
-    // One-sided quantiles of the normal distribution: of the alarm, of the miss, of 8 in 10.
-    const ALARM: f64 = 2.88;
-    const MISS: f64 = 1.65;
-    const POWER: f64 = 0.84;
-    let threshold = of.rule.threshold;
-    let change = of.judged.change().max(1.5 * threshold);
-    let deviation = of.judged.estimate.deviation;
-    let runs = |distance: f64| 2.0 * (distance * deviation).powi(2);
-    let to_find = runs((ALARM + POWER) / change.ln_1p());
-    let to_pass = runs((MISS + POWER) / threshold.ln_1p());
-    let there = of.of(Side::Base).count().min(of.of(Side::Head).count());
-    let more = to_find.max(to_pass).ceil() as usize;
-    (deviation > 0.0).then(|| (more.saturating_sub(there).max(2), change))
-}
-
-/// With its sign.
-fn percent(share: f64) -> String {
-    match share {
-        f64::INFINITY => "+∞".into(),
-        f64::NEG_INFINITY => "-∞".into(),
-        share => format!("{:+.1} %", 100.0 * share),
+/// Text as lines of this width at most, but for words that are longer: they are cut.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        // With room for what may come before it.
+        let word = words::name(word, width.saturating_sub(2));
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        } else if !lines.is_empty() && word.starts_with("::") {
+            // A line that begins so is a command to GitHub's runner.
+            line.push_str("… ");
+        }
+        line.push_str(&word);
     }
+    lines.push(line);
+    lines
 }
 
-/// Nanoseconds.
-pub fn time(nanos: f64) -> String {
-    match nanos {
-        n if n >= 1e9 => format!("{:.3} s", n / 1e9),
-        n if n >= 1e6 => format!("{:.1} ms", n / 1e6),
-        n => format!("{:.0} µs", n / 1e3),
+/// Where a function is: `src/parse.c:12`, or its module.
+pub(super) fn place(function: &Function, line: u32, places: &Places) -> String {
+    if function.file.is_empty() {
+        return match &*function.module {
+            "" => "(no file known)".into(),
+            module => words::path(module, 40),
+        };
+    }
+    let here = places.find(&function.file);
+    let file = words::path(here.as_deref().unwrap_or(&function.file), 40);
+    match line {
+        0 => file,
+        line => format!("{file}:{line}"),
     }
 }

@@ -313,7 +313,7 @@ fn open_stream(path: &Path) -> io::Result<File> {
 }
 
 /// User and group of who called sudo.
-fn sudo_caller() -> Option<(u32, u32)> {
+pub(crate) fn sudo_caller() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }

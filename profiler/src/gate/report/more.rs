@@ -1,0 +1,148 @@
+//! How many more runs would tell, where these did not.
+
+use crate::gate::statistics::verdict::{Judged, Rule, Verdict};
+
+/// How often an answer is to be found, if the change is what it seems to be and runs go on varying as they do.
+const POWER: f64 = 0.8;
+/// More runs a side than these nobody makes.
+const MOST: f64 = 300.0;
+/// Runs a side without which no exchange of sides is rare enough: to find a change, and to tell that there is none.
+const LEAST: (f64, f64) = (8.0, 6.0);
+
+/// What would decide it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum More {
+    /// So many more runs a side would find a change of this size.
+    Find(usize, f64),
+    /// So many would show that a change of this size is below the threshold.
+    Pass(usize, f64),
+    /// Runs vary too much; this threshold could be decided.
+    Noisy(f64),
+    /// The change is about the threshold; this one could be decided.
+    Close(f64),
+}
+
+/// What would decide `judged`, which is inconclusive and was made of so many runs a side; `rule`: with its own
+/// threshold.
+pub(super) fn more(judged: &Judged, rule: &Rule, runs: usize) -> Option<More> {
+    if judged.verdict != Verdict::Inconclusive {
+        return None;
+    }
+    let deviation = judged.estimate.deviation;
+    let there = runs as f64;
+    let (threshold, change) = (rule.threshold.ln_1p(), judged.estimate.change);
+    let (find, pass) = (
+        quantile(rule.alarm) + quantile(1.0 - POWER),
+        quantile(rule.miss) + quantile(1.0 - POWER),
+    );
+    let needed = |distance: f64| 2.0 * (deviation / distance).powi(2);
+    if change > threshold {
+        let needed = (find * find * needed(change)).max(LEAST.0);
+        if needed - there <= MOST {
+            return Some(More::Find(round(needed - there), judged.change()));
+        }
+    } else {
+        let needed = (pass * pass * needed(threshold - change.max(0.0))).max(LEAST.1);
+        if needed - there <= MOST {
+            return Some(More::Pass(round(needed - there), judged.change()));
+        }
+    }
+    let decided = |distance: f64| (distance * deviation * (2.0 / there.max(1.0)).sqrt()).exp_m1();
+    let could = if pass * pass * needed(threshold) - there > MOST {
+        More::Noisy(up(decided(find)))
+    } else {
+        More::Close(up(judged.change().max(0.0) + decided(pass)))
+    };
+    Some(could)
+}
+
+/// Runs are made by twos of a side, and nobody plans 137 of them.
+fn round(more: f64) -> usize {
+    let step = match more {
+        more if more <= 10.0 => 2.0,
+        more if more <= 50.0 => 5.0,
+        more if more <= 100.0 => 10.0,
+        _ => 50.0,
+    };
+    ((more / step).ceil().max(1.0) * step) as usize
+}
+
+/// A threshold that somebody would type.
+fn up(share: f64) -> f64 {
+    let step = match share {
+        share if share < 0.02 => 0.001,
+        share if share < 0.05 => 0.005,
+        share if share < 0.2 => 0.01,
+        _ => 0.05,
+    };
+    (share / step).ceil() * step
+}
+
+/// The one-sided quantile of the normal distribution, for a chance below 0.5. Abramowitz and Stegun, Handbook of
+/// Mathematical Functions, 26.2.23: off by less than 0.00045.
+fn quantile(chance: f64) -> f64 {
+    let t = (-2.0 * chance.clamp(1e-12, 0.5).ln()).sqrt();
+    let above = 2.515_517 + t * (0.802_853 + t * 0.010_328);
+    let below = 1.0 + t * (1.432_788 + t * (0.189_269 + t * 0.001_308));
+    t - above / below
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::statistics::change::Estimate;
+
+    fn of(change: f64, deviation: f64) -> Judged {
+        Judged {
+            verdict: Verdict::Inconclusive,
+            estimate: Estimate {
+                change: f64::ln_1p(change),
+                deviation,
+                far: 0,
+            },
+            between: (0.0, 0.0),
+            p: 0.1,
+            level: 0.002,
+        }
+    }
+
+    #[test]
+    fn quantiles() {
+        for (chance, known) in [(0.05, 1.6449), (0.002, 2.8782), (0.2, 0.8416)] {
+            assert!((quantile(chance) - known).abs() < 0.001);
+        }
+    }
+
+    #[test]
+    fn what_would_decide() {
+        let rule = Rule::default();
+        // 2 (3.72 * 0.03 / ln 1.05)^2 = 10.5 runs.
+        let Some(More::Find(runs, change)) = more(&of(0.05, 0.03), &rule, 4) else {
+            panic!("not found");
+        };
+        assert_eq!(runs, 8);
+        assert!((change - 0.05).abs() < 1e-9);
+        // 2 (2.49 * 0.03 / ln 1.02)^2 = 28.4 runs: cheaper counts as no change.
+        let passes = more(&of(-0.05, 0.03), &rule, 10);
+        assert!(matches!(passes, Some(More::Pass(20, _))), "{passes:?}");
+        // No exchange of so few is rare.
+        let few = more(&of(0.10, 0.001), &rule, 3);
+        assert!(matches!(few, Some(More::Find(6, _))), "{few:?}");
+        // 2.49 * 0.3 is far above 2 %; 10 runs a side tell 3.72 * 0.3 * sqrt(1/5) = 0.5 as a logarithm.
+        let noisy = more(&of(0.01, 0.3), &rule, 10);
+        assert!(
+            matches!(noisy, Some(More::Noisy(least)) if (least - 0.65).abs() < 1e-9),
+            "{noisy:?}"
+        );
+        let close = more(&of(0.0199, 0.01), &rule, 10);
+        assert!(
+            matches!(close, Some(More::Close(least)) if least > 0.0299 && least < 0.04),
+            "{close:?}"
+        );
+        let passed = Judged {
+            verdict: Verdict::Passed,
+            ..of(0.0, 0.01)
+        };
+        assert_eq!(more(&passed, &rule, 10), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! What reports tell of functions, whatever their format: guilty ones before their callers, and what only moved apart
+//! from both.
+
+use crate::gate::comparison::Comparison;
+use crate::gate::costs::Function;
+use crate::gate::explain::{Amount, Changed, Moved};
+use crate::gate::statistics::design::Side;
+
+/// What moved from one function to another is told as such alone, unless it grew on the way by this share of the
+/// threshold.
+const GREW: f64 = 0.25;
+
+/// Functions of a comparison.
+#[derive(Debug)]
+pub(super) struct Told<'a> {
+    /// Dearer by themselves.
+    pub(super) guilty: Vec<Row<'a>>,
+    /// Dearer by what they call.
+    pub(super) callers: Vec<Row<'a>>,
+    /// Cheaper.
+    pub(super) cheaper: Vec<Row<'a>>,
+    /// What moved.
+    pub(super) moved: Vec<Pair<'a>>,
+}
+
+/// A function that changed.
+#[derive(Clone, Debug)]
+pub(super) struct Row<'a> {
+    pub(super) changed: &'a Changed,
+    pub(super) function: &'a Function,
+    /// The line that cost most; 0: not known.
+    pub(super) line: u32,
+    /// What it is to be judged by.
+    pub(super) amount: Amount,
+    /// Whether that is with all that it calls.
+    pub(super) is_with_callees: bool,
+    /// Its callers, the nearest first.
+    pub(super) way: Vec<&'a Function>,
+    /// What it has from, or has left to, another.
+    pub(super) moved: Option<Pair<'a>>,
+}
+
+/// How it moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Renamed,
+    Inlined,
+    Work,
+}
+
+/// What moved from one function to another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair<'a> {
+    pub(super) kind: Kind,
+    pub(super) from: &'a Function,
+    pub(super) to: &'a Function,
+    /// How the two changed.
+    pub(super) less: Option<&'a Changed>,
+    pub(super) more: Option<&'a Changed>,
+    /// Nanoseconds of a run that the first has less, and the second more.
+    pub(super) lost: f64,
+    pub(super) gained: f64,
+}
+
+impl Pair<'_> {
+    /// What is left of it.
+    pub(super) fn net(&self) -> f64 {
+        self.gained - self.lost
+    }
+}
+
+impl<'a> Told<'a> {
+    pub(super) fn new(of: &'a Comparison) -> Self {
+        let worth = GREW * of.rule.threshold * of.mean(Side::Base);
+        let explained = &of.explained;
+        let find = |list: &'a [Changed], number: u32| {
+            list.iter().find(|changed| changed.function == number)
+        };
+        let own = |of: Option<&Changed>| of.map_or(0.0, |changed| changed.own.growth);
+        let mut moved: Vec<(u32, u32, Pair<'a>)> = Vec::new();
+        for &one in &explained.moved {
+            let (kind, from, to) = match one {
+                Moved::Renamed(from, to) => (Kind::Renamed, from, to),
+                Moved::Inlined(from, to) => (Kind::Inlined, from, to),
+                Moved::Work(from, to) => (Kind::Work, from, to),
+            };
+            let less = find(&explained.cheaper, from);
+            let more = find(&explained.guilty, to);
+            let pair = Pair {
+                kind,
+                from: &of.functions[from as usize],
+                to: &of.functions[to as usize],
+                lost: -own(less),
+                gained: own(more),
+                less,
+                more,
+            };
+            moved.push((from, to, pair));
+        }
+        let row = |changed: &'a Changed, is_with_callees: bool| Row {
+            function: &of.functions[changed.function as usize],
+            line: of
+                .lines
+                .get(changed.function as usize)
+                .copied()
+                .unwrap_or(0),
+            amount: if is_with_callees {
+                changed.all
+            } else {
+                changed.own
+            },
+            is_with_callees,
+            way: (changed.way.iter())
+                .map(|&caller| &of.functions[caller as usize])
+                .collect(),
+            moved: None,
+            changed,
+        };
+        // By itself, unless its callees, none of which stands out, are what changed.
+        let by_itself = |changed: &'a Changed| {
+            row(
+                changed,
+                changed.own.growth.abs() <= 0.5 * changed.all.growth.abs(),
+            )
+        };
+        let but_moved = |changed: &'a Changed, is_dearer: bool| {
+            let pair = moved.iter().find(|(from, to, _)| {
+                let number = if is_dearer { to } else { from };
+                *number == changed.function
+            });
+            let Some((.., pair)) = pair else {
+                return Some(by_itself(changed));
+            };
+            let left = if is_dearer { pair.net() } else { -pair.net() };
+            (left > worth).then(|| Row {
+                moved: Some(*pair),
+                ..by_itself(changed)
+            })
+        };
+        Self {
+            guilty: (explained.guilty.iter())
+                .filter_map(|changed| but_moved(changed, true))
+                .collect(),
+            callers: (explained.callers.iter())
+                .map(|changed| row(changed, true))
+                .collect(),
+            cheaper: (explained.cheaper.iter())
+                .filter_map(|changed| but_moved(changed, false))
+                .collect(),
+            moved: moved.into_iter().map(|(.., pair)| pair).collect(),
+        }
+    }
+}

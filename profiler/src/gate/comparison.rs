@@ -63,6 +63,8 @@ pub struct Comparison {
     pub functions: Vec<Function>,
     /// By number: the line of the function that cost most, in head if it is there; 0: not known.
     pub lines: Vec<u32>,
+    /// By number: whether its cost is accepted.
+    pub accepted: Vec<bool>,
     /// What else is to be known: sentences.
     pub notes: Vec<String>,
 }
@@ -177,6 +179,12 @@ pub fn compare(runs: &Runs, judging: &Judging) -> Result<Comparison, Failure> {
         ruled,
         explained,
         lines: functions.lines,
+        accepted: (functions.functions.iter())
+            .map(|function| {
+                let mut accepted = config.accepted.iter();
+                accepted.any(|of| config.patterns[of.pattern].is_of(function))
+            })
+            .collect(),
         functions: functions.functions,
         notes,
     })

@@ -34,7 +34,7 @@ pub(super) fn github(of: &Comparison, told: &Told<'_>, places: &Places) -> Strin
     let verdict = [vec![sentences::headline(of)], reasons].concat().join("\n");
     let title = format!("rprof gate: {}", of.verdict);
     let mut lines = command(level, &[("title", title)], &verdict);
-    for row in told.guilty.iter().take(GITHUB) {
+    for row in to_be_looked_at(told).take(GITHUB) {
         let mut properties = Vec::new();
         if let Some(path) = places.find(&row.function.file) {
             properties.push(("file", path));
@@ -53,6 +53,11 @@ pub(super) fn github(of: &Comparison, told: &Told<'_>, places: &Places) -> Strin
         lines.push_str(&command(level, &properties, &description(of, row, places)));
     }
     lines
+}
+
+/// What is accepted needs no eyes.
+fn to_be_looked_at<'a>(told: &'a Told<'a>) -> impl Iterator<Item = &'a Row<'a>> {
+    told.guilty.iter().filter(|row| !row.is_accepted)
 }
 
 /// As `command.ts` of GitHub's toolkit writes it.
@@ -84,7 +89,7 @@ pub(super) fn gitlab(of: &Comparison, told: &Told<'_>, places: &Places) -> Strin
     };
     let mut seen: HashMap<String, u32> = HashMap::new();
     let mut issues = Vec::new();
-    for row in &told.guilty {
+    for row in to_be_looked_at(told) {
         // Where no file can be shown, GitLab shows nothing.
         let Some(path) = places.find(&row.function.file) else {
             continue;

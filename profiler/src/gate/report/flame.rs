@@ -198,11 +198,11 @@ pub(super) fn write(of: &Comparison, stacks: &Stacks, out: &mut dyn Write) -> io
     let mut options = flamegraph::Options::default();
     options.title = format!("rprof gate: {}, {}", of.verdict, sentences::headline(of));
     let gone = match lines.iter().any(|line| line.starts_with(GONE)) {
-        true => format!(" Beside it, {GONE}: what head does not do any more."),
+        true => format!(" {GONE}: gone in head."),
         false => String::new(),
     };
     options.subtitle = Some(format!(
-        "Widths: CPU time of an average run of head. Red: the function itself takes more than in base; blue: less.{gone}"
+        "Widths: CPU of an average run of head. Red: the function itself takes more than in base; blue: less.{gone}"
     ));
     options.notes = "rprof".to_owned();
     options.count_name = "µs".to_owned();

@@ -31,7 +31,8 @@
 //!   ],                                  // change, at_least, at_most and p are null where too few samples are
 //!   "guilty": [                         // dearer by what they do themselves
 //!     { "name": "parse", "file": "/build/src/parse.c", "path": "src/parse.c", "line": 12, "module": "server",
-//!       "p": 0.001,
+//!       "accepted": false,              // by gate.toml
+//!       "p": 0.001,                     // how often chance makes as much of any function
 //!       "own": { "base": 1e8, "growth": 1e7, "at_least": 9e6, "at_most": 1.1e7 },  // by itself
 //!       "all": { "base": 1e8, "growth": 1e7, "at_least": 9e6, "at_most": 1.1e7 },  // with all that it calls
 //!       "callers": [ "main" ] }         // nearest first
@@ -191,6 +192,9 @@ impl Writer<'_> {
             "path": self.places.find(&function.file),
             "line": line.filter(|line| **line > 0),
             "module": &*function.module,
+            "accepted": changed.is_some_and(|changed| {
+                self.of.accepted.get(changed.function as usize) == Some(&true)
+            }),
             "p": changed.map(|changed| changed.p),
             "own": changed.map(|changed| amount(&changed.own)),
             "all": changed.map(|changed| amount(&changed.all)),

@@ -124,7 +124,7 @@ impl Test {
                 let skipped = out.create_element("skipped").with_attributes(message);
                 skipped.write_empty()?;
             }
-            if !text.is_empty() {
+            if !text.is_empty() && self.verdict != Verdict::Regressed {
                 let system = out.create_element("system-out");
                 system.write_text_content(BytesText::new(&text))?;
             }

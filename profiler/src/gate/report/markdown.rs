@@ -186,6 +186,9 @@ impl Table<'_> {
         if !way.is_empty() {
             let _ = write!(said, " called by {}", way.join(" ← "));
         }
+        if row.is_accepted {
+            said.push_str(" (accepted)");
+        }
         if let Some(pair) = &row.moved {
             let moved = sentences::moved(pair, &|name| code(name, 40));
             let _ = write!(said, "<br>{moved}");

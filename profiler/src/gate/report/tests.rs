@@ -96,6 +96,7 @@ pub(super) fn comparison() -> Comparison {
             function("new_name", "new.c"),
         ],
         lines: vec![12, 0, 3, 0, 0],
+        accepted: vec![false; 5],
         notes: vec![HOSTILE.into()],
     }
 }
@@ -347,6 +348,20 @@ fn github_finds_only_commands_that_are_meant() {
     let text = annotations::github(&of, &Told::new(&of), &places());
     assert!(text.starts_with("::warning title=rprof gate%3A inconclusive::"));
     assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+#[test]
+fn what_is_accepted_needs_no_eyes() {
+    let mut of = comparison();
+    of.accepted[0] = true;
+    let github = annotations::github(&of, &Told::new(&of), &places());
+    assert!(!github.contains("in alpha"), "{github}");
+    assert_eq!(annotations::gitlab(&of, &Told::new(&of), &places()), "[]\n");
+    let text = text::plain(&of, &places());
+    assert!(
+        cells(&text).contains("tests.rs:12, accepted, called by main"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -181,7 +181,7 @@ impl Table<'_> {
             let figure = |share: Option<f64>| share.map_or("?".into(), percent);
             let verdict = match entry.verdict() {
                 Verdict::Regressed => "REGRESSED",
-                Verdict::Inconclusive => "unclear",
+                Verdict::Inconclusive => "inconclusive",
                 Verdict::Passed if entry.judged.is_none() => "not known",
                 Verdict::Passed => "passed",
             };
@@ -229,6 +229,9 @@ impl Table<'_> {
     /// Where a function is, and who calls it.
     fn place(&self, row: &Row<'_>) -> String {
         let mut said = place(row.function, row.line, self.places);
+        if row.is_accepted {
+            said.push_str(", accepted");
+        }
         if row.is_with_callees {
             said.push_str(", with what it calls");
         }

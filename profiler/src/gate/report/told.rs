@@ -34,7 +34,9 @@ pub(super) struct Row<'a> {
     pub(super) amount: Amount,
     /// Whether that is with all that it calls.
     pub(super) is_with_callees: bool,
-    /// Its callers, the nearest first.
+    /// Whether the project has accepted what it costs.
+    pub(super) is_accepted: bool,
+    /// Its callers, the nearest first, as far as the program's own.
     pub(super) way: Vec<&'a Function>,
     /// What it has from, or has left to, another.
     pub(super) moved: Option<Pair<'a>>,
@@ -110,9 +112,8 @@ impl<'a> Told<'a> {
                 changed.own
             },
             is_with_callees,
-            way: (changed.way.iter())
-                .map(|&caller| &of.functions[caller as usize])
-                .collect(),
+            is_accepted: of.accepted.get(changed.function as usize) == Some(&true),
+            way: way(of, changed),
             moved: None,
             changed,
         };
@@ -150,4 +151,18 @@ impl<'a> Told<'a> {
             moved: moved.into_iter().map(|(.., pair)| pair).collect(),
         }
     }
+}
+
+/// Functions that a function is mostly called by. What calls `main` is the same in all programs, and says nothing.
+fn way<'a>(of: &'a Comparison, changed: &Changed) -> Vec<&'a Function> {
+    let mut way: Vec<&Function> = (changed.way.iter())
+        .map(|&caller| &of.functions[caller as usize])
+        .collect();
+    if &*of.functions[changed.function as usize].name == "main" {
+        return Vec::new();
+    }
+    if let Some(main) = way.iter().position(|caller| &*caller.name == "main") {
+        way.truncate(main + 1);
+    }
+    way
 }

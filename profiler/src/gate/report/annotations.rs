@@ -155,9 +155,9 @@ fn description(of: &Comparison, row: &Row<'_>, places: &Places) -> String {
             place(row.function, row.line, places)
         ));
     }
-    for (n, caller) in row.way.iter().take(WAY).enumerate() {
-        said.push_str(if n == 0 { "; called by " } else { " ← " });
-        said.push_str(&words::name(&caller.name, 60));
+    let callers = row.called_by(places, WAY, &|name| words::name(name, 60));
+    if !callers.is_empty() {
+        said.push_str(&format!("; called by {callers}"));
     }
     if let Some(pair) = &row.moved {
         let moved = sentences::moved(pair, &|name| words::name(name, 60));

@@ -60,7 +60,12 @@ pub(super) fn text(of: &Comparison, told: &Told<'_>, places: &Places) -> String 
         places,
         of_run: of.mean(Side::Base),
     };
-    table.rows(&mut out, "Dearer by what they do themselves", &told.guilty);
+    table.rows(
+        &mut out,
+        "Dearer by what they do themselves",
+        &told.guilty,
+        WAY,
+    );
     if let Some(why) = sentences::unexplained(of, told) {
         let _ = writeln!(out, "\n{why}");
     }
@@ -75,11 +80,11 @@ pub(super) fn text(of: &Comparison, told: &Told<'_>, places: &Places) -> String 
         "Their callers, dearer by what they call",
         told.callers.len(),
         |out| {
-            table.rows(out, "", &told.callers);
+            table.rows(out, "", &told.callers, 0);
         },
     );
     folded(&mut out, "Cheaper", told.cheaper.len(), |out| {
-        table.rows(out, "", &told.cheaper);
+        table.rows(out, "", &told.cheaper, WAY);
     });
     let _ = writeln!(
         out,
@@ -144,7 +149,7 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    fn rows(&self, out: &mut String, title: &str, rows: &[Row<'_>]) {
+    fn rows(&self, out: &mut String, title: &str, rows: &[Row<'_>], way: usize) {
         if rows.is_empty() {
             return;
         }
@@ -160,7 +165,7 @@ impl Table<'_> {
             let _ = writeln!(
                 out,
                 "| {} | {} | {} | **{}** | {} | {} |",
-                self.function(row),
+                self.function(row, way),
                 time(amount.base),
                 time((amount.base + amount.growth).max(0.0)),
                 share(amount.growth),
@@ -173,18 +178,16 @@ impl Table<'_> {
         }
     }
 
-    fn function(&self, row: &Row<'_>) -> String {
+    fn function(&self, row: &Row<'_>, way: usize) -> String {
         let place = place(row.function, row.line, self.places);
         let mut said = format!(
             "{}<br>{}",
             code(&row.function.name, NAME),
             code(&place, NAME)
         );
-        let way: Vec<String> = (row.way.iter().take(WAY))
-            .map(|caller| code(&caller.name, 40))
-            .collect();
-        if !way.is_empty() {
-            let _ = write!(said, " called by {}", way.join(" ← "));
+        let callers = row.called_by(self.places, way, &|name| code(name, 60));
+        if !callers.is_empty() {
+            let _ = write!(said, " called by {callers}");
         }
         if row.is_accepted {
             said.push_str(" (accepted)");

@@ -4,15 +4,15 @@
 //! | Module | What it writes |
 //! |---|---|
 //! | [`text`] | the answer on standard error |
-//! | [`markdown`] | the same for comments and summaries of jobs |
+//! | `markdown` | the same for comments and summaries of jobs |
 //! | [`json`] | all of it; its shape |
-//! | [`junit`] | a test report |
-//! | [`annotations`] | functions beside their text, on GitHub and GitLab |
-//! | [`flame`] | a flame graph |
-//! | [`told`], [`sentences`], [`words`] | nothing: what all of them say, and how |
-//! | [`more`] | nothing: how many more runs would tell |
-//! | [`places`] | nothing: which file of the repository a profile means |
-//! | [`files`] | where reports go |
+//! | `junit` | a test report |
+//! | `annotations` | functions beside their text, on GitHub and GitLab |
+//! | `flame` | a flame graph |
+//! | `told`, `sentences`, `words` | nothing: what all of them say, and how |
+//! | `more` | nothing: how many more runs would tell |
+//! | `places` | nothing: which file of the repository a profile means |
+//! | `files` | where reports go |
 
 mod annotations;
 mod files;

@@ -66,10 +66,17 @@ fn but(judged: &Judged, threshold: f64) -> String {
     match judged.verdict {
         Verdict::Regressed => format!(", where {allowed} is allowed"),
         Verdict::Passed => format!(", at most {}, where {allowed} is allowed", percent(most)),
-        Verdict::Inconclusive if judged.change() > threshold => format!(
-            ", where {allowed} is allowed, but chance makes as much in {} of cases",
-            chance(judged.p)
-        ),
+        Verdict::Inconclusive if judged.change() > threshold => {
+            let often = chance(judged.p);
+            let limit = match judged.level {
+                // A limit that nobody could have kept.
+                level if level < 1e-4 => String::new(),
+                level => format!(", and {} is the limit", chance(level)),
+            };
+            format!(
+                ", where {allowed} is allowed, but chance makes as much in {often} of cases{limit}"
+            )
+        }
         Verdict::Inconclusive if most.is_finite() => {
             format!(
                 ", but it may be {}, where {allowed} is allowed",

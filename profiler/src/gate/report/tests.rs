@@ -205,6 +205,32 @@ fn what_grew_on_the_way_is_guilty() {
 }
 
 #[test]
+fn callers_are_those_of_the_repository() {
+    let mut of = comparison();
+    let here = "src/gate/report/tests.rs";
+    of.functions = vec![
+        function("alpha", here),
+        function("std::invoke", "/usr/include/invoke.h"),
+        function("std::function", "/usr/include/function.h"),
+        function("dispatch", here),
+        function("std::thread", "/usr/include/thread.h"),
+        function("_start", ""),
+    ];
+    of.explained = Explained {
+        guilty: vec![changed(0, 20.0, 9.0, &[1, 2, 3, 4, 5])],
+        ..Explained::default()
+    };
+    let said = |of: &Comparison| {
+        let told = Told::new(of);
+        told.guilty[0].called_by(&places(), 3, &str::to_string)
+    };
+    assert_eq!(said(&of), "… ← dispatch");
+    // None of them is.
+    of.functions[3] = function("dispatch", "/elsewhere/main.c");
+    assert_eq!(said(&of), "std::invoke ← std::function ← dispatch");
+}
+
+#[test]
 fn markdown_holds_names_as_code() {
     let of = comparison();
     let text = markdown::text(&of, &Told::new(&of), &places());

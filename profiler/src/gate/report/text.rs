@@ -84,7 +84,11 @@ fn painted(of: &Comparison, places: &Places, paint: Paint) -> String {
         table.under("the change is without what is accepted");
     }
     table.entries(of);
-    table.functions("dearer by what they do themselves", &told.guilty, GUILTY);
+    table.functions(
+        "dearer by what they do themselves",
+        &told.guilty,
+        (GUILTY, WAY),
+    );
     if let Some(why) = sentences::unexplained(of, &told) {
         table.text("");
         table.note(why);
@@ -92,7 +96,7 @@ fn painted(of: &Comparison, places: &Places, paint: Paint) -> String {
     table.functions(
         "their callers, dearer by what they call",
         &told.callers,
-        OTHERS,
+        (OTHERS, 0),
     );
     if !told.moved.is_empty() {
         table.title("moved rather than grew");
@@ -102,7 +106,7 @@ fn painted(of: &Comparison, places: &Places, paint: Paint) -> String {
         }
         table.rest(told.moved.len(), GUILTY);
     }
-    table.functions("cheaper", &told.cheaper, OTHERS);
+    table.functions("cheaper", &told.cheaper, (OTHERS, WAY));
     table.text("");
     table.note(&sentences::basis(of));
     for note in &of.notes {
@@ -199,7 +203,8 @@ impl Table<'_> {
         }
     }
 
-    fn functions(&mut self, title: &str, rows: &[Row<'_>], most: usize) {
+    /// So many functions at most, with so many of their callers.
+    fn functions(&mut self, title: &str, rows: &[Row<'_>], (most, way): (usize, usize)) {
         if rows.is_empty() {
             return;
         }
@@ -221,13 +226,13 @@ impl Table<'_> {
                 let moved = sentences::moved(pair, &|name| words::name(name, 20));
                 self.under(&moved);
             }
-            self.under(&self.place(row));
+            self.under(&self.place(row, way));
         }
         self.rest(rows.len(), most);
     }
 
     /// Where a function is, and who calls it.
-    fn place(&self, row: &Row<'_>) -> String {
+    fn place(&self, row: &Row<'_>, way: usize) -> String {
         let mut said = place(row.function, row.line, self.places);
         if row.is_accepted {
             said.push_str(", accepted");
@@ -235,10 +240,10 @@ impl Table<'_> {
         if row.is_with_callees {
             said.push_str(", with what it calls");
         }
-        let way = row.way.iter().take(WAY);
-        for (n, caller) in way.enumerate() {
-            said.push_str(if n == 0 { ", called by " } else { " ← " });
-            said.push_str(&words::name(&caller.name, 24));
+        let callers = row.called_by(self.places, way, &|name| words::name(name, 36));
+        if !callers.is_empty() {
+            said.push_str(", called by ");
+            said.push_str(&callers);
         }
         said
     }

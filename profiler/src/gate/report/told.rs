@@ -1,6 +1,7 @@
 //! What reports tell of functions, whatever their format: guilty ones before their callers, and what only moved apart
 //! from both.
 
+use super::places::Places;
 use crate::gate::comparison::Comparison;
 use crate::gate::costs::Function;
 use crate::gate::explain::{Amount, Changed, Moved};
@@ -36,10 +37,54 @@ pub(super) struct Row<'a> {
     pub(super) is_with_callees: bool,
     /// Whether the project has accepted what it costs.
     pub(super) is_accepted: bool,
-    /// Its callers, the nearest first, as far as the program's own.
+    /// Its callers, the nearest first, as far as they are the program's own.
     pub(super) way: Vec<&'a Function>,
     /// What it has from, or has left to, another.
     pub(super) moved: Option<Pair<'a>>,
+}
+
+impl<'a> Row<'a> {
+    /// So many callers at most; `None`: some that are left out. Those of the repository are named alone, if there are
+    /// any: between a function and who wants its work are often only a library's own.
+    pub(super) fn callers(&self, places: &Places, most: usize) -> Vec<Option<&'a Function>> {
+        let is_own = |of: &Function| places.find(&of.file).is_some();
+        if !self.way.iter().any(|caller| is_own(caller)) {
+            return self.way.iter().take(most).copied().map(Some).collect();
+        }
+        let mut callers: Vec<Option<&Function>> = Vec::new();
+        let mut own = 0;
+        for &caller in &self.way {
+            if own == most {
+                break;
+            }
+            if is_own(caller) {
+                own += 1;
+                callers.push(Some(caller));
+            } else if callers.last() != Some(&None) {
+                callers.push(None);
+            }
+        }
+        // Beyond the last of its own nothing is told.
+        if callers.last() == Some(&None) {
+            callers.pop();
+        }
+        callers
+    }
+
+    /// The same as text: `a ← … ← main`; empty: there are none.
+    pub(super) fn called_by(
+        &self,
+        places: &Places,
+        most: usize,
+        name: &dyn Fn(&str) -> String,
+    ) -> String {
+        let callers = self.callers(places, most);
+        let callers = callers.into_iter().map(|caller| match caller {
+            Some(caller) => name(&caller.name),
+            None => "…".into(),
+        });
+        callers.collect::<Vec<String>>().join(" ← ")
+    }
 }
 
 /// How it moved.
@@ -143,7 +188,12 @@ impl<'a> Told<'a> {
                 .filter_map(|changed| but_moved(changed, true))
                 .collect(),
             callers: (explained.callers.iter())
-                .map(|changed| row(changed, true))
+                .filter(|changed| !is_start(&of.functions[changed.function as usize].name))
+                .map(|changed| Row {
+                    // That is what they are here for.
+                    is_with_callees: false,
+                    ..row(changed, true)
+                })
                 .collect(),
             cheaper: (explained.cheaper.iter())
                 .filter_map(|changed| but_moved(changed, false))
@@ -153,16 +203,31 @@ impl<'a> Told<'a> {
     }
 }
 
-/// Functions that a function is mostly called by. What calls `main` is the same in all programs, and says nothing.
+/// Functions that a function is mostly called by, without what is the same in all programs.
 fn way<'a>(of: &'a Comparison, changed: &Changed) -> Vec<&'a Function> {
-    let mut way: Vec<&Function> = (changed.way.iter())
-        .map(|&caller| &of.functions[caller as usize])
-        .collect();
-    if &*of.functions[changed.function as usize].name == "main" {
-        return Vec::new();
-    }
-    if let Some(main) = way.iter().position(|caller| &*caller.name == "main") {
-        way.truncate(main + 1);
-    }
-    way
+    let way = changed.way.iter();
+    way.map(|&caller| &of.functions[caller as usize])
+        .take_while(|caller| !is_start(&caller.name))
+        .collect()
+}
+
+/// Whether this is what calls `main`, or a thread's function, in all programs.
+fn is_start(name: &str) -> bool {
+    const NAMES: [&str; 8] = [
+        "_start",
+        "start_thread",
+        "clone",
+        "clone3",
+        "__clone",
+        "__clone3",
+        "runtime.main",
+        "runtime.goexit",
+    ];
+    const BEGINS: [&str; 4] = [
+        "__libc_start_",
+        "std::rt::lang_start",
+        "std::sys::backtrace::__rust_begin_short_backtrace",
+        "std::sys_common::backtrace::__rust_begin_short_backtrace",
+    ];
+    NAMES.contains(&name) || BEGINS.iter().any(|begin| name.starts_with(begin))
 }

@@ -3,6 +3,8 @@
 
 use crate::report::drives_a_terminal;
 
+/// Brackets within brackets that are told from each other.
+const DEEP: usize = 6;
 /// Characters of a name at most, where there is room.
 pub(super) const LONG: usize = 300;
 
@@ -70,14 +72,20 @@ pub(super) fn harmless(text: &str) -> String {
     harmless
 }
 
-/// The same, at most so wide. What is too long is cut in the middle: what names of templates and generics differ in
-/// is at both ends.
+/// The same, at most so wide. Of what is too long arguments go first, those of arguments before others; what is left
+/// is cut in the middle: what names of templates and generics differ in is at both ends.
 pub(super) fn name(text: &str, width: usize) -> String {
-    let text = harmless(text.trim());
-    let chars = text.chars().count();
+    let mut text = harmless(text.trim());
     if text.is_empty() {
         return "[no name]".into();
     }
+    for depth in (0..DEEP).rev() {
+        if text.chars().count() <= width {
+            return text;
+        }
+        text = without_arguments(&text, depth).unwrap_or(text);
+    }
+    let chars = text.chars().count();
     if chars <= width {
         return text;
     }
@@ -86,6 +94,54 @@ pub(super) fn name(text: &str, width: usize) -> String {
     let head: String = text.chars().take(kept - tail).collect();
     let tail: String = text.chars().skip(chars - tail).collect();
     format!("{head}…{tail}")
+}
+
+/// A name without what is in brackets within so many others. `None`: they do not match.
+fn without_arguments(name: &str, depth: usize) -> Option<String> {
+    let mut left = String::new();
+    let mut open: Vec<(char, usize)> = Vec::new();
+    let mut rest = name;
+    while let Some(c) = rest.chars().next() {
+        // Brackets that are names themselves.
+        if let Some(after) = rest.strip_prefix("operator")
+            && !left.ends_with(|c: char| c.is_alphanumeric() || c == '_')
+        {
+            let own = match after.starts_with("()") {
+                true => 2,
+                false => after.len() - after.trim_start_matches(['<', '>', '=', '-']).len(),
+            };
+            let (operator, after) = rest.split_at("operator".len() + own);
+            left.push_str(operator);
+            rest = after;
+            continue;
+        }
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '<' | '(' => open.push((c, left.len())),
+            '>' if left.ends_with('-') => {}
+            '>' | ')' => {
+                let (opened, at) = open.pop()?;
+                if (opened == '<') != (c == '>') {
+                    return None;
+                }
+                // `(anonymous namespace)::f`, `(*T).f`, `<T as U>::f` tell more than arguments.
+                let is_path = match c {
+                    ')' => rest.starts_with("::") || rest.starts_with('.'),
+                    _ => {
+                        rest.starts_with("::")
+                            && (at == 0 || left[..at].ends_with([' ', '&', '*', '(']))
+                    }
+                };
+                if open.len() == depth && !is_path && left.len() > at + 1 {
+                    left.truncate(at + 1);
+                    left.push('…');
+                }
+            }
+            _ => {}
+        }
+        left.push(c);
+    }
+    open.is_empty().then_some(left)
 }
 
 /// The same, cut at its begin: the end of a path tells most.
@@ -129,8 +185,40 @@ mod tests {
     #[test]
     fn long_names_keep_both_ends() {
         let long = "std::vec<std::pair<int, std::string>>::emplace_back";
-        assert_eq!(name(long, 20), "std::vec<std…ce_back");
+        assert_eq!(name(long, 40), "std::vec<std::pair<…>>::emplace_back");
+        assert_eq!(name(long, 26), "std::vec<…>::emplace_back");
+        assert_eq!(name(long, 20), "std::vec<…>:…ce_back");
         assert_eq!(name(long, 20).chars().count(), 20);
+        for (long, width, short) in [
+            (
+                "a::H<std::basic_string<char>, int>::run(long, std::function<void (long)>)",
+                20,
+                "a::H<…>::run(…)",
+            ),
+            (
+                "(anonymous namespace)::Parser<char>::operator()(std::string const&)",
+                50,
+                "(anonymous namespace)::Parser<…>::operator()(…)",
+            ),
+            (
+                "std::operator<< <std::char_traits<char> >(std::ostream&, char const*)",
+                24,
+                "std::operator<< <…>(…)",
+            ),
+            (
+                "<alloc::vec::Vec<T, A> as core::ops::Drop>::drop",
+                46,
+                "<alloc::vec::Vec<…> as core::ops::Drop>::drop",
+            ),
+            (
+                "net/http.(*conn).serve(a very long list)",
+                24,
+                "net/http.(*conn).serve(…)",
+            ),
+            ("a < b, which is no name at all", 9, "a < b…all"),
+        ] {
+            assert_eq!(name(long, width.max(short.chars().count())), short);
+        }
         assert_eq!(name("short", 5), "short");
         assert_eq!(name(" ", 5), "[no name]");
         assert_eq!(path("/build/job/src/a.c", 8), "…src/a.c");

@@ -31,10 +31,10 @@ const GONE: &str = "[only in base]";
 const HEAD: &str = "[head]";
 /// What head has less than this share of is gone.
 const LITTLE: f64 = 0.05;
-/// And what had less than this share of a run of base is nobody's business.
-const WORTH: f64 = 0.002;
 /// The color is full from a change of so many thresholds on, or what changed most: chance must not look like much.
 const FULL: f64 = 2.0;
+/// What had less than this share of such a change is not missed.
+const MISSED: f64 = 0.125;
 
 /// Stacks of both sides: names, root first, and nanoseconds of an average run of base and head.
 #[derive(Debug, Default)]
@@ -138,9 +138,7 @@ impl Stacks {
     fn lines(&self, full: f64) -> Vec<String> {
         // By each beginning of stacks: what it had and has.
         let mut beginnings: HashMap<&[u32], [f64; 2]> = HashMap::new();
-        let mut base = 0.0;
         for (stack, both) in &self.of {
-            base += both[0];
             for end in 1..=stack.len() {
                 let of = beginnings.entry(&stack[..end]).or_default();
                 of[0] += both[0];
@@ -149,7 +147,7 @@ impl Stacks {
         }
         let is_gone = |beginning: &[u32]| {
             let [was, is] = beginnings.get(beginning).copied().unwrap_or_default();
-            is < LITTLE * was && was >= WORTH * base
+            is < LITTLE * was && was >= MISSED * full
         };
         let has_gone = self
             .of

@@ -157,6 +157,15 @@ pub fn compare(runs: &Runs, judging: &Judging) -> Result<Comparison, Failure> {
     let worst = ruled.iter().map(Ruled::verdict).fold(judged.verdict, worse);
     let mut notes = config.over.clone();
     notes.extend(found.notes);
+    if let Some(counted) = &instructions {
+        let (least, most) = counted.interval();
+        notes.push(format!(
+            "Instructions, which vary less: {:+.2} % ({:+.2} to {:+.2} %) a run.",
+            100.0 * counted.change(),
+            100.0 * least,
+            100.0 * most
+        ));
+    }
     for entry in ruled.iter().filter(|entry| entry.judged.is_none()) {
         let name = &entry.name;
         notes.push(format!(

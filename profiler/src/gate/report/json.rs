@@ -24,6 +24,7 @@
 //!     "base": { "runs": 10, "mean": 1e9, "median": 1e9 },
 //!     "head": { "runs": 10, "mean": 1e9, "median": 1e9 }
 //!   },
+//!   "instructions": null | { "change": 0.08, "at_least": 0.07, "at_most": 0.09, "p": 0.0001 },
 //!   "runs": [ { "side": "base" | "head", "file": "a/1.pb.gz", "total": 1e9 } ],  // in the order they were made
 //!   "entries": [                        // of gate.toml
 //!     { "name": "parse::*", "accepted": null | { "reason": "", "until": "2026-12-31" }, "threshold": 0.05,
@@ -132,6 +133,7 @@ fn value(of: &Comparison, runs: &Runs, told: &Told<'_>, places: &Places) -> Valu
         },
         "clocked": of.clocked,
         "total": total,
+        "instructions": of.instructions.as_ref().map(|counted| judged(Some(counted))),
         "runs": each,
         "entries": of.ruled.iter().map(entry).collect::<Vec<Value>>(),
         "guilty": rows(&told.guilty),

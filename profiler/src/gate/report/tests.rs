@@ -60,6 +60,7 @@ pub(super) fn comparison() -> Comparison {
         verdict: Verdict::Regressed,
         reasons: Vec::new(),
         judged: judged(Verdict::Regressed, 0.10, (0.08, 0.12)),
+        instructions: None,
         rule: Rule::default(),
         seed: 1,
         runs: runs.to_vec(),

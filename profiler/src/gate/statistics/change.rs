@@ -1,15 +1,21 @@
 //! How much dearer a run has become, in logarithms: what a change is tested against, and how far it may lie from
 //! the estimate. Both come from exchanging sides, and so hold whatever the distribution of runs is.
 
+use std::num::NonZero;
+
+use super::contrast::{Contrast, Room};
 use super::design::{Design, Exchanges, Side};
 
-/// Beyond so many deviations (of the middle half, as those of a normal distribution) a run is taken to be only
-/// so far off: one that met a busy neighbour must not decide.
-const FAR: f64 = 4.0;
-/// What the median of deviations is multiplied by, to be that of a normal distribution.
-const NORMAL: f64 = 1.4826;
-/// How often the estimate is made again without what is far off.
-const AGAIN: usize = 4;
+/// What a run may have taken: a cost that says less or more is taken to be that.
+const COSTS: (f64, f64) = (1e-3, 1e30);
+/// Exchanges that bounds are looked for with: they are for people to read.
+const FOR_BOUNDS: usize = 2000;
+/// How often a bound is made twice as near.
+const NEARER: usize = 12;
+/// How often one is looked for twice as far away.
+const FARTHER: usize = 8;
+/// Differences that are worth a thread.
+const WORTH: usize = 50_000;
 
 /// Logarithms of what each run took, in the order of the design.
 #[derive(Clone, Debug)]
@@ -25,91 +31,173 @@ pub struct Estimate {
     pub change: f64,
     /// Deviation of one run within its block and side.
     pub deviation: f64,
-    /// Runs that are taken to be less far off than they were.
+    /// Runs that are far off most of the others of their block, and count less or not at all.
     pub far: usize,
 }
 
 impl<'a> Costs<'a> {
-    /// Of runs that took so long each; all are more than nothing.
+    /// Of runs that took so long each.
     pub fn new(design: &'a Design, costs: &[f64]) -> Self {
+        let (least, most) = COSTS;
+        // The larger of no number and a number is the number.
+        let logarithm = |cost: &f64| cost.max(least).min(most).ln();
         Self {
             design,
-            logarithms: costs.iter().map(|cost| cost.ln()).collect(),
+            logarithms: costs.iter().map(logarithm).collect(),
         }
     }
 
     /// How much head takes more than base.
     pub fn estimate(&self) -> Estimate {
-        let weights = self.design.weights();
-        let mut change = dot(&weights, &self.logarithms);
-        let mut far = 0;
-        for _ in 0..AGAIN {
-            let (tamed, cut) = self.tamed(change);
-            change += dot(&weights, &tamed);
-            far = cut;
-        }
+        let row: Vec<f32> = self.design.weights().iter().map(|&w| w as f32).collect();
+        let contrast = Contrast::of(self.design, &row, &self.logarithms, &mut Room::default());
+        let free = self.design.degrees_of_freedom().max(1) as f64;
         Estimate {
-            change,
-            deviation: self.deviation(change),
-            far,
+            change: contrast.by,
+            deviation: (contrast.squares / free).sqrt(),
+            far: self.far(&contrast),
         }
     }
 
-    /// What each exchange of sides makes of a change of `change`, where the first is how it was: against a head
-    /// that is dearer by just that, it is one of many alike.
+    /// How surprising each exchange of sides makes a change of `change`, where the first is how it was: against a
+    /// head that is dearer by just that, it is one of many alike.
     ///
     /// The exchanges may be of more runs, of which these are the first.
     pub fn against(&self, change: f64, exchanges: &Exchanges) -> Vec<f64> {
-        exchanges.differences(&self.tamed(change).0)
+        let left = self.without(change);
+        let rows: Vec<&[f32]> = exchanges.rows().collect();
+        let mut made = vec![0.0; rows.len()];
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = (rows.len() * self.design.differences() / WORTH).clamp(1, cores);
+        let each = rows.len().div_ceil(threads).max(1);
+        let fill = |rows: &[&[f32]], made: &mut [f64]| {
+            let mut room = Room::default();
+            for (row, made) in rows.iter().zip(made) {
+                *made = self.surprise(row, &left, &mut room);
+            }
+        };
+        std::thread::scope(|scope| {
+            let mut parts = rows.chunks(each).zip(made.chunks_mut(each));
+            let own = parts.next();
+            for (rows, made) in parts {
+                scope.spawn(move || fill(rows, made));
+            }
+            if let Some((rows, made)) = own {
+                fill(rows, made);
+            }
+        });
+        made
     }
 
-    /// The least and the largest change that this share of exchanges, on either side, would not call
-    /// surprising.
-    pub fn interval(&self, estimate: &Estimate, share: f64, exchanges: &Exchanges) -> (f64, f64) {
-        let (tamed, _) = self.tamed(estimate.change);
-        let (least, most) = bounds(&tamed, share, self.design, exchanges);
-        (estimate.change + least, estimate.change + most)
-    }
-
-    /// What is left when a change and the middle of each block are taken away, and of how many runs a part was
-    /// taken, too, because they were far off. It does not know which run is on which side.
-    fn tamed(&self, change: f64) -> (Vec<f64>, usize) {
-        let mut left = self.logarithms.clone();
-        for (left, side) in left.iter_mut().zip(self.design.sides()) {
-            if *side == Side::Head {
-                *left -= change;
-            }
+    /// The least change that is not too small, and the largest that is not too large, to be one of which the
+    /// runs are no surprise: what this share of exchanges makes is more surprising still. Infinite: no change
+    /// would be.
+    ///
+    /// Of `threshold` it is known whether it `is_above`.
+    pub fn interval(
+        &self,
+        estimate: &Estimate,
+        share: f64,
+        exchanges: &Exchanges,
+        threshold: f64,
+        is_above: bool,
+    ) -> (f64, f64) {
+        if share * (exchanges.len() as f64) < 1.0 {
+            return (f64::NEG_INFINITY, f64::INFINITY);
         }
-        let mut size = Vec::new();
-        for block in self.design.blocks() {
-            let middle = median(block.iter().map(|&n| left[n]).collect());
-            for &n in block {
-                left[n] -= middle;
-                size.push(left[n].abs());
-            }
-        }
-        let far = FAR * NORMAL * median(size);
-        let mut cut = 0;
-        if far > 0.0 {
-            for block in self.design.blocks() {
-                for &n in block {
-                    cut += usize::from(left[n].abs() > far);
-                    left[n] = left[n].clamp(-far, far);
+        let rows: Vec<&[f32]> = exchanges.rows().take(FOR_BOUNDS).collect();
+        let may = (share * rows.len() as f64).max(1.0) as usize;
+        let runs = self.design.runs().max(1) as f64;
+        let step = 4.0 * estimate.deviation.max(1e-9) / runs.sqrt();
+        // With `up` 1 what is too large is looked for, with -1 what is too small.
+        let too_far = |change: f64, up: f64| self.is_surprise(change, -up, &rows, may);
+        let bound = |from: f64, known: Option<f64>, up: f64| {
+            let (mut near, mut far) = (from, known);
+            for n in 0..FARTHER {
+                if far.is_some() {
+                    break;
+                }
+                let next = from + up * step * f64::from(1u32 << n);
+                match too_far(next, up) {
+                    true => far = Some(next),
+                    false => near = next,
                 }
             }
-        }
-        (left, cut)
+            let Some(mut far) = far else {
+                return up * f64::INFINITY;
+            };
+            for _ in 0..NEARER {
+                let middle = (near + far) / 2.0;
+                match too_far(middle, up) {
+                    true => far = middle,
+                    false => near = middle,
+                }
+            }
+            (near + far) / 2.0
+        };
+        let change = estimate.change;
+        let (from, known) = match is_above {
+            true => (change, Some(threshold)),
+            false => (change.max(threshold), None),
+        };
+        std::thread::scope(|scope| {
+            let least = scope.spawn(|| bound(change, None, -1.0));
+            let most = bound(from, known, 1.0);
+            (least.join().unwrap_or(f64::NEG_INFINITY), most)
+        })
     }
 
-    fn deviation(&self, change: f64) -> f64 {
-        let (left, _) = self.tamed(change);
-        let mut squares = 0.0;
-        for block in self.design.blocks() {
-            let mean = block.iter().map(|&n| left[n]).sum::<f64>() / block.len() as f64;
-            squares += block.iter().map(|&n| (left[n] - mean).powi(2)).sum::<f64>();
-        }
-        (squares / self.design.degrees_of_freedom().max(1) as f64).sqrt()
+    /// Whether no more than so many of these exchanges, of which the first is how it was, are as surprising if head
+    /// is dearer by `change`: as it is dearer than that (`up` 1), or cheaper (-1).
+    pub fn is_surprise(&self, change: f64, up: f64, rows: &[&[f32]], may: usize) -> bool {
+        let left = self.without(change);
+        let mut room = Room::default();
+        let mut made = rows.iter().map(|row| up * self.surprise(row, &left, &mut room));
+        let Some(was) = made.next() else {
+            return false;
+        };
+        let mut as_much = 1;
+        as_much <= may
+            && made.all(|made| {
+                as_much += usize::from(made >= was - close(was));
+                as_much <= may
+            })
     }
+
+    fn surprise(&self, row: &[f32], figures: &[f64], room: &mut Room) -> f64 {
+        Contrast::of(self.design, row, figures, room).surprise(self.design.runs())
+    }
+
+    /// Where head is cheaper by `change`.
+    fn without(&self, change: f64) -> Vec<f64> {
+        let both = self.logarithms.iter().zip(self.design.sides());
+        both.map(|(logarithm, side)| match side {
+            Side::Head => logarithm - change,
+            Side::Base => *logarithm,
+        })
+        .collect()
+    }
+
+    /// Runs most of whose differences are far off.
+    fn far(&self, contrast: &Contrast) -> usize {
+        let left = self.without(contrast.by);
+        let sides = self.design.sides();
+        let is_far = |block: &[usize], run: usize| {
+            let others = block.iter().filter(|&&other| sides[other] != sides[run]);
+            let (far, all) = others.fold((0, 0), |(far, all), &other| {
+                let is_far = (left[run] - left[other]).abs() > contrast.far;
+                (far + usize::from(is_far), all + 1)
+            });
+            2 * far > all
+        };
+        let of_block = |block: &[usize]| block.iter().filter(|&&run| is_far(block, run)).count();
+        self.design.blocks().map(of_block).sum()
+    }
+}
+
+/// Sums of the same numbers in another order differ in the last places.
+pub fn close(made: f64) -> f64 {
+    1e-6 * made.abs()
 }
 
 /// Figures from which the estimated change was taken away: how much less, and how much more, it may be. Beyond
@@ -134,18 +222,4 @@ pub fn bounds(left: &[f64], share: f64, design: &Design, exchanges: &Exchanges) 
     let least = bound(beyond.checked_sub(1)).unwrap_or(f64::NEG_INFINITY);
     let most = bound(bounds.len().checked_sub(beyond).filter(|_| beyond > 0));
     (least, most.unwrap_or(f64::INFINITY))
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-/// The middle of these; of two, between them; of none 0.
-pub fn median(mut of: Vec<f64>) -> f64 {
-    of.sort_by(f64::total_cmp);
-    let at = |at: usize| of.get(at).copied().unwrap_or(0.0);
-    match of.len() {
-        0 => 0.0,
-        n => (at((n - 1) / 2) + at(n / 2)) / 2.0,
-    }
 }

@@ -70,6 +70,16 @@ impl Design {
         self.blocks.iter().map(|(runs, _)| runs.as_slice())
     }
 
+    /// Differences head - base within blocks.
+    pub fn differences(&self) -> usize {
+        let of_block = |block: &[usize]| {
+            let heads = block.iter().filter(|&&n| self.sides[n] == Side::Head);
+            let heads = heads.count();
+            heads * (block.len() - heads)
+        };
+        self.blocks().map(of_block).sum()
+    }
+
     /// What each run counts in head minus base.
     pub fn weights(&self) -> Vec<f64> {
         self.weights_of(&self.sides)
@@ -105,10 +115,12 @@ impl Design {
         self.blocks().map(of_block).product()
     }
 
-    /// All ways to exchange them, if there are no more than `most`; else so many of them by chance.
+    /// All ways to exchange them, if there are no more than `most`; else so many of them by chance. But for the
+    /// first, they are in no order.
     pub fn exchanges(&self, most: usize, seed: u64) -> Exchanges {
         let mut sides = self.sides.clone();
-        let mut weights = Vec::new();
+        let mut chance = ChaCha8Rng::seed_from_u64(seed);
+        let mut weights: Vec<f32> = Vec::new();
         let mut add = |sides: &[Side]| {
             weights.extend(self.weights_of(sides).iter().map(|&weight| weight as f32));
         };
@@ -120,8 +132,13 @@ impl Design {
                     add(sides);
                 }
             });
+            // The first of them are to be as good as any.
+            let mut others: Vec<&[f32]> = weights.chunks_exact(self.runs()).skip(1).collect();
+            others.shuffle(&mut chance);
+            let others = others.concat();
+            weights.truncate(self.runs());
+            weights.extend(others);
         } else {
-            let mut chance = ChaCha8Rng::seed_from_u64(seed);
             for _ in 1..most {
                 for block in self.blocks() {
                     let mut of: Vec<Side> = block.iter().map(|&n| sides[n]).collect();

@@ -1,6 +1,21 @@
 //! Looking at the same runs again and again, as they become more: each look has a part of the chance to be wrong,
 //! and looks that would say the same do not pay for it twice.
 
+use super::change::close;
+
+/// The share of all chance to be wrong that is spent when this share of the planned runs is there. Early looks have
+/// little of it (an eighth, at half of the runs): they are for what is plain to see, and the last one is hardly worse
+/// than one that had all.
+pub fn spent(runs: f64) -> f64 {
+    runs.clamp(0.0, 1.0).powi(3)
+}
+
+/// How many of these exchanges may make as much as how it was, with this chance to be wrong.
+pub fn may(chance: f64, exchanges: usize) -> usize {
+    // A product may be just below the number that it is.
+    (chance * exchanges as f64 + 1e-6).floor() as usize
+}
+
 /// Of all exchanges, the share that may make as much as how it was does, at the last of several looks, before that
 /// is no surprise.
 ///
@@ -13,21 +28,19 @@ pub fn level(looks: &[Vec<f64>], spent: &[f64]) -> f64 {
     for (look, spent) in looks.iter().zip(spent) {
         level = 0.0;
         let before = beyond.iter().filter(|beyond| **beyond).count();
-        // A product may be just below the number that it is.
-        let may = (spent * exchanges as f64 + 1e-6).floor() as usize;
-        let Some(more) = may.checked_sub(before).filter(|more| *more > 0) else {
+        let Some(more) = may(*spent, exchanges).checked_sub(before).filter(|more| *more > 0) else {
             continue;
         };
         let mut left: Vec<f64> = (look.iter().zip(&beyond))
             .filter(|(_, beyond)| !**beyond)
             .map(|(made, _)| *made)
             .collect();
-        left.sort_by(|a, b| b.total_cmp(a));
-        let (Some(&most), Some(&last)) = (left.first(), left.get(more)) else {
+        if left.len() <= more {
             continue;
-        };
+        }
         // Of those that are equal all are beyond, or none is.
-        let last = last + 1e-6 * most.abs();
+        let last = *left.select_nth_unstable_by(more, |a, b| b.total_cmp(a)).1;
+        let last = last + close(last);
         for (beyond, made) in beyond.iter_mut().zip(look) {
             *beyond |= *made > last;
         }

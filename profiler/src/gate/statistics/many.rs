@@ -3,10 +3,12 @@
 
 use std::num::NonZero;
 
-use super::design::{Design, Exchanges};
+use super::design::{Design, Exchanges, Side};
 
 /// Columns that are looked at together: they stay in the cache nearest to a core.
 const TOGETHER: usize = 1024;
+/// What a figure is off at most, in quartiles of what all are: of normal noise 3 deviations.
+const FAR: f64 = 2.6;
 
 /// Head minus base of a column.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,7 +32,7 @@ pub fn growths(design: &Design, exchanges: &Exchanges, columns: &[Vec<f64>]) -> 
         .iter()
         .zip(&centred)
         .map(|(column, centred)| {
-            let by = weights.iter().zip(column).map(|(w, x)| w * x).sum();
+            let by = weights.iter().zip(column).map(|(w, x)| w * finite(*x)).sum();
             let Some(centred) = centred else {
                 return Growth { by, p: 1.0 };
             };
@@ -46,22 +48,65 @@ pub fn growths(design: &Design, exchanges: &Exchanges, columns: &[Vec<f64>]) -> 
         .collect()
 }
 
-/// A column less the mean of each block, in units of what it varies by; it does not know sides. `None`: it does not
-/// vary.
+/// A column less the mean of each block, in units of what it varies by, where a run that is far off is only so far
+/// off; it does not know sides. `None`: it does not vary.
 fn centred(design: &Design, column: &[f64]) -> Option<Vec<f32>> {
     let mut centred = vec![0.0; column.len()];
-    let mut squares = 0.0;
     let mut largest = 0.0f64;
     for block in design.blocks() {
-        let mean = block.iter().map(|&n| column[n]).sum::<f64>() / block.len() as f64;
         for &n in block {
-            centred[n] = column[n] - mean;
+            centred[n] = finite(column[n]);
+            largest = largest.max(centred[n].abs());
+        }
+        let middle = middle(block.iter().map(|&n| centred[n]).collect());
+        block.iter().for_each(|&n| centred[n] -= middle);
+    }
+    clip(design, &mut centred);
+    let mut squares = 0.0;
+    for block in design.blocks() {
+        let mean = block.iter().map(|&n| centred[n]).sum::<f64>() / block.len() as f64;
+        for &n in block {
+            centred[n] -= mean;
             squares += centred[n] * centred[n];
-            largest = largest.max(column[n].abs());
         }
     }
     let varies = squares.sqrt();
     (varies > 1e-9 * largest).then(|| centred.iter().map(|x| (x / varies) as f32).collect())
+}
+
+/// Makes what is far off only so far off. Were all of the side that has fewer runs off by a change, half of them
+/// would still be nearer than what deviations are counted in: it is not taken for chance.
+fn clip(design: &Design, centred: &mut [f64]) {
+    let mut sizes: Vec<f64> = design.blocks().flatten().map(|&n| centred[n].abs()).collect();
+    let heads = (design.sides().iter()).filter(|side| **side == Side::Head);
+    let heads = heads.count() as f64 / design.runs().max(1) as f64;
+    let near = 1.0 - heads.min(1.0 - heads) / 2.0;
+    let at = ((near * sizes.len() as f64) as usize).min(sizes.len().saturating_sub(1));
+    if sizes.is_empty() {
+        return;
+    }
+    let far = FAR * *sizes.select_nth_unstable_by(at, f64::total_cmp).1;
+    if far > 0.0 {
+        centred.iter_mut().for_each(|x| *x = x.clamp(-far, far));
+    }
+}
+
+/// The middle of some, or the mean of the two that are.
+fn middle(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    match of.len() {
+        0 => 0.0,
+        n => (of[(n - 1) / 2] + of[n / 2]) / 2.0,
+    }
+}
+
+/// Nothing is more than so much: sums of its squares are still numbers.
+fn finite(figure: f64) -> f64 {
+    if figure.is_nan() {
+        0.0
+    } else {
+        figure.clamp(-1e100, 1e100)
+    }
 }
 
 /// For each exchange the most that it makes of any column.

@@ -2,6 +2,7 @@
 //! its luck.
 
 pub mod change;
+pub mod contrast;
 pub mod design;
 pub mod looks;
 pub mod many;

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use super::change::{Costs, Estimate};
-use super::design::{Design, Side};
-use super::looks::level;
+use super::change::{Costs, Estimate, close};
+use super::design::{Design, Exchanges, Side};
+use super::looks::{level, may, spent};
 
 /// Exchanges of sides that are looked at, at most.
-const EXCHANGES: usize = 50_000;
+const EXCHANGES: usize = 10_000;
 
 /// When a change is one.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,7 +25,7 @@ impl Default for Rule {
         Self {
             threshold: 0.02,
             // At most 1 % is promised. Where a run varies by 5 % or more, all of it would be used.
-            alarm: 0.002,
+            alarm: 0.0025,
             miss: 0.05,
         }
     }
@@ -60,7 +60,8 @@ pub struct Judged {
     /// How much dearer head is.
     pub estimate: Estimate,
     /// Logarithms between which the change lies: below the first, or above the second, with the chance that
-    /// [`Rule::miss`] leaves to this look.
+    /// [`Rule::miss`] leaves to this look; infinite where runs are too few to tell. The second is less than the
+    /// threshold just if it passed.
     pub between: (f64, f64),
     /// The share of exchanges that make as much of the runs as how it was.
     pub p: f64,
@@ -80,8 +81,8 @@ impl Judged {
     }
 }
 
-/// Judges runs (side, block and what they took, all more than nothing) at the last of some looks: after so many runs
-/// each, of as many as are planned. `None`: no block has both sides.
+/// Judges runs (side, block and what they took) at the last of some looks: after so many runs each, of as many as
+/// are planned. `None`: no block has both sides.
 pub fn judge(
     runs: &[(Side, u32, f64)],
     looks: &[usize],
@@ -89,59 +90,189 @@ pub fn judge(
     rule: &Rule,
     seed: u64,
 ) -> Option<Judged> {
-    let of = |runs: &[(Side, u32, f64)]| {
-        let places: Vec<(Side, u32)> = runs.iter().map(|&(side, block, _)| (side, block)).collect();
-        let costs: Vec<f64> = runs.iter().map(|&(.., cost)| cost).collect();
-        Some((Design::new(&places)?, costs))
-    };
-    let (design, costs) = of(runs)?;
-    let exchanges = design.exchanges(EXCHANGES, seed);
-    let costs = Costs::new(&design, &costs);
-    let estimate = costs.estimate();
-    let threshold = rule.threshold.ln_1p();
-    let (mut dearer, mut cheaper) = (Vec::new(), Vec::new());
+    let places: Vec<(Side, u32)> = runs.iter().map(|&(side, block, _)| (side, block)).collect();
+    let costs: Vec<f64> = runs.iter().map(|&(.., cost)| cost).collect();
+    let plan = Plan::new(&places, planned, seed)?;
+    let mut watch = plan.watch(rule);
     for &look in looks.iter().filter(|&&look| look < runs.len()) {
-        let (design, costs) = of(&runs[..look])?;
-        let costs = Costs::new(&design, &costs);
-        let made = |change| costs.against(change, &exchanges);
-        dearer.push(made(0.0));
-        cheaper.push(negative(made(threshold)));
+        watch.remember(&costs[..look]);
     }
-    let made = costs.against(0.0, &exchanges);
-    let was = made.first().copied().unwrap_or(0.0);
-    let close = 1e-6
-        * made
-            .iter()
-            .fold(0.0, |most: f64, made| most.max(made.abs()));
-    let as_much = made.iter().filter(|made| **made >= was - close).count();
-    let p = as_much as f64 / exchanges.len() as f64;
-    dearer.push(made);
-    cheaper.push(negative(costs.against(threshold, &exchanges)));
-    let spent = |all: f64| -> Vec<f64> {
-        let before = looks.iter().filter(|&&look| look < runs.len());
-        let part = |&look: &usize| all * (look as f64 / planned as f64).min(1.0);
-        before.chain([&runs.len()]).map(part).collect()
-    };
-    let alarm = level(&dearer, &spent(rule.alarm));
-    let miss = level(&cheaper, &spent(rule.miss));
-    let between = costs.interval(&estimate, miss, &exchanges);
-    let verdict = if p <= alarm && estimate.change > threshold {
-        Verdict::Regressed
-    } else if between.1 < threshold {
-        Verdict::Passed
-    } else {
-        Verdict::Inconclusive
-    };
-    Some(Judged {
-        verdict,
-        estimate,
-        between,
-        p,
-        level: alarm,
-    })
+    watch.judge(&costs)
 }
 
-fn negative(mut of: Vec<f64>) -> Vec<f64> {
-    of.iter_mut().for_each(|of| *of = -*of);
-    of
+/// Which run is on which side, and in which block, with exchanges of them: whatever the runs take, it is made once.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    places: Vec<(Side, u32)>,
+    planned: usize,
+    exchanges: Exchanges,
+}
+
+/// Runs that are looked at again and again, as they become more.
+#[derive(Clone, Debug)]
+pub struct Watch<'a> {
+    plan: &'a Plan,
+    rule: Rule,
+    /// Is it dearer than base?
+    dearer: Asked,
+    /// Is it cheaper than the threshold allows?
+    cheaper: Asked,
+}
+
+/// What each look that could decide something made of each exchange.
+#[derive(Clone, Debug)]
+struct Asked {
+    /// The change that is tested.
+    change: f64,
+    /// What would be surprising: that it is more (1), or less (-1).
+    up: f64,
+    /// The chance to be wrong, all looks together.
+    chance: f64,
+    made: Vec<Vec<f64>>,
+    spent: Vec<f64>,
+}
+
+/// What the tests came to that decide.
+struct Tested {
+    estimate: Estimate,
+    verdict: Verdict,
+    p: f64,
+    /// What `p` must not be larger than, and what that of the test against the threshold must not be.
+    levels: (f64, f64),
+}
+
+impl Plan {
+    /// Of the first runs (or all) of so many that are planned. `None`: no block has both sides.
+    pub fn new(places: &[(Side, u32)], planned: usize, seed: u64) -> Option<Self> {
+        Some(Self {
+            places: places.to_vec(),
+            planned: planned.max(1),
+            exchanges: Design::new(places)?.exchanges(EXCHANGES, seed),
+        })
+    }
+
+    /// Looks at runs of it.
+    pub fn watch(&self, rule: &Rule) -> Watch<'_> {
+        let asked = |change, up, chance| Asked {
+            change,
+            up,
+            chance,
+            made: Vec::new(),
+            spent: Vec::new(),
+        };
+        Watch {
+            plan: self,
+            rule: *rule,
+            dearer: asked(0.0, 1.0, rule.alarm),
+            cheaper: asked(rule.threshold.ln_1p(), -1.0, rule.miss),
+        }
+    }
+}
+
+impl Watch<'_> {
+    /// Looks at what the first runs took, for later looks to know of.
+    fn remember(&mut self, costs: &[f64]) {
+        if let Some(design) = self.plan.places.get(..costs.len()).and_then(Design::new) {
+            let spent = self.spent(costs);
+            let costs = Costs::new(&design, costs);
+            for asked in [&mut self.dearer, &mut self.cheaper] {
+                if asked.can_decide(spent, &self.plan.exchanges) {
+                    asked.look(&costs, spent, &self.plan.exchanges);
+                }
+            }
+        }
+    }
+
+    /// Looks at what the first runs took, and judges them. `None`: no block of these has both sides, or they are more
+    /// than the plan has.
+    pub fn judge(&mut self, costs: &[f64]) -> Option<Judged> {
+        let design = Design::new(self.plan.places.get(..costs.len())?)?;
+        let tested = self.tested(&design, costs);
+        let Tested {
+            estimate,
+            verdict,
+            p,
+            levels,
+        } = tested;
+        let between = Costs::new(&design, costs).interval(
+            &estimate,
+            levels.1,
+            &self.plan.exchanges,
+            self.rule.threshold.ln_1p(),
+            verdict == Verdict::Passed,
+        );
+        Some(Judged {
+            verdict,
+            estimate,
+            between,
+            p,
+            level: levels.0,
+        })
+    }
+
+    /// What [`Watch::judge`] comes to, and nothing else: at a first look it is found much sooner.
+    pub fn verdict(&mut self, costs: &[f64]) -> Option<Verdict> {
+        let design = Design::new(self.plan.places.get(..costs.len())?)?;
+        if !self.dearer.made.is_empty() || !self.cheaper.made.is_empty() || self.spent(costs) < 1.0 {
+            return Some(self.tested(&design, costs).verdict);
+        }
+        let costs = Costs::new(&design, costs);
+        let (asked, verdict) = match costs.estimate().change > self.cheaper.change {
+            true => (&self.dearer, Verdict::Regressed),
+            false => (&self.cheaper, Verdict::Passed),
+        };
+        let rows: Vec<&[f32]> = self.plan.exchanges.rows().collect();
+        let may = may(asked.chance, rows.len());
+        let is_so = costs.is_surprise(asked.change, asked.up, &rows, may);
+        Some(if is_so { verdict } else { Verdict::Inconclusive })
+    }
+
+    fn tested(&mut self, design: &Design, costs: &[f64]) -> Tested {
+        let spent = self.spent(costs);
+        let costs = Costs::new(design, costs);
+        let (p, alarm) = self.dearer.look(&costs, spent, &self.plan.exchanges);
+        let (as_dear, miss) = self.cheaper.look(&costs, spent, &self.plan.exchanges);
+        let estimate = costs.estimate();
+        let verdict = if p <= alarm && estimate.change > self.cheaper.change {
+            Verdict::Regressed
+        } else if as_dear <= miss && estimate.change < self.cheaper.change {
+            Verdict::Passed
+        } else {
+            Verdict::Inconclusive
+        };
+        Tested {
+            estimate,
+            verdict,
+            p,
+            levels: (alarm, miss),
+        }
+    }
+
+    /// Of all chance to be wrong what is spent when so many runs are there.
+    fn spent(&self, costs: &[f64]) -> f64 {
+        spent(costs.len() as f64 / self.plan.planned as f64)
+    }
+}
+
+impl Asked {
+    /// With less chance than that of one exchange nothing can be decided.
+    fn can_decide(&self, spent: f64, exchanges: &Exchanges) -> bool {
+        may(self.chance * spent, exchanges.len()) > 0
+    }
+
+    /// The share of exchanges that is as surprising as how it was, and what it must not be larger than.
+    fn look(&mut self, costs: &Costs<'_>, spent: f64, exchanges: &Exchanges) -> (f64, f64) {
+        let mut made = costs.against(self.change, exchanges);
+        made.iter_mut().for_each(|made| *made *= self.up);
+        let was = made.first().copied().unwrap_or(0.0);
+        let least = was - close(was);
+        let as_much = made.iter().filter(|made| **made >= least).count();
+        let mut may = 0.0;
+        if self.can_decide(spent, exchanges) {
+            self.made.push(made);
+            self.spent.push(self.chance * spent);
+            may = level(&self.made, &self.spent);
+        }
+        (as_much as f64 / exchanges.len() as f64, may)
+    }
 }

@@ -1,0 +1,151 @@
+//! One way to put runs on sides, and how much dearer head is in it. What there was and every exchange of it are
+//! measured alike, by what is made of all differences head - base within blocks: so a test that compares them is
+//! exact, whatever the distribution of runs is, and still knows which run is on which side when it decides what is
+//! far off. (A taming that does not know sides takes a part of each real change for something that is far off.)
+
+use super::design::Design;
+
+/// This share of the differences is nearer to their middle than what deviations are counted in.
+const NEAR: f64 = 0.65;
+/// That quantile of the size of normal noise.
+const OF_NORMAL: f64 = 0.9346;
+/// Beyond so many deviations a difference is taken to be only so far off.
+const FAR: f64 = 2.5;
+/// From so many on it counts less, and at twice as many not at all: a run that met a busy neighbour must not
+/// decide.
+const FADES: f64 = 3.0;
+/// No run is measured better than to a part in so many.
+const EXACT: f64 = 1e9;
+
+/// What one way to put runs on sides makes of them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Contrast {
+    /// Head minus base.
+    pub by: f64,
+    /// Squares of what neither blocks nor sides explain, summed over runs, where what is far off is only so far.
+    pub squares: f64,
+    /// What lies beyond so much of `by` is far off.
+    pub far: f64,
+}
+
+/// Room to work in, so that none has to be found for each of thousands.
+#[derive(Clone, Debug, Default)]
+pub struct Room {
+    heads: Vec<f64>,
+    bases: Vec<f64>,
+    differences: Vec<f64>,
+    sorted: Vec<f64>,
+    /// Runs of either side, of each block.
+    counts: Vec<(usize, usize)>,
+}
+
+impl Contrast {
+    /// Of these figures, where heads are the runs that count more than nothing in `row`.
+    ///
+    /// Of a block that has one side in it nothing is made.
+    pub fn of(design: &Design, row: &[f32], figures: &[f64], room: &mut Room) -> Self {
+        room.fill(design, row, figures);
+        let middle = room.nth(0.5, |difference| difference);
+        let deviation = room.nth(NEAR, |difference| (difference - middle).abs()) / OF_NORMAL;
+        // Most of them are alike: then none is far off.
+        let unit = if deviation > 0.0 {
+            deviation
+        } else {
+            f64::INFINITY
+        };
+        let mut sum = Self {
+            by: 0.0,
+            squares: 0.0,
+            far: FADES * unit,
+        };
+        let (mut weights, mut clipped, mut between) = (0.0, 0.0, 0.0);
+        let mut rest = room.differences.as_slice();
+        for &(heads, bases) in &room.counts {
+            let (of_block, after) = rest.split_at(heads * bases);
+            rest = after;
+            let (pairs, runs) = ((heads * bases) as f64, (heads + bases) as f64);
+            let (mut block, mut squares) = (0.0, 0.0);
+            for difference in of_block {
+                let off = difference - middle;
+                let near = off.clamp(-FAR * unit, FAR * unit);
+                block += near;
+                squares += near * near;
+                sum.by += near * fading(off.abs() / unit) / runs;
+            }
+            // As in a sum of squares of runs about the mean of their side.
+            let within = squares - block * block / pairs;
+            sum.squares += within.max(0.0) * of_runs(heads, bases) / runs;
+            weights += pairs / runs;
+            clipped += block / runs;
+            between += block * block / (pairs * runs);
+        }
+        if weights > 0.0 {
+            sum.by = middle + sum.by / weights;
+            sum.squares += (between - clipped * clipped / weights).max(0.0);
+        }
+        sum
+    }
+
+    /// How far off no change it is, in units of what runs vary by.
+    pub fn surprise(&self, runs: usize) -> f64 {
+        self.by / (self.squares / runs.max(1) as f64).sqrt().max(1.0 / EXACT)
+    }
+}
+
+impl Room {
+    /// All differences head - base, block by block.
+    fn fill(&mut self, design: &Design, row: &[f32], figures: &[f64]) {
+        self.differences.clear();
+        self.counts.clear();
+        for block in design.blocks() {
+            if self.heads.len() < block.len() + 1 {
+                self.heads.resize(block.len() + 1, 0.0);
+                self.bases.resize(block.len() + 1, 0.0);
+            }
+            let (mut heads, mut bases) = (0, 0);
+            // Which side a run is on is chance: without a branch there is nothing to guess.
+            for &run in block {
+                self.heads[heads] = figures[run];
+                self.bases[bases] = figures[run];
+                let is_head = usize::from(row[run] > 0.0);
+                heads += is_head;
+                bases += 1 - is_head;
+            }
+            if heads > 0 && bases > 0 {
+                self.counts.push((heads, bases));
+                for head in &self.heads[..heads] {
+                    let differences = self.bases[..bases].iter().map(|base| head - base);
+                    self.differences.extend(differences);
+                }
+            }
+        }
+    }
+
+    /// What this share of them is less than; of none 0.
+    fn nth(&mut self, share: f64, of: impl Fn(f64) -> f64) -> f64 {
+        self.sorted.clear();
+        self.sorted.extend(self.differences.iter().map(|&d| of(d)));
+        let count = self.sorted.len();
+        if count == 0 {
+            return 0.0;
+        }
+        let at = ((share * count as f64 - 0.5).max(0.0) as usize).min(count - 1);
+        *self.sorted.select_nth_unstable_by(at, f64::total_cmp).1
+    }
+}
+
+/// What a difference of so many deviations counts.
+fn fading(deviations: f64) -> f64 {
+    (2.0 - deviations / FADES).clamp(0.0, 1.0)
+}
+
+/// Squares of differences of a block within it, by which they are more or less than those of its runs.
+fn of_runs(heads: usize, bases: usize) -> f64 {
+    let (h, b) = (heads as f64, bases as f64);
+    let of_pairs = b * (h - 1.0) + h * (b - 1.0);
+    if of_pairs > 0.0 {
+        (h + b - 2.0) * (h + b) / of_pairs
+    } else {
+        1.0
+    }
+}

@@ -50,9 +50,11 @@ pub(crate) fn places(blocks: u32) -> Vec<(Side, u32)> {
 }
 
 /// What the runs of an experiment take: they are made in an order by chance within each block, and given in that
-/// of [`places`]. So all experiments have the same exchanges.
+/// of [`places`]. So all experiments have the same exchanges. None has the same chance as one of another setting.
 pub(crate) fn runs(blocks: u32, cv: f64, change: f64, shape: Shape, seed: u64) -> Vec<f64> {
     let mut chance = ChaCha8Rng::seed_from_u64(seed);
+    let setting = (1000.0 * cv) as u64 + 100 * ((100.0 * change) as u64 + 100 * shape as u64);
+    chance.set_stream(setting);
     let mut before = normal(&mut chance);
     let mut made = Vec::new();
     for _ in 0..blocks {

@@ -8,6 +8,7 @@ mod bench;
 mod ebpf;
 mod full;
 mod fuzz;
+mod gate_bench;
 
 mod licences;
 mod vm;
@@ -54,6 +55,12 @@ const CHORES: &[Chore] = &[
         options: "[--seconds N] [TARGET…]",
         about: "hand hostile bytes to all that takes any, 10 minutes or as long as is said",
         run: fuzz::run,
+    },
+    Chore {
+        name: "gate-bench",
+        options: "[--quick] [--pool FOLDER] [TABLE…]",
+        about: "how often is rprof gate wrong, and what does it cost: rates looks shares real cost",
+        run: gate_bench::run,
     },
     Chore {
         name: "soak",

@@ -12,10 +12,12 @@ use flate2::write::GzEncoder;
 use pprof::protos::{Function, Line, Location, Message, Profile, Sample, ValueType};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rprof_profiler::gate::statistics::design::Side;
+use rprof_profiler::gate::statistics::verdict::{Rule, judge};
 use rprof_tests::rprof::binary;
 use rprof_tests::scratch::Scratch;
 
-use crate::runs::normal;
+use crate::runs::{Shape, normal, places, runs};
 
 const RUNS: usize = 20;
 const SAMPLES: usize = 20_000;
@@ -44,6 +46,28 @@ pub(crate) fn table() {
          functions, at 10,000 exchanges of sides: the middle of three takes {:.2} s and {} MiB at its peak.",
         took[1].0.as_secs_f64(),
         took[1].1 >> 10
+    );
+    let (looks, all) = ((12..2 * RUNS).step_by(4).collect::<Vec<_>>(), 2 * RUNS);
+    let places = places(RUNS as u32 / 2);
+    let together = places.iter().map(|&(side, _)| (side, 0)).collect();
+    let [last, one] = [(places, looks.as_slice()), (together, &[])].map(|(places, looks)| {
+        let costs = runs(RUNS as u32 / 2, 0.02, 0.0, Shape::Normal, 1);
+        let runs: Vec<(Side, u32, f64)> = (places.iter().zip(costs))
+            .map(|(&(side, block), cost)| (side, block, cost))
+            .collect();
+        let took = (0..5).map(|_| {
+            let begun = Instant::now();
+            std::hint::black_box(judge(&runs, looks, all, &Rule::default(), 1));
+            begun.elapsed()
+        });
+        let mut took: Vec<Duration> = took.collect();
+        took.sort();
+        1000.0 * took[2].as_secs_f64()
+    });
+    println!(
+        "\nA judgement of their totals takes {last:.0} ms, at the last of {} looks; {one:.0} ms where all runs are in \
+         one block.",
+        looks.len() + 1
     );
 }
 

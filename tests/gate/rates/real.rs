@@ -40,7 +40,7 @@ pub(crate) fn table(folder: &Path, splits: u64) {
     let pools: Vec<Pool> = programs(&scratch)
         .into_iter()
         .map(|(name, program)| {
-            let folder = folder.join(name);
+            let folder = folder.join(name.replace(": ", "-").replace(' ', "-"));
             fill(&folder, &program);
             read(name, &folder)
         })

@@ -11,7 +11,7 @@ const COSTS: (f64, f64) = (1e-3, 1e30);
 /// Exchanges that bounds are looked for with: they are for people to read.
 const FOR_BOUNDS: usize = 2000;
 /// How often a bound is made twice as near.
-const NEARER: usize = 12;
+const NEARER: usize = 8;
 /// How often one is looked for twice as far away.
 const FARTHER: usize = 8;
 /// Differences that are worth a thread.

@@ -34,7 +34,8 @@ pub struct Room {
     heads: Vec<f64>,
     bases: Vec<f64>,
     differences: Vec<f64>,
-    sorted: Vec<f64>,
+    /// Of which some is to be found by its place: whole numbers are compared sooner.
+    keys: Vec<i64>,
     /// Runs of either side, of each block.
     counts: Vec<(usize, usize)>,
 }
@@ -123,15 +124,25 @@ impl Room {
 
     /// What this share of them is less than; of none 0.
     fn nth(&mut self, share: f64, of: impl Fn(f64) -> f64) -> f64 {
-        self.sorted.clear();
-        self.sorted.extend(self.differences.iter().map(|&d| of(d)));
-        let count = self.sorted.len();
+        self.keys.clear();
+        self.keys.extend(self.differences.iter().map(|&d| key(of(d))));
+        let count = self.keys.len();
         if count == 0 {
             return 0.0;
         }
         let at = ((share * count as f64 - 0.5).max(0.0) as usize).min(count - 1);
-        *self.sorted.select_nth_unstable_by(at, f64::total_cmp).1
+        f64::from_bits(key_bits(*self.keys.select_nth_unstable(at).1))
     }
+}
+
+/// A whole number in the order of `f64::total_cmp`.
+fn key(of: f64) -> i64 {
+    key_bits(of.to_bits() as i64) as i64
+}
+
+/// Its own inverse: all bits of a negative number but the first are turned.
+fn key_bits(bits: i64) -> u64 {
+    (bits ^ (((bits >> 63) as u64) >> 1) as i64) as u64
 }
 
 /// What a difference of so many deviations counts.
@@ -147,5 +158,89 @@ fn of_runs(heads: usize, bases: usize) -> f64 {
         (h + b - 2.0) * (h + b) / of_pairs
     } else {
         1.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::design::Side::{Base, Head};
+    use super::*;
+
+    /// Two blocks, one of which has more heads.
+    fn design() -> Design {
+        let of_block = |sides: &[_], block| sides.iter().map(move |&side| (side, block)).collect();
+        let first: Vec<_> = of_block(&[Base, Head, Head, Base], 0);
+        let second = of_block(&[Head, Base, Head, Head, Base], 1);
+        Design::new(&[first, second].concat()).unwrap()
+    }
+
+    const FIGURES: [f64; 9] = [0.3, 0.9, 1.3, -0.2, 5.8, 5.1, 6.4, 5.9, 5.0];
+
+    fn of(design: &Design, figures: &[f64]) -> Contrast {
+        let row: Vec<f32> = design.weights().iter().map(|&w| w as f32).collect();
+        Contrast::of(design, &row, figures, &mut Room::default())
+    }
+
+    #[test]
+    fn the_other_way_round_it_is_as_much_less() {
+        let design = design();
+        let row: Vec<f32> = design.weights().iter().map(|&w| -w as f32).collect();
+        let negative = FIGURES.map(|x| -x);
+        let there = of(&design, &FIGURES);
+        let back = Contrast::of(&design, &row, &negative, &mut Room::default());
+        assert!((there.by - back.by).abs() < 0.2, "{there:?} {back:?}");
+        assert!(there.by > 0.5 && there.squares > 0.0);
+    }
+
+    #[test]
+    fn a_change_moves_it_by_just_that() {
+        let design = design();
+        let there = of(&design, &FIGURES);
+        let mut figures = FIGURES;
+        for (figure, side) in figures.iter_mut().zip(design.sides()) {
+            *figure += if *side == Head { 7.0 } else { 0.0 };
+        }
+        let moved = of(&design, &figures);
+        assert!((moved.by - there.by - 7.0).abs() < 1e-9);
+        assert!((moved.squares - there.squares).abs() < 1e-9);
+    }
+
+    #[test]
+    fn squares_are_those_of_runs_about_blocks_and_sides() {
+        let block = |n| [(Base, n), (Head, n), (Head, n), (Base, n)];
+        let design = Design::new(&[block(0), block(1)].concat()).unwrap();
+        // Head is 1 more but for the last column; that is what neither explains.
+        let figures = [0.0, 1.0, 1.0, 0.0, 5.0, 6.1, 5.9, 5.0];
+        let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
+        let by = mean(&[1.0, 1.0, 6.1, 5.9]) - mean(&[0.0, 0.0, 5.0, 5.0]);
+        let mut squares = 0.0;
+        for (block, sides) in figures.chunks(4).zip(design.sides().chunks(4)) {
+            let middle = mean(block);
+            for (figure, side) in block.iter().zip(sides) {
+                let of_side = if *side == Head { by / 2.0 } else { -by / 2.0 };
+                squares += (figure - middle - of_side).powi(2);
+            }
+        }
+        let made = of(&design, &figures);
+        assert!((made.by - by).abs() < 1e-9, "{made:?}");
+        assert!((made.squares - squares).abs() < 1e-9, "{made:?} {squares}");
+    }
+
+    #[test]
+    fn what_is_far_off_does_not_decide() {
+        let design = design();
+        let mut figures = FIGURES;
+        figures[2] += 50.0;
+        let (there, far) = (of(&design, &FIGURES), of(&design, &figures));
+        assert!((there.by - far.by).abs() < 0.3, "{there:?} {far:?}");
+        assert!(far.squares < 20.0 * there.squares, "{there:?} {far:?}");
+    }
+
+    #[test]
+    fn of_one_side_nothing_is_made() {
+        let design = design();
+        let made = Contrast::of(&design, &[1.0; 9], &FIGURES, &mut Room::default());
+        assert_eq!((made.by, made.squares), (0.0, 0.0));
+        assert_eq!(made.surprise(9), 0.0);
     }
 }

@@ -284,4 +284,24 @@ mod tests {
                 .all(|&difference| difference < 1.0 + 1e-6)
         );
     }
+
+    #[test]
+    fn the_first_are_as_good_as_any() {
+        let design = blocks_of_four(4);
+        let exchanges = design.exchanges(10_000, 1);
+        assert_eq!(exchanges.len(), 1296);
+        // Of a third of them each run is head in half, within four standard deviations.
+        for run in 0..16 {
+            let heads = exchanges.rows().take(432).filter(|row| row[run] > 0.0);
+            let heads = heads.count();
+            assert!(heads.abs_diff(216) < 42, "{run}: {heads}");
+        }
+    }
+
+    #[test]
+    fn differences_are_within_blocks() {
+        assert_eq!(blocks_of_four(3).differences(), 12);
+        let uneven = [vec![(Base, 0); 5], vec![(Head, 0); 9], vec![(Head, 1)]].concat();
+        assert_eq!(Design::new(&uneven).unwrap().differences(), 45);
+    }
 }

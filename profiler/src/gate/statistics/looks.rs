@@ -81,4 +81,18 @@ mod tests {
     fn equal_ones_are_not_beyond_each_other() {
         assert_eq!(level(&[vec![1.0; 1000]], &[0.05]), 0.0);
     }
+
+    #[test]
+    fn little_is_spent_early() {
+        assert_eq!((spent(0.0), spent(0.5), spent(1.0), spent(2.0)), (0.0, 0.125, 1.0, 1.0));
+        assert_eq!((may(0.0025, 10_000), may(0.05, 19), may(0.3, 10)), (25, 0, 3));
+    }
+
+    #[test]
+    fn what_is_left_at_the_end_is_almost_all() {
+        // Seven looks of the same: the last has all but what is equal.
+        let look = shuffled(7);
+        let spent: Vec<f64> = (4..=10).map(|n| 0.05 * spent(f64::from(n) / 10.0)).collect();
+        assert_eq!(level(&vec![look; 7], &spent), 50.0 / 1009.0);
+    }
 }

@@ -194,4 +194,76 @@ mod tests {
         assert!(grown.iter().enumerate().all(|(n, g)| n == 77 || g.p > 0.01));
         assert_eq!(grown[3000], Growth { by: 0.0, p: 1.0 });
     }
+
+    #[test]
+    fn a_run_that_is_far_off_in_all_columns_hides_nothing() {
+        let design = design();
+        let exchanges = design.exchanges(10_000, 1);
+        let mut columns: Vec<Vec<f64>> = (0..300)
+            .map(|n| noise(n + 1).skip(5).take(20).map(|x| 100.0 + x).collect())
+            .collect();
+        columns.iter_mut().for_each(|column| column[6] += 30.0);
+        for (figure, side) in columns[77].iter_mut().zip(design.sides()) {
+            *figure += if *side == Head { 5.0 } else { 0.0 };
+        }
+        let grown = growths(&design, &exchanges, &columns);
+        assert!(grown[77].p < 0.001, "{:?}", grown[77]);
+        assert!(grown.iter().enumerate().all(|(n, g)| n == 77 || g.p > 0.01));
+    }
+
+    #[test]
+    fn all_of_the_smaller_side_is_not_far_off() {
+        let sides = [vec![(Base, 0); 5], vec![(Head, 0); 9]].concat();
+        let design = Design::new(&sides).unwrap();
+        let exchanges = design.exchanges(10_000, 1);
+        let mut column: Vec<f64> = noise(3).skip(5).take(14).collect();
+        column[..5].iter_mut().for_each(|figure| *figure += 100.0);
+        let centred = centred(&design, &column).unwrap();
+        let ratio = centred[..5].iter().sum::<f32>() / centred[5..].iter().sum::<f32>();
+        assert!((ratio + 1.0).abs() < 1e-3);
+        let spread = centred[..5].iter().fold(0.0f32, |most, x| most.max(*x))
+            - centred[5..].iter().fold(0.0f32, |least, x| least.min(*x));
+        // A step of 100 with noise of 1: nothing of it was taken.
+        assert!((0.5..0.6).contains(&spread), "{spread}");
+        assert!(growths(&design, &exchanges, &[column])[0].p < 0.001);
+    }
+
+    #[test]
+    fn no_figure_is_too_strange() {
+        let design = design();
+        let exchanges = design.exchanges(1000, 1);
+        let strange = [0.0, f64::MAX, f64::NEG_INFINITY, f64::NAN, 1e300, -1.0];
+        let columns: Vec<Vec<f64>> = (1..40)
+            .map(|n| (0..20).map(|run| strange[run * n % (n % 6 + 1)]).collect())
+            .collect();
+        for growth in growths(&design, &exchanges, &columns) {
+            assert!(growth.by.is_finite() && growth.p.is_finite(), "{growth:?}");
+        }
+        assert!(growths(&design, &exchanges, &[]).is_empty());
+    }
+
+    #[test]
+    #[ignore = "for people to read"]
+    fn how_long_it_takes() {
+        let block = |n| [(Base, n), (Head, n), (Head, n), (Base, n)];
+        let runs: Vec<_> = (0..10).flat_map(block).collect();
+        let design = Design::new(&runs).unwrap();
+        let columns: Vec<Vec<f64>> = (0..10_000)
+            .map(|n| noise(n + 1).skip(5).take(40).map(|x| 100.0 + x).collect())
+            .collect();
+        let begun = std::time::Instant::now();
+        let exchanges = design.exchanges(10_000, 1);
+        println!("exchanges {:?}", begun.elapsed());
+        growths(&design, &exchanges, &columns);
+        println!("and 10,000 columns {:?}", begun.elapsed());
+        let runs: Vec<_> = (runs.iter().zip(noise(3)))
+            .map(|(&(side, block), noise)| (side, block, 1e9 * (1.0 + 0.02 * noise)))
+            .collect();
+        let together: Vec<_> = runs.iter().map(|&(side, _, cost)| (side, 0, cost)).collect();
+        for (runs, looks) in [(&runs, vec![]), (&runs, (3..10).map(|n| 4 * n).collect()), (&together, vec![])] {
+            let begun = std::time::Instant::now();
+            super::super::verdict::judge(runs, &looks, 40, &Default::default(), 1);
+            println!("judged at {} looks {:?}", 1 + looks.len(), begun.elapsed());
+        }
+    }
 }

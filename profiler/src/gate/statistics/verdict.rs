@@ -276,3 +276,189 @@ impl Asked {
         (as_much as f64 / exchanges.len() as f64, may)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::super::design::Side::{Base, Head};
+    use super::*;
+
+    const SHAPES: [&[Side]; 4] = [
+        &[Base, Head, Head, Base],
+        &[Base, Head],
+        &[Base, Head, Head],
+        // All in one.
+        &[
+            Base, Head, Base, Head, Base, Head, Base, Head, Base, Head, Head, Head, Head, Head,
+        ],
+    ];
+
+    fn runs(sides: &[Side], blocks: u32, cost: impl FnMut(Side) -> f64) -> Vec<(Side, u32, f64)> {
+        let of_block = |block| sides.iter().map(move |&side| (side, block));
+        let mut cost = cost;
+        (0..blocks)
+            .flat_map(of_block)
+            .map(|(side, block)| (side, block, cost(side)))
+            .collect()
+    }
+
+    /// Noise of this deviation, and one run of 20 is a fifth dearer.
+    fn noisy(cv: f64, change: f64, seed: u64) -> impl FnMut(Side) -> f64 {
+        let mut chance = ChaCha8Rng::seed_from_u64(seed);
+        move |side| {
+            let sum: f64 = (0..12).map(|_| chance.random::<f64>()).sum();
+            let far = if chance.random_bool(0.05) { 1.2 } else { 1.0 };
+            let dearer = if side == Head { change } else { 0.0 };
+            1e9 * (cv * (sum - 6.0)).exp() * far * (1.0 + dearer)
+        }
+    }
+
+    fn one(runs: &[(Side, u32, f64)]) -> Judged {
+        judge(runs, &[], runs.len(), &Rule::default(), 1).unwrap()
+    }
+
+    fn count(of: Verdict, cv: f64, change: f64) -> usize {
+        let of_seed = |seed| one(&runs(SHAPES[0], 5, noisy(cv, change, seed))).verdict;
+        (0..60).filter(|&seed| of_seed(seed) == of).count()
+    }
+
+    #[test]
+    fn runs_that_are_far_off_hide_nothing() {
+        assert!(count(Verdict::Regressed, 0.01, 0.05) >= 55);
+        assert!(count(Verdict::Passed, 0.01, 0.0) >= 55);
+        assert_eq!(count(Verdict::Passed, 0.01, 0.05), 0);
+        assert_eq!(count(Verdict::Regressed, 0.01, 0.0), 0);
+    }
+
+    #[test]
+    fn it_passes_just_if_the_upper_bound_is_below_the_threshold() {
+        let (mut passed, mut others) = (0, 0);
+        for (seed, sides) in (0..60).zip(SHAPES.into_iter().cycle()) {
+            let blocks = (22 / sides.len()) as u32;
+            let change = 0.002 * (seed % 16) as f64;
+            let judged = one(&runs(sides, blocks, noisy(0.01, change, seed)));
+            let (least, most) = judged.between;
+            assert!(least <= judged.estimate.change && judged.estimate.change <= most);
+            assert_eq!(
+                judged.verdict == Verdict::Passed,
+                judged.interval().1 < 0.02,
+                "{judged:?}"
+            );
+            match judged.verdict {
+                Verdict::Passed => passed += 1,
+                _ => others += 1,
+            }
+        }
+        assert!(passed > 10 && others > 10, "{passed} {others}");
+    }
+
+    #[test]
+    fn sides_need_not_be_alike() {
+        for (sides, blocks) in SHAPES.into_iter().zip([5, 12, 8, 1]) {
+            let dearer = one(&runs(sides, blocks, noisy(0.004, 0.06, 3)));
+            assert_eq!(dearer.verdict, Verdict::Regressed, "{sides:?} {dearer:?}");
+            assert!((0.04..0.08).contains(&dearer.change()), "{dearer:?}");
+            let same = one(&runs(sides, blocks, noisy(0.004, 0.0, 3)));
+            assert_eq!(same.verdict, Verdict::Passed, "{sides:?} {same:?}");
+            assert!((0.002..0.008).contains(&same.estimate.deviation), "{same:?}");
+        }
+    }
+
+    #[test]
+    fn few_runs_say_nothing() {
+        for (sides, blocks) in [(SHAPES[0], 1), (SHAPES[1], 2), (SHAPES[2], 1), (SHAPES[0], 2)] {
+            for change in [0.0, 0.5] {
+                let judged = one(&runs(sides, blocks, noisy(0.001, change, 1)));
+                let can_pass = sides == SHAPES[0] && blocks == 2 && change == 0.0;
+                if !can_pass {
+                    assert_eq!(judged.verdict, Verdict::Inconclusive, "{judged:?}");
+                }
+            }
+        }
+        assert!(judge(&[(Base, 0, 1.0), (Head, 1, 1.0)], &[], 2, &Rule::default(), 1).is_none());
+    }
+
+    #[test]
+    fn what_is_exact_is_decided() {
+        for (change, verdict) in [
+            (0.0, Verdict::Passed),
+            (0.05, Verdict::Regressed),
+            (-0.05, Verdict::Passed),
+        ] {
+            let cost = |side| if side == Head { 1e9 * (1.0 + change) } else { 1e9 };
+            let judged = one(&runs(SHAPES[0], 5, cost));
+            assert_eq!(judged.verdict, verdict, "{judged:?}");
+            assert!((judged.change() - change).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn no_cost_is_too_strange() {
+        let strange = [
+            0.0,
+            1.0,
+            -1.0,
+            5e-324,
+            f64::MAX,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NAN,
+        ];
+        for (n, sides) in (0..24).zip(SHAPES.into_iter().cycle()) {
+            let mut next = n;
+            let cost = |_| {
+                next += 1 + n / 8;
+                strange[next % strange.len()]
+            };
+            let judged = one(&runs(sides, 5, cost));
+            let Estimate {
+                change, deviation, ..
+            } = judged.estimate;
+            let figures = [change, deviation, judged.p, judged.level, judged.change()];
+            assert!(figures.iter().all(|x| x.is_finite()), "{judged:?}");
+            let (least, most) = judged.interval();
+            assert!(!least.is_nan() && !most.is_nan(), "{judged:?}");
+        }
+    }
+
+    #[test]
+    fn a_look_knows_of_those_before() {
+        let runs = runs(SHAPES[0], 10, noisy(0.004, 0.0, 1));
+        let rule = Rule::default();
+        let places: Vec<(Side, u32)> = runs.iter().map(|&(side, block, _)| (side, block)).collect();
+        let costs: Vec<f64> = runs.iter().map(|&(.., cost)| cost).collect();
+        let plan = Plan::new(&places, 40, 1).unwrap();
+        let mut watch = plan.watch(&rule);
+        // With a hundredth of what is planned there is no chance to be wrong yet, and nothing is said.
+        assert_eq!(watch.verdict(&costs[..8]), Some(Verdict::Inconclusive));
+        assert_eq!(watch.judge(&costs[..20]).unwrap().verdict, Verdict::Passed);
+        let last = watch.judge(&costs).unwrap();
+        assert_eq!(last.verdict, Verdict::Passed);
+        let again = judge(&runs, &[8, 20], 40, &rule, 1).unwrap();
+        assert_eq!(last, again);
+        // What was spent before is not there any more.
+        assert!(last.level < judge(&runs, &[], 40, &rule, 1).unwrap().level + 1e-9);
+        assert!(watch.judge(&[1.0; 41]).is_none());
+    }
+
+    #[test]
+    fn the_short_way_comes_to_the_same() {
+        let places: Vec<(Side, u32)> = runs(SHAPES[0], 5, |_| 1.0)
+            .iter()
+            .map(|&(side, block, _)| (side, block))
+            .collect();
+        let plan = Plan::new(&places, 20, 1).unwrap();
+        for seed in 0..40 {
+            let change = 0.01 * (seed % 7) as f64;
+            let costs: Vec<f64> = runs(SHAPES[0], 5, noisy(0.015, change, seed))
+                .iter()
+                .map(|&(.., cost)| cost)
+                .collect();
+            let watch = || plan.watch(&Rule::default());
+            let long = watch().judge(&costs).map(|judged| judged.verdict);
+            assert_eq!(watch().verdict(&costs), long, "{seed}");
+        }
+    }
+}

@@ -89,7 +89,10 @@ fn measured(command: &mut Command) -> (Duration, i64) {
     assert_eq!(waited, pid);
     // Whatever it came to, it compared: 1 and 2 are for what it could not do.
     let code = libc::WEXITSTATUS(status);
-    assert!(libc::WIFEXITED(status) && ![1, 2].contains(&code), "exit {code}");
+    assert!(
+        libc::WIFEXITED(status) && ![1, 2].contains(&code),
+        "exit {code}"
+    );
     (begun.elapsed(), usage.ru_maxrss)
 }
 

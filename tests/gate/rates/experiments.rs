@@ -126,5 +126,9 @@ fn at_most(of: u64, all: u64, chance: f64) -> f64 {
 pub(crate) fn check() {
     // 3 / n, the rule of three, is an upper bound of 1 - 0.05^(1/n); 7 of 50 is from Clopper and Pearson's intervals.
     assert!((upper_bound(0, 10_000) - 2.9953e-4).abs() < 1e-7);
-    assert!((upper_bound(7, 50) - 0.2464).abs() < 1e-3, "{}", upper_bound(7, 50));
+    assert!(
+        (upper_bound(7, 50) - 0.2464).abs() < 1e-3,
+        "{}",
+        upper_bound(7, 50)
+    );
 }

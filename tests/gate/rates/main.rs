@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use experiments::{Sum, Verdicts, each, percent, upper_bound};
-use rprof_profiler::gate::statistics::verdict::{Plan, Rule, Verdict};
+use rprof_profiler::gate::statistics::verdict::{Rule, Verdict};
+use rprof_profiler::gate::statistics::watch::Plan;
 use runs::{Shape, places};
 
 /// How much a run varies.
@@ -127,7 +128,11 @@ fn rates(same: u64, dearer: u64) {
             let share = |count: u64, of: &Tally| percent(count, of.gate.all());
             let of_all = |count: fn(&Tally) -> u64| {
                 let [same, _, dearer, _] = &of;
-                format!("{} | {}", share(count(same), same), share(count(dearer), dearer))
+                format!(
+                    "{} | {}",
+                    share(count(same), same),
+                    share(count(dearer), dearer)
+                )
             };
             others.push(format!(
                 "{place} {} | {} | {} |",
@@ -162,7 +167,9 @@ fn looks(same: u64, dearer: u64) {
         2 * blocks,
         2 * first
     );
-    println!("| runs vary by | and | nothing changed | 3 % dearer | 5 % | 10 % | alarms |\n|---|---|---|---|---|---|---|");
+    println!(
+        "| runs vary by | and | nothing changed | 3 % dearer | 5 % | 10 % | alarms |\n|---|---|---|---|---|---|---|"
+    );
     for cv in VARIES {
         for shape in [Shape::Normal, Shape::Outliers] {
             let of = CHANGES.map(|change| {

@@ -9,7 +9,8 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rprof_profiler::gate::costs::{self, Function};
-use rprof_profiler::gate::statistics::verdict::{Plan, Rule, Verdict};
+use rprof_profiler::gate::statistics::verdict::{Rule, Verdict};
+use rprof_profiler::gate::statistics::watch::Plan;
 use rprof_profiler::push::pprof_file;
 use rprof_tests::rprof::binary;
 use rprof_tests::scratch::{OPTIMIZED, Scratch, source_file};
@@ -207,7 +208,12 @@ impl Pool {
             let grew = |(of_base, of_head): (&f64, &f64)| {
                 share_grew((*of_base, base.0), (*of_head, head.0))
             };
-            let grown = base.1.iter().zip(&head.1).filter(|&both| grew(both)).count() as u64;
+            let grown = base
+                .1
+                .iter()
+                .zip(&head.1)
+                .filter(|&both| grew(both))
+                .count() as u64;
             sum.1[0] += grown;
             sum.1[1] += base.1.len() as u64;
             sum.1[2] += u64::from(grown > 0);

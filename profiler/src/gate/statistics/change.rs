@@ -152,7 +152,9 @@ impl<'a> Costs<'a> {
     pub fn is_surprise(&self, change: f64, up: f64, rows: &[&[f32]], may: usize) -> bool {
         let left = self.without(change);
         let mut room = Room::default();
-        let mut made = rows.iter().map(|row| up * self.surprise(row, &left, &mut room));
+        let mut made = rows
+            .iter()
+            .map(|row| up * self.surprise(row, &left, &mut room));
         let Some(was) = made.next() else {
             return false;
         };

@@ -125,7 +125,8 @@ impl Room {
     /// What this share of them is less than; of none 0.
     fn nth(&mut self, share: f64, of: impl Fn(f64) -> f64) -> f64 {
         self.keys.clear();
-        self.keys.extend(self.differences.iter().map(|&d| key(of(d))));
+        self.keys
+            .extend(self.differences.iter().map(|&d| key(of(d))));
         let count = self.keys.len();
         if count == 0 {
             return 0.0;

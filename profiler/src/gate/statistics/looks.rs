@@ -28,7 +28,10 @@ pub fn level(looks: &[Vec<f64>], spent: &[f64]) -> f64 {
     for (look, spent) in looks.iter().zip(spent) {
         level = 0.0;
         let before = beyond.iter().filter(|beyond| **beyond).count();
-        let Some(more) = may(*spent, exchanges).checked_sub(before).filter(|more| *more > 0) else {
+        let Some(more) = may(*spent, exchanges)
+            .checked_sub(before)
+            .filter(|more| *more > 0)
+        else {
             continue;
         };
         let mut left: Vec<f64> = (look.iter().zip(&beyond))
@@ -84,15 +87,23 @@ mod tests {
 
     #[test]
     fn little_is_spent_early() {
-        assert_eq!((spent(0.0), spent(0.5), spent(1.0), spent(2.0)), (0.0, 0.125, 1.0, 1.0));
-        assert_eq!((may(0.0025, 10_000), may(0.05, 19), may(0.3, 10)), (25, 0, 3));
+        assert_eq!(
+            (spent(0.0), spent(0.5), spent(1.0), spent(2.0)),
+            (0.0, 0.125, 1.0, 1.0)
+        );
+        assert_eq!(
+            (may(0.0025, 10_000), may(0.05, 19), may(0.3, 10)),
+            (25, 0, 3)
+        );
     }
 
     #[test]
     fn what_is_left_at_the_end_is_almost_all() {
         // Seven looks of the same: the last has all but what is equal.
         let look = shuffled(7);
-        let spent: Vec<f64> = (4..=10).map(|n| 0.05 * spent(f64::from(n) / 10.0)).collect();
+        let spent: Vec<f64> = (4..=10)
+            .map(|n| 0.05 * spent(f64::from(n) / 10.0))
+            .collect();
         assert_eq!(level(&vec![look; 7], &spent), 50.0 / 1009.0);
     }
 }

@@ -32,7 +32,11 @@ pub fn growths(design: &Design, exchanges: &Exchanges, columns: &[Vec<f64>]) -> 
         .iter()
         .zip(&centred)
         .map(|(column, centred)| {
-            let by = weights.iter().zip(column).map(|(w, x)| w * finite(*x)).sum();
+            let by = weights
+                .iter()
+                .zip(column)
+                .map(|(w, x)| w * finite(*x))
+                .sum();
             let Some(centred) = centred else {
                 return Growth { by, p: 1.0 };
             };
@@ -77,7 +81,11 @@ fn centred(design: &Design, column: &[f64]) -> Option<Vec<f32>> {
 /// Makes what is far off only so far off. Were all of the side that has fewer runs off by a change, half of them
 /// would still be nearer than what deviations are counted in: it is not taken for chance.
 fn clip(design: &Design, centred: &mut [f64]) {
-    let mut sizes: Vec<f64> = design.blocks().flatten().map(|&n| centred[n].abs()).collect();
+    let mut sizes: Vec<f64> = design
+        .blocks()
+        .flatten()
+        .map(|&n| centred[n].abs())
+        .collect();
     let heads = (design.sides().iter()).filter(|side| **side == Side::Head);
     let heads = heads.count() as f64 / design.runs().max(1) as f64;
     let near = 1.0 - heads.min(1.0 - heads) / 2.0;
@@ -259,8 +267,15 @@ mod tests {
         let runs: Vec<_> = (runs.iter().zip(noise(3)))
             .map(|(&(side, block), noise)| (side, block, 1e9 * (1.0 + 0.02 * noise)))
             .collect();
-        let together: Vec<_> = runs.iter().map(|&(side, _, cost)| (side, 0, cost)).collect();
-        for (runs, looks) in [(&runs, vec![]), (&runs, (3..10).map(|n| 4 * n).collect()), (&together, vec![])] {
+        let together: Vec<_> = runs
+            .iter()
+            .map(|&(side, _, cost)| (side, 0, cost))
+            .collect();
+        for (runs, looks) in [
+            (&runs, vec![]),
+            (&runs, (3..10).map(|n| 4 * n).collect()),
+            (&together, vec![]),
+        ] {
             let begun = std::time::Instant::now();
             super::super::verdict::judge(runs, &looks, 40, &Default::default(), 1);
             println!("judged at {} looks {:?}", 1 + looks.len(), begun.elapsed());

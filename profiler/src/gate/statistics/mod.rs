@@ -9,3 +9,4 @@ pub mod many;
 pub mod power;
 pub mod series;
 pub mod verdict;
+pub mod watch;

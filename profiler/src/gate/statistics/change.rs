@@ -225,3 +225,65 @@ pub fn bounds(left: &[f64], share: f64, design: &Design, exchanges: &Exchanges) 
     let most = bound(bounds.len().checked_sub(beyond).filter(|_| beyond > 0));
     (least, most.unwrap_or(f64::INFINITY))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn design() -> Design {
+        let block = |n| {
+            [
+                (Side::Base, n),
+                (Side::Head, n),
+                (Side::Head, n),
+                (Side::Base, n),
+            ]
+        };
+        let runs: Vec<_> = (0..5).flat_map(block).collect();
+        Design::new(&runs).unwrap()
+    }
+
+    /// About 3 % dearer; one of base is far off.
+    fn costs(design: &Design) -> Vec<f64> {
+        let mut costs: Vec<f64> = (0..20u32)
+            .map(|n| 1e9 + 1e6 * f64::from(n * 7 % 20))
+            .collect();
+        for (cost, side) in costs.iter_mut().zip(design.sides()) {
+            *cost *= if *side == Side::Head { 1.03 } else { 1.0 };
+        }
+        costs[7] *= 1.5;
+        costs
+    }
+
+    #[test]
+    fn an_estimate() {
+        let design = design();
+        let estimate = Costs::new(&design, &costs(&design)).estimate();
+        assert!((0.02..0.04).contains(&estimate.change), "{estimate:?}");
+        // The numbers 0 to 19 have a deviation of 5.9; the one that is far off adds what it may.
+        assert!((0.004..0.011).contains(&estimate.deviation), "{estimate:?}");
+        assert_eq!(estimate.far, 1);
+    }
+
+    #[test]
+    fn a_bound_is_on_the_side_of_the_threshold_that_is_known() {
+        let design = design();
+        let exchanges = design.exchanges(10_000, 1);
+        let costs = costs(&design);
+        let costs = Costs::new(&design, &costs);
+        let estimate = costs.estimate();
+        let most = |threshold, is_above| {
+            let between = costs.interval(&estimate, 0.05, &exchanges, threshold, is_above);
+            assert!(between.0 < estimate.change && estimate.change < between.1);
+            between.1
+        };
+        let bound = most(0.0, false);
+        for off in [-0.4, -0.01, 0.01, 0.4] {
+            let threshold = estimate.change + (1.0 + off) * (bound - estimate.change);
+            assert!(most(threshold, true) < threshold, "{off}");
+            assert!(most(threshold, false) >= threshold, "{off}");
+        }
+        let none = costs.interval(&estimate, 1e-5, &exchanges, 0.02, false);
+        assert_eq!(none, (f64::NEG_INFINITY, f64::INFINITY));
+    }
+}

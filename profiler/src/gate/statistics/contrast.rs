@@ -9,11 +9,9 @@ use super::design::Design;
 const NEAR: f64 = 0.65;
 /// That quantile of the size of normal noise.
 const OF_NORMAL: f64 = 0.9346;
-/// Beyond so many deviations a difference is taken to be only so far off.
-const FAR: f64 = 2.5;
-/// From so many on it counts less, and at twice as many not at all: a run that met a busy neighbour must not
-/// decide.
-const FADES: f64 = 3.0;
+/// Beyond so many deviations a difference is taken to be only so far off, and counts less the farther it is; at twice
+/// as many not at all. A run that met a busy neighbour must not decide.
+const FAR: f64 = 3.0;
 /// No run is measured better than to a part in so many.
 const EXACT: f64 = 1e9;
 
@@ -57,7 +55,7 @@ impl Contrast {
         let mut sum = Self {
             by: 0.0,
             squares: 0.0,
-            far: FADES * unit,
+            far: FAR * unit,
         };
         let (mut weights, mut clipped, mut between) = (0.0, 0.0, 0.0);
         let mut rest = room.differences.as_slice();
@@ -148,7 +146,7 @@ fn key_bits(bits: i64) -> u64 {
 
 /// What a difference of so many deviations counts.
 fn fading(deviations: f64) -> f64 {
-    (2.0 - deviations / FADES).clamp(0.0, 1.0)
+    (2.0 - deviations / FAR).clamp(0.0, 1.0)
 }
 
 /// Squares of differences of a block within it, by which they are more or less than those of its runs.

@@ -1,60 +1,190 @@
-// Work in three functions: how much each has are the arguments. `twin` does what `alpha` does, under another name.
+// Work in functions of its own: which, and how much each has, are the arguments, `NAME AMOUNT` by `NAME AMOUNT`.
+// With GATE_LOG it adds a line to that file: each phase's name and the nanoseconds that it took by the clocks of its
+// thread and of its children, and `total`, what the process and its children took.
+//
+// -DALPHA=NAME: what `alpha` is called. -DINLINE: `alpha` is part of its caller. -DLIBRARY: `library` is in
+// gate_library.c.
+#define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-static volatile unsigned sink;
+#ifndef ALPHA
+#define ALPHA alpha
+#endif
+#ifdef INLINE
+#define OF_ALPHA static inline __attribute__((always_inline))
+#else
+#define OF_ALPHA static __attribute__((noinline))
+#endif
+#define OWN static __attribute__((noinline))
 
-#define WORK(name, factor)                             \
-    __attribute__((noinline)) static void name(long n) \
-    {                                                  \
-        for (long i = 0; i < n * 20000; i++)           \
-            sink += (unsigned)i * factor;              \
+static volatile unsigned long sink;
+
+// About 0.1 ms for each of `n`; each step waits for the one before.
+#define WORK(kind, name, factor)                                     \
+    kind void name(long n)                                           \
+    {                                                                \
+        unsigned long x = (unsigned long)n;                          \
+        for (long i = 0; i < n * 90000; i++) {                       \
+            x = x * factor + 1442695040888963407ul;                  \
+            __asm__ volatile("" : "+r"(x));                          \
+        }                                                            \
+        sink = x;                                                    \
     }
 
-WORK(alpha, 3u)
-WORK(beta, 5u)
-WORK(gamma_, 7u)
-WORK(twin, 3u)
+WORK(OF_ALPHA, ALPHA, 6364136223846793005ul)
+WORK(OWN, beta, 6364136223846793009ul)
+WORK(OWN, in_child, 6364136223846793013ul)
 
-__attribute__((noinline)) static void in_child(long n)
+// What `alpha` may become a part of.
+OWN void outer(long n)
 {
-    pid_t child = fork();
-    if (child == 0) {
-        gamma_(n);
+    ALPHA(n);
+    sink++;
+}
+
+OWN void child(long n)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        in_child(n);
         _exit(0);
     }
-    waitpid(child, NULL, 0);
+    waitpid(pid, NULL, 0);
 }
 
 // Copies in the kernel.
-__attribute__((noinline)) static void copies(long n)
+OWN void copies(long n)
 {
     static char buffer[1 << 16];
     int ends[2];
     if (pipe(ends) != 0)
         exit(1);
-    for (long i = 0; i < n * 4; i++)
+    for (long i = 0; i < n * 9; i++)
         if (write(ends[1], buffer, sizeof buffer) < 0 || read(ends[0], buffer, sizeof buffer) < 0)
             exit(1);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+// Calls itself, twice: what it does is done at all depths.
+OWN void tree(long n, int depth)
+{
+    if (depth > 0) {
+        tree(n, depth - 1);
+        tree(n, depth - 1);
+    }
+    unsigned long x = sink;
+    for (long i = 0; i < n * 360; i++) {
+        x = x * 6364136223846793021ul + 1442695040888963407ul;
+        __asm__ volatile("" : "+r"(x));
+    }
+    sink = x;
+}
+
+// A list of more than the caches hold.
+struct node {
+    struct node *next;
+    char rest[120];
+};
+enum { NODES = 1 << 18 };
+
+static struct node *nodes[2];
+
+// Both orders: one after the other, and across. Which is walked changes no instruction.
+OWN void build(void)
+{
+    static int order[NODES];
+    for (int i = 0; i < NODES; i++)
+        order[i] = i;
+    unsigned long x = 42;
+    // One cycle through all of them (Sattolo).
+    for (int i = NODES - 1; i > 0; i--) {
+        x = x * 6364136223846793005ul + 1442695040888963407ul;
+        int j = (int)((x >> 33) % (unsigned long)i), was = order[i];
+        order[i] = order[j];
+        order[j] = was;
+    }
+    for (int across = 0; across < 2; across++) {
+        nodes[across] = calloc(NODES, sizeof(struct node));
+        for (int i = 0; i < NODES; i++)
+            nodes[across][i].next = &nodes[across][across ? order[i] : (i + 1) % NODES];
+    }
+}
+
+OWN void walk(struct node *from, long steps)
+{
+    for (long i = 0; i < steps; i++)
+        from = from->next;
+    sink = (unsigned long)from;
+}
+
+#ifdef LIBRARY
+void library(long n);
+#else
+static void library(long n) { (void)n; }
+#endif
+
+static long nanos(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return now.tv_sec * 1000000000l + now.tv_nsec;
+}
+
+static long of_children(void)
+{
+    struct rusage used;
+    getrusage(RUSAGE_CHILDREN, &used);
+    return (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000000l +
+           (used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1000l;
 }
 
 int main(int argc, char **argv)
 {
+    char line[4096];
+    int length = 0;
     for (int i = 1; i + 1 < argc; i += 2) {
+        const char *name = argv[i];
         long n = atol(argv[i + 1]);
-        if (strcmp(argv[i], "alpha") == 0)
-            alpha(n);
-        if (strcmp(argv[i], "beta") == 0)
+        int walks = strcmp(name, "walk") == 0 || strcmp(name, "across") == 0;
+        if (walks && nodes[0] == NULL)
+            build();
+        long before = nanos(CLOCK_THREAD_CPUTIME_ID) + of_children();
+        if (strcmp(name, "alpha") == 0)
+            ALPHA(n);
+        else if (strcmp(name, "outer") == 0)
+            outer(n);
+        else if (strcmp(name, "beta") == 0)
             beta(n);
-        if (strcmp(argv[i], "twin") == 0)
-            twin(n);
-        if (strcmp(argv[i], "child") == 0)
-            in_child(n);
-        if (strcmp(argv[i], "copies") == 0)
+        else if (strcmp(name, "child") == 0)
+            child(n);
+        else if (strcmp(name, "copies") == 0)
             copies(n);
+        else if (strcmp(name, "tree") == 0)
+            tree(n, 7);
+        else if (strcmp(name, "library") == 0)
+            library(n);
+        else if (walks)
+            walk(nodes[strcmp(name, "across") == 0], n * 4000);
+        else
+            return 2;
+        long took = nanos(CLOCK_THREAD_CPUTIME_ID) + of_children() - before;
+        length += snprintf(line + length, sizeof line - (size_t)length, "%s %ld ", name, took);
+    }
+    const char *log = getenv("GATE_LOG");
+    if (log != NULL) {
+        long total = nanos(CLOCK_PROCESS_CPUTIME_ID) + of_children();
+        length += snprintf(line + length, sizeof line - (size_t)length, "total %ld\n", total);
+        int file = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
+        if (file < 0 || write(file, line, (size_t)length) != length)
+            return 1;
     }
     return 0;
 }

@@ -25,10 +25,10 @@ pub enum Gate {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Run {
     /// The command that was there before; what a shell would have to read is given to sh
-    #[arg(long, value_name = "CMD", value_hint = ValueHint::CommandString)]
+    #[arg(long, value_name = "CMD", value_parser = values::command, value_hint = ValueHint::CommandString)]
     pub base: String,
     /// The command that is to take its place
-    #[arg(long, value_name = "CMD", value_hint = ValueHint::CommandString)]
+    #[arg(long, value_name = "CMD", value_parser = values::command, value_hint = ValueHint::CommandString)]
     pub head: String,
     /// How they are run.
     #[command(flatten)]
@@ -51,7 +51,7 @@ pub struct Run {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Runs {
     /// Runs a side, at most; it ends sooner when the answer is clear
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(4..=500))]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = values::runs)]
     pub runs: u32,
     /// Samples a second on each CPU
     #[arg(short = 'F', long, value_name = "HZ", value_parser = values::frequency, default_value = "999")]
@@ -77,7 +77,7 @@ pub struct Compare {
     #[arg(long, conflicts_with = "base", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub baseline: Option<PathBuf>,
     /// Add head's profiles to the baseline, unless they regressed
-    #[arg(long, requires = "baseline")]
+    #[arg(long, requires = "baseline", conflicts_with = "base")]
     pub update: bool,
     /// How the verdict is found.
     #[command(flatten)]
@@ -91,7 +91,7 @@ pub struct Compare {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Calibrate {
     /// The command
-    #[arg(long, value_name = "CMD", value_hint = ValueHint::CommandString)]
+    #[arg(long, value_name = "CMD", value_parser = values::command, value_hint = ValueHint::CommandString)]
     pub cmd: String,
     /// How it is run.
     #[command(flatten)]

@@ -61,12 +61,37 @@ pub fn share(text: &str) -> Result<f64, Misread> {
         None => (text.trim(), 1.0),
     };
     let share = number.parse::<f64>().ok().map(|number| number / scale);
+    if scale == 1.0 && share.is_some_and(|share| (1.0..1000.0).contains(&share)) {
+        let percent = format!("{number}%");
+        return Err(Misread::new("a share is written 2% or 0.02").instead(percent));
+    }
     match share.filter(|share| share.is_finite()) {
         Some(share) if share > 0.0 && share < 10.0 => Ok(share),
         Some(_) => {
             Err(Misread::new("a change is more than 0 % and less than 1000 %").instead("2%"))
         }
         None => Err(Misread::new(format!("{} is no share", quoted(text))).instead("2%")),
+    }
+}
+
+/// Runs a side: of less than 4 nothing can be told from chance.
+///
+/// # Errors
+/// It is no such number.
+pub fn runs(text: &str) -> Result<u32, Misread> {
+    const RUNS: std::ops::RangeInclusive<u32> = 4..=500;
+    let runs = text.trim().parse().ok().filter(|runs| RUNS.contains(runs));
+    runs.ok_or_else(|| Misread::new("it is a number from 4 to 500").instead("10"))
+}
+
+/// A command for a shell, or for none.
+///
+/// # Errors
+/// It is empty.
+pub fn command(text: &str) -> Result<String, Misread> {
+    match text.trim() {
+        "" => Err(Misread::new("there is nothing to run").instead("./bench")),
+        _ => Ok(text.to_string()),
     }
 }
 

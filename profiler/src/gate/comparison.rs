@@ -131,7 +131,7 @@ pub fn compare(runs: &Runs, judging: &Judging) -> Result<Comparison, Failure> {
             ..judging.rule
         },
     };
-    let accepted = runs.costs.iter().map(|run| scale(run) * run.accepted);
+    let accepted = runs.costs.iter().map(|run| run.scale() * run.accepted);
     let without = as_before(runs, &totals, &accepted.collect::<Vec<f64>>());
     let judged = verdicts
         .judge(&without, judging.rule.threshold)
@@ -209,11 +209,6 @@ fn worse(a: Verdict, b: Verdict) -> Verdict {
     if rank(a) >= rank(b) { a } else { b }
 }
 
-/// What a sample's nanosecond stands for, where the clock of the run's processes knows better.
-fn scale(run: &super::costs::RunCosts) -> f64 {
-    run.total / run.sampled
-}
-
 /// Totals as if a part of each run had cost what it cost base.
 fn as_before(runs: &Runs, totals: &[f64], part: &[f64]) -> Vec<f64> {
     let before = runs.mean(Side::Base, part);
@@ -256,7 +251,7 @@ impl Verdicts<'_> {
     /// What the functions of a pattern cost in each run.
     fn part(&self, pattern: usize) -> Vec<f64> {
         let of = self.runs.costs.iter();
-        of.map(|run| scale(run) * run.matched[pattern]).collect()
+        of.map(|run| run.scale() * run.matched[pattern]).collect()
     }
 
     /// Functions that may be dearer by a share of what they cost themselves.
@@ -266,7 +261,7 @@ impl Verdicts<'_> {
         let is_known = (empty as f64) < EMPTY * part.len() as f64;
         // A run without a sample of them had less than one.
         let costs: Vec<f64> = (part.iter().zip(&self.runs.costs))
-            .map(|(cost, run)| cost.max(0.5 * scale(run) * run.worth()))
+            .map(|(cost, run)| cost.max(0.5 * run.of_a_sample()))
             .collect();
         Ruled {
             name: self.name(pattern),
@@ -314,7 +309,7 @@ fn functions(runs: &Runs) -> Functions {
     // What of a line is head's comes first.
     let mut of_lines: HashMap<(u32, u32), (f64, f64)> = HashMap::new();
     for (n, (run, side)) in runs.costs.iter().zip(&runs.sides).enumerate() {
-        let scale = scale(run);
+        let scale = run.scale();
         let numbers: Vec<u32> = (run.functions.iter())
             .map(|(function, _)| matched.number(function).unwrap_or(0))
             .collect();

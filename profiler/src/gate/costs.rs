@@ -1,5 +1,6 @@
 //! What one run cost, function by function: a profile comes in, of rprof or of anyone.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -155,10 +156,11 @@ pub fn of(profile: &Profile, patterns: &[Pattern]) -> Result<RunCosts, String> {
             costs.accepted += cost;
         }
     }
-    if costs.sampled <= 0.0 {
+    let clock = costs.command.cpu.map(|cpu| cpu.as_nanos() as f64);
+    // A command may end before it is met, and be short by the clock all the same.
+    if costs.sampled <= 0.0 && clock.is_none() {
         return Err("it has no samples".into());
     }
-    let clock = costs.command.cpu.map(|cpu| cpu.as_nanos() as f64);
     costs.total = clock.unwrap_or(costs.sampled);
     for (&line, cost) in table.lines.iter().zip(by_line) {
         if cost > 0.0 {
@@ -194,6 +196,12 @@ pub(super) fn value(profile: &Profile) -> Result<(usize, f64, String), String> {
     let is_time = |of: &ValueType| nanoseconds(text(of.unit)).map(|scale| (text(of.ty), scale));
     let types = &profile.sample_type;
     let named = |wanted: &str| types.iter().position(|of| text(of.ty) == wanted);
+    // Events of these clocks of perf are nanoseconds, as perf_to_profile writes them.
+    for clock in ["cpu-clock_event", "task-clock_event"] {
+        if let Some(at) = named(clock) {
+            return Ok((at, 1.0, "cpu/nanoseconds".into()));
+        }
+    }
     for cpu in ["cpu", "cpu-time", "on_cpu", "cpu-clock"] {
         if let Some(at) = named(cpu)
             && let Some((name, scale)) = is_time(&types[at])
@@ -203,22 +211,39 @@ pub(super) fn value(profile: &Profile) -> Result<(usize, f64, String), String> {
     }
     // Samples of equal weight, which the period tells.
     let counted = named("samples").or_else(|| named("sample"));
-    if let (Some(at), Some(period)) = (counted, &profile.period_type)
-        && let Some((_, scale)) = is_time(period)
+    let period = profile.period_type.as_ref().and_then(is_time);
+    if let (Some(at), Some((clock, scale))) = (counted, period)
         && profile.period > 0
+        && !waits(clock)
     {
         return Ok((at, scale * profile.period as f64, "cpu/nanoseconds".into()));
     }
     let last = types.len().checked_sub(1);
     let last = last.and_then(|at| Some((at, is_time(&types[at])?)));
-    if let Some((at, (name, scale))) = last.filter(|(_, (name, _))| *name != "wall") {
+    if let Some((at, (name, scale))) = last.filter(|(_, (name, _))| !waits(name)) {
         return Ok((at, scale, format!("{name}/nanoseconds")));
     }
     let known: Vec<String> = types
         .iter()
         .map(|of| format!("{}/{}", text(of.ty), text(of.unit)))
         .collect();
-    Err(format!("it holds {}, no CPU time", known.join(", ")))
+    let known = match known.is_empty() {
+        true => "nothing".to_string(),
+        false => known.join(", "),
+    };
+    Err(match (counted, period) {
+        (Some(_), None) => {
+            format!("it holds {known}, and not how much CPU time a sample stands for (its period)")
+        }
+        _ => format!("it holds {known}, no CPU time"),
+    })
+}
+
+/// Whether this is time in which nothing need run: of a clock on the wall, of locks, of disks.
+fn waits(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let waits = ["wall", "delay", "wait", "lock", "off", "contention"];
+    waits.iter().any(|wait| name.contains(wait)) && !name.ends_with("clock")
 }
 
 fn comments(profile: &Profile) -> impl Iterator<Item = &str> {
@@ -281,12 +306,18 @@ impl Table {
             .map(|mapping| (mapping.id, last_part(text(mapping.filename)).into()))
             .collect();
         let no_module: Arc<str> = "".into();
-        let named: HashMap<u64, (Arc<str>, Arc<str>)> = profile
+        // Name, file, and, where a converter made one text of them, the line.
+        let named: HashMap<u64, (Arc<str>, Arc<str>, Option<i64>)> = profile
             .function
             .iter()
             .map(|function| {
-                let name = plain(text(function.name));
-                (function.id, (name.into(), text(function.filename).into()))
+                let (name, file) = (text(function.name), text(function.filename));
+                let place = Some(name).filter(|_| file.is_empty()).and_then(with_place);
+                let (name, file, line) = match place {
+                    Some((name, file, line)) => (name, file, Some(line)),
+                    None => (name, file, None),
+                };
+                (function.id, (plain(name).into(), file.into(), line))
             })
             .collect();
         let mut numbers: HashMap<Function, u32> = HashMap::new();
@@ -307,8 +338,9 @@ impl Table {
                 table.lines.push((number, u32::try_from(line).unwrap_or(0)));
             };
             for line in &location.line {
-                if let Some((name, file)) = named.get(&line.function_id) {
-                    add(name.clone(), file.clone(), line.line);
+                if let Some((name, file, of_name)) = named.get(&line.function_id) {
+                    let line = of_name.filter(|_| line.line == 0).unwrap_or(line.line);
+                    add(name.clone(), file.clone(), line);
                 }
             }
             if location.line.is_empty() {
@@ -324,6 +356,21 @@ impl Table {
     }
 }
 
+impl RunCosts {
+    /// What a sample's nanosecond stands for, where the clock of the run's processes knows better.
+    pub fn scale(&self) -> f64 {
+        match self.sampled > 0.0 {
+            true => self.total / self.sampled,
+            false => 1.0,
+        }
+    }
+
+    /// What one sample stands for, on average; of a run without one, all of it.
+    pub fn of_a_sample(&self) -> f64 {
+        self.total / self.samples.max(1) as f64
+    }
+}
+
 impl Function {
     /// Whether it is the kernel's.
     pub fn is_kernel(&self) -> bool {
@@ -335,9 +382,22 @@ fn last_part(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
+/// `parse (src/parse.py:17)`, as py-spy's raw format has it: name, file and line.
+fn with_place(name: &str) -> Option<(&str, &str, i64)> {
+    let (name, place) = name.strip_suffix(')')?.rsplit_once(" (")?;
+    let (file, line) = place.rsplit_once(':')?;
+    let is_place = !name.is_empty() && !file.is_empty();
+    Some((name, file, line.parse().ok()?)).filter(|_| is_place)
+}
+
 /// A name without what compilers add to it, which changes from build to build: Rust's hashes, GCC's and LLVM's
 /// suffixes of clones.
-pub fn plain(name: &str) -> &str {
+pub fn plain(name: &str) -> Cow<'_, str> {
+    // Of a whole name only: what follows takes ends away.
+    without_crate_hashes(without_ends(name))
+}
+
+fn without_ends(name: &str) -> &str {
     let mut name = name;
     loop {
         let before = name;
@@ -382,6 +442,31 @@ fn without_hash(name: &str) -> &str {
     } else {
         name
     }
+}
+
+/// `gate[9d3f1b2c4a5e6f70]::work`, as some write Rust's newer names: the number is the crate's build.
+fn without_crate_hashes(name: &str) -> Cow<'_, str> {
+    let mut plain = String::new();
+    let mut rest = name;
+    while let Some(at) = rest.find('[') {
+        let (before, from) = rest.split_at(at);
+        let digits = (from[1..].bytes())
+            .take_while(u8::is_ascii_hexdigit)
+            .count();
+        let is_hash = (13..=16).contains(&digits)
+            && from[1 + digits..].starts_with("]::")
+            && before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let end = if is_hash { 2 + digits } else { 1 };
+        plain += before;
+        if !is_hash {
+            plain.push('[');
+        }
+        rest = &from[end..];
+    }
+    if rest.len() == name.len() {
+        return name.into();
+    }
+    (plain + rest).into()
 }
 
 #[cfg(test)]
@@ -485,6 +570,88 @@ mod tests {
         counted.period_type = Some(ValueType { ty: 1, unit: 7 });
         counted.period = 10;
         assert_eq!(of(&counted, &[]).unwrap().total, 30e6);
+        counted.period = 0;
+        counted.period_type = None;
+        assert_eq!(
+            of(&counted, &[]).unwrap_err(),
+            "it holds samples/count, and not how much CPU time a sample stands for (its period)"
+        );
+    }
+
+    #[test]
+    fn time_in_which_nothing_runs() {
+        for (of_what, is_cpu) in [
+            ("cpu", true),
+            ("task-clock", true),
+            ("wall", false),
+            ("delay", false),
+            ("offcpu", false),
+            ("lock_duration", false),
+        ] {
+            // By itself, and of samples that stand for it.
+            let mut profile = profile(&[(&[1], 3)]);
+            profile.string_table[1] = of_what.into();
+            assert_eq!(of(&profile, &[]).is_ok(), is_cpu, "{of_what}");
+            profile
+                .string_table
+                .extend(["samples".into(), "count".into()]);
+            profile.sample_type = vec![ValueType { ty: 7, unit: 8 }];
+            profile.period_type = Some(ValueType { ty: 1, unit: 2 });
+            profile.period = 10;
+            assert_eq!(of(&profile, &[]).is_ok(), is_cpu, "{of_what}");
+        }
+    }
+
+    #[test]
+    fn events_of_a_clock_of_perf() {
+        let mut profile = profile(&[(&[1], 3)]);
+        profile.string_table[1] = "cpu-clock_event".into();
+        profile.string_table[2] = "count".into();
+        assert_eq!(of(&profile, &[]).unwrap().total, 3.0);
+        profile.string_table[1] = "cycles_event".into();
+        assert_eq!(
+            of(&profile, &[]).unwrap_err(),
+            "it holds cycles_event/count, no CPU time"
+        );
+    }
+
+    #[test]
+    fn a_place_in_a_name() {
+        assert_eq!(
+            with_place("parse (src/a.py:17)"),
+            Some(("parse", "src/a.py", 17))
+        );
+        assert_eq!(
+            with_place("<module> (<string>:1)"),
+            Some(("<module>", "<string>", 1))
+        );
+        for name in [
+            "parse",
+            "operator()(int)",
+            "parse (int)",
+            " (a:1)",
+            "f (a:b)",
+        ] {
+            assert_eq!(with_place(name), None, "{name}");
+        }
+        // Lines are no functions.
+        let mut lines = profile(&[(&[2], 3), (&[3], 4)]);
+        lines.string_table[4] = "work (a.py:1)".into();
+        lines.string_table[5] = "work (a.py:2)".into();
+        lines
+            .function
+            .iter_mut()
+            .for_each(|function| function.filename = 0);
+        let costs = of(&lines, &[]).unwrap();
+        let (function, cost) = &costs
+            .functions
+            .iter()
+            .find(|(_, cost)| cost.all > 0.0)
+            .unwrap();
+        assert_eq!(
+            (&*function.name, &*function.file, cost.own),
+            ("work", "a.py", 7.0)
+        );
     }
 
     #[test]
@@ -494,6 +661,10 @@ mod tests {
         clocked.comment = vec![7];
         let costs = of(&clocked, &[]).unwrap();
         assert_eq!((costs.total, costs.sampled), (2500.0, 3.0));
+        assert_eq!(costs.scale(), 2500.0 / 3.0);
+        clocked.sample.clear();
+        let costs = of(&clocked, &[]).unwrap();
+        assert_eq!((costs.total, costs.scale()), (2500.0, 1.0));
     }
 
     #[test]
@@ -512,6 +683,15 @@ mod tests {
             ("Parser.parse", "Parser.parse"),
             (".cold", ".cold"),
             ("::h0123456789abcdef", "::h0123456789abcdef"),
+            (
+                "<gate[9d3f1b2c4a5e6f70]::Alpha as gate[9d3f1b2c4a5e6f70]::Work>::work",
+                "<gate::Alpha as gate::Work>::work",
+            ),
+            ("operator[]", "operator[]"),
+            (
+                "of<[u8]>::a[0123456789abcdef]",
+                "of<[u8]>::a[0123456789abcdef]",
+            ),
         ] {
             assert_eq!(plain(name), stays);
         }

@@ -1,5 +1,7 @@
 //! Which functions explain a change: guilty ones before their callers, and what only moved.
 
+mod moved;
+
 use hashbrown::HashMap;
 
 use super::costs::Function;
@@ -13,10 +15,6 @@ const LEAST_SHARE: f64 = 0.001;
 const CHANCE: f64 = 0.05;
 /// A function is explained by those below it that explain this share of its growth.
 const EXPLAINED: f64 = 0.75;
-/// What has less than this share of what it had is gone.
-const GONE: f64 = 0.05;
-/// What moved from one function to another is as much at both, but for this share.
-const ABOUT: f64 = 0.4;
 /// Functions on a way from the root at most.
 const WAY: usize = 64;
 
@@ -46,8 +44,10 @@ pub struct Changed {
     pub own: Amount,
     /// How often chance would make as much of any function.
     pub p: f64,
-    /// Those that it is mostly called by, the nearest first.
+    /// Those that it is mostly called by, the nearest first; of a function of the kernel those outside the kernel.
     pub way: Vec<u32>,
+    /// Dearer with all that it calls, or, if that costs what it did, by itself.
+    pub is_dearer: bool,
 }
 
 /// How much something cost, and how much more it costs.
@@ -122,29 +122,45 @@ pub fn explain(
         let Some((changed, is_guilty)) = asked.changed(number) else {
             continue;
         };
-        match (changed.all.growth > 0.0, is_guilty) {
+        match (changed.is_dearer, is_guilty) {
             (true, true) => explained.guilty.push(changed),
             (true, false) => explained.callers.push(changed),
             (false, true) => explained.cheaper.push(changed),
             (false, false) => {}
         }
     }
-    let most_first = |list: &mut Vec<Changed>| {
-        list.sort_by(|a, b| b.all.growth.abs().total_cmp(&a.all.growth.abs()));
-    };
-    // Of a guilty one, what it does itself is what is to be looked at.
-    explained
-        .guilty
-        .sort_by(|a, b| b.blame().total_cmp(&a.blame()));
-    most_first(&mut explained.callers);
-    most_first(&mut explained.cheaper);
+    explained.sort();
     explained.moved = asked.moved(&explained);
+    asked.merge(&mut explained);
+    explained.sort();
     explained
+}
+
+impl Explained {
+    fn sort(&mut self) {
+        for list in [&mut self.callers, &mut self.cheaper] {
+            list.sort_by(|a, b| b.size().total_cmp(&a.size()));
+        }
+        // Of a guilty one, what it does itself is what is to be looked at.
+        self.guilty.sort_by(|a, b| b.blame().total_cmp(&a.blame()));
+    }
 }
 
 impl Changed {
     fn blame(&self) -> f64 {
         self.own.growth.max(self.all.growth * (1.0 - EXPLAINED))
+    }
+
+    fn size(&self) -> f64 {
+        self.own.growth.abs().max(self.all.growth.abs())
+    }
+}
+
+impl Amount {
+    /// Whether it is not by chance, and worth a line.
+    fn matters(&self, least: f64) -> bool {
+        let is_sure = self.between.0 > 0.0 || self.between.1 < 0.0;
+        is_sure && self.growth.abs() >= least
     }
 }
 
@@ -188,6 +204,7 @@ impl Asked<'_> {
             own: self.amount(&self.of.own[number as usize]),
             p: own.p.min(all.p),
             way: self.way(number),
+            is_dearer: growth.by > 0.0,
         };
         Some((changed, is_guilty))
     }
@@ -201,12 +218,19 @@ impl Asked<'_> {
             .sum()
     }
 
-    fn amount(&self, costs: &[f64]) -> Amount {
-        let growth = self.growth(costs);
+    /// What base costs, and head.
+    fn ends(&self, costs: &[f64]) -> (f64, f64) {
         let base: Vec<f64> = (costs.iter().zip(self.design.sides()))
             .filter(|(_, side)| **side == Side::Base)
             .map(|(cost, _)| *cost)
             .collect();
+        let base = base.iter().sum::<f64>() / base.len().max(1) as f64;
+        (base, base + self.growth(costs))
+    }
+
+    fn amount(&self, costs: &[f64]) -> Amount {
+        let (base, head) = self.ends(costs);
+        let growth = head - base;
         let left: Vec<f64> = (costs.iter().zip(self.design.sides()))
             .map(|(cost, side)| {
                 if *side == Side::Head {
@@ -218,14 +242,23 @@ impl Asked<'_> {
             .collect();
         let (least, most) = bounds(&left, CHANCE, self.design, self.exchanges);
         Amount {
-            base: base.iter().sum::<f64>() / base.len().max(1) as f64,
+            base,
             growth,
             between: (growth + least, growth + most),
         }
     }
 
-    /// The callers that most of its cost comes through.
+    /// The callers that most of its cost comes through. Of a kernel function nobody can change those in the kernel.
     fn way(&self, number: u32) -> Vec<u32> {
+        let is_kernel = |number: u32| self.of.functions[number as usize].is_kernel();
+        let way = self.whole_way(number);
+        match is_kernel(number) && way.iter().any(|&caller| !is_kernel(caller)) {
+            true => way.into_iter().filter(|&n| !is_kernel(n)).collect(),
+            false => way,
+        }
+    }
+
+    fn whole_way(&self, number: u32) -> Vec<u32> {
         let mut way = Vec::new();
         let mut at = number;
         while way.len() < WAY {
@@ -244,43 +277,5 @@ impl Asked<'_> {
             at = caller;
         }
         way
-    }
-
-    /// Pairs of a dearer and a cheaper function that are about as much.
-    fn moved(&self, explained: &Explained) -> Vec<Moved> {
-        let mut left: Vec<&Changed> = explained.cheaper.iter().collect();
-        let mut moved = Vec::new();
-        for dearer in &explained.guilty {
-            let about = |cheaper: &Changed| {
-                let ratio = -cheaper.own.growth / dearer.own.growth;
-                (1.0 - ABOUT..1.0 / (1.0 - ABOUT)).contains(&ratio)
-            };
-            let kinds = |cheaper: &Changed| self.kind(cheaper, dearer);
-            let best = (0..left.len())
-                .filter(|&at| about(left[at]))
-                .max_by_key(|&at| match kinds(left[at]) {
-                    Moved::Renamed(..) => 2,
-                    Moved::Inlined(..) => 1,
-                    Moved::Work(..) => 0,
-                });
-            if let Some(at) = best {
-                moved.push(kinds(left.remove(at)));
-            }
-        }
-        moved
-    }
-
-    fn kind(&self, cheaper: &Changed, dearer: &Changed) -> Moved {
-        let (from, to) = (cheaper.function, dearer.function);
-        let head = |amount: &Amount| amount.base + amount.growth;
-        let is_gone = head(&cheaper.all) < GONE * cheaper.all.base;
-        let is_new = dearer.all.base < GONE * head(&dearer.all);
-        if is_gone && is_new {
-            Moved::Renamed(from, to)
-        } else if is_gone && self.of.calls.contains_key(&(from, to)) {
-            Moved::Inlined(from, to)
-        } else {
-            Moved::Work(from, to)
-        }
     }
 }

@@ -1,0 +1,237 @@
+//! What `rprof gate` answers: a command goes in; verdict, change, and the functions that it names come out.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rprof_tests::machine::{self, Alone};
+use rprof_tests::rprof::binary;
+use rprof_tests::scratch::Scratch;
+
+/// Passed.
+pub(crate) const PASSED: i32 = 0;
+/// rprof or a command failed.
+pub(crate) const FAILED: i32 = 1;
+/// What was typed makes no sense.
+pub(crate) const MISTAKE: i32 = 2;
+/// Regressed.
+pub(crate) const REGRESSED: i32 = 3;
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// The exit code.
+    pub(crate) code: i32,
+    /// All that was said.
+    pub(crate) said: String,
+}
+
+/// How much dearer, and between which bounds, in percent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    /// Most likely.
+    pub(crate) by: f64,
+    /// Not less.
+    pub(crate) least: f64,
+    /// Not more.
+    pub(crate) most: f64,
+}
+
+/// A function that was named.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    /// Its name.
+    pub(crate) name: String,
+    /// All of its line.
+    pub(crate) line: String,
+    /// Of a run.
+    pub(crate) change: Change,
+}
+
+/// `rprof gate ARGS…`, in this folder.
+pub(crate) fn gate(folder: &Path, args: &[&str]) -> Answer {
+    let mut command = Command::new(binary());
+    command.arg("gate").args(args).current_dir(folder);
+    let output = command.stdin(Stdio::null()).output().expect("rprof runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains("panicked"), "{args:?}:\n{said}");
+    let code = output.status.code();
+    Answer {
+        code: code.unwrap_or_else(|| panic!("{args:?} was ended by a signal:\n{said}")),
+        said,
+    }
+}
+
+/// `rprof gate compare` of profiles.
+pub(crate) fn compare(scratch: &Scratch, files: &[Vec<PathBuf>; 2], more: &[&str]) -> Answer {
+    let [base, head] = files.each_ref().map(|files| {
+        let files = files.iter().map(|file| file.to_str().expect("a path"));
+        files.collect::<Vec<&str>>()
+    });
+    let args = [
+        &["compare", "--base"],
+        &base[..],
+        &["--head"],
+        &head[..],
+        more,
+    ];
+    gate(scratch.path(), &args.concat())
+}
+
+/// What is compared: the commands of two versions, which may add to `GATE_LOG`.
+pub(crate) struct Versions<'a> {
+    /// The test's folder.
+    pub(crate) scratch: &'a Scratch,
+    /// Base and head: without a word that only a shell understands.
+    pub(crate) commands: [String; 2],
+    /// More arguments of `rprof gate run`.
+    pub(crate) more: &'a [&'a str],
+}
+
+impl Versions<'_> {
+    /// Runs them alone, in turn, until the answer is clear: what varies on this machine only takes longer.
+    pub(crate) fn run(&self) -> (Answer, Truth) {
+        let _alone: Alone = machine::alone();
+        let logs = ["base", "head"].map(|side| self.scratch.file(&format!("{side}.log")));
+        for log in &logs {
+            let _ = std::fs::remove_file(log);
+        }
+        let [base, head] = [0, 1].map(|side| {
+            let log = logs[side].display();
+            format!("GATE_LOG={log} exec {}", self.commands[side])
+        });
+        let mut args = vec!["run", "--base", &base, "--head", &head];
+        if !self.more.contains(&"--runs") {
+            args.extend(["--runs", "60"]);
+        }
+        args.extend(self.more);
+        let answer = gate(self.scratch.path(), &args);
+        println!("{}", answer.said);
+        (answer, Truth::read(&logs))
+    }
+}
+
+impl Answer {
+    /// Fails with all that was said unless it ended so.
+    ///
+    /// # Panics
+    /// See above.
+    pub(crate) fn expect(&self, code: i32) -> &Self {
+        assert_eq!(self.code, code, "{}", self.said);
+        self
+    }
+
+    /// Fails unless it says this.
+    ///
+    /// # Panics
+    /// See above.
+    pub(crate) fn says(&self, words: &str) -> &Self {
+        assert!(self.said.contains(words), "{words}: {}", self.said);
+        self
+    }
+
+    /// What all of a run became: `passed: 2.0 s a run, +0.2 % (-1.0 % to +1.4 %); …`.
+    pub(crate) fn change(&self) -> Change {
+        let verdicts = ["passed: ", "regressed: ", "inconclusive: "];
+        let is = |line: &&str| verdicts.iter().any(|verdict| line.starts_with(verdict));
+        let line = self.said.lines().find(is);
+        let change = line
+            .and_then(|line| line.split_once(" a run, "))
+            .and_then(|(_, rest)| Change::read(rest));
+        change.unwrap_or_else(|| panic!("no change: {}", self.said))
+    }
+
+    /// The functions under a title: `  +3.9 % of a run (+3.0 % to +4.8 %)  name (file)  ← caller`.
+    pub(crate) fn under(&self, title: &str) -> Vec<Named> {
+        let lines = self.said.lines().skip_while(|line| line.trim() != title);
+        let lines = lines.skip(1).take_while(|line| line.starts_with("    "));
+        lines
+            .filter_map(|line| {
+                let (change, name) = line.split_once(")  ")?;
+                Some(Named {
+                    name: name.split(['(', '←']).next()?.trim().to_string(),
+                    line: line.to_string(),
+                    change: Change::read(&change.replace("of a run ", ""))?,
+                })
+            })
+            .collect()
+    }
+
+    /// Fails unless this function is the first that is dearer. Its line.
+    ///
+    /// # Panics
+    /// See above.
+    pub(crate) fn blames(&self, name: &str) -> Named {
+        let dearer = self.under("dearer");
+        let first = dearer.first().filter(|first| first.name == name);
+        first.cloned().unwrap_or_else(|| panic!("{}", self.said))
+    }
+
+    /// Fails if a function is said to be dearer.
+    ///
+    /// # Panics
+    /// See above.
+    pub(crate) fn blames_nobody(&self) -> &Self {
+        assert!(self.under("dearer").is_empty(), "{}", self.said);
+        self
+    }
+}
+
+impl Change {
+    /// `+3.9 % (+3.0 % to +4.8 %…`.
+    fn read(text: &str) -> Option<Self> {
+        let mut numbers = text
+            .split(|c: char| !(c.is_ascii_digit() || "+-.∞".contains(c)))
+            .filter(|part| part.starts_with(['+', '-']))
+            .map(|number| number.replace('∞', "inf").parse::<f64>().ok());
+        let mut next = || numbers.next().flatten();
+        Some(Self {
+            by: next()?,
+            least: next()?,
+            most: next()?,
+        })
+    }
+
+    /// Whether a true change lies in the bounds, but for so many points.
+    pub(crate) fn has(&self, truth: f64, but: f64) -> bool {
+        (self.least - but..=self.most + but).contains(&truth)
+    }
+}
+
+/// What programs say of themselves: of each run that counted, each phase and its nanoseconds.
+#[derive(Debug)]
+pub(crate) struct Truth([Vec<Vec<(String, f64)>>; 2]);
+
+impl Truth {
+    fn read(logs: &[PathBuf; 2]) -> Self {
+        Self(logs.each_ref().map(|log| {
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            // The first run warmed up.
+            let runs = text.lines().skip(1).map(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let pairs = words.chunks(2).map(|pair| {
+                    let nanos = pair[1].parse().expect("nanoseconds");
+                    (pair[0].to_string(), nanos)
+                });
+                pairs.collect()
+            });
+            runs.collect()
+        }))
+    }
+
+    /// What a phase took on average, of base and of head.
+    pub(crate) fn means(&self, phase: &str) -> [f64; 2] {
+        self.0.each_ref().map(|runs| {
+            let took = |run: &Vec<(String, f64)>| -> f64 {
+                let phases = run.iter().filter(|(name, _)| name == phase);
+                phases.map(|(_, nanos)| nanos).sum()
+            };
+            runs.iter().map(took).sum::<f64>() / runs.len().max(1) as f64
+        })
+    }
+
+    /// How much more a phase took, in percent of a run of base.
+    pub(crate) fn growth(&self, phase: &str) -> f64 {
+        let [base, head] = self.means(phase);
+        100.0 * (head - base) / self.means("total")[0]
+    }
+}

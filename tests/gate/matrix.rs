@@ -1,0 +1,58 @@
+//! Small changes: a function that is dearer by 5, 10 and 20 % of a run, in three languages.
+
+use std::path::PathBuf;
+
+use rprof_tests::python::system;
+use rprof_tests::scratch::{OPTIMIZED, Scratch, source_file};
+
+use crate::answer::{PASSED, REGRESSED, Versions};
+use crate::builds::rust;
+
+#[test]
+#[ignore = "takes minutes, and a machine to itself: cargo xtask full"]
+fn small_changes_in_three_languages() {
+    let scratch = Scratch::new();
+    let c = scratch.cc("gate.c", "gate-c", OPTIMIZED);
+    let rust = rust(&scratch, "rust", "", &[]);
+    let python = system();
+    let words = |program: &PathBuf| program.display().to_string();
+    let python = python.words(&source_file("gate.py"), &[]).join(" ");
+    let languages = [
+        ("C", words(&c), "beta"),
+        ("Rust", words(&rust), "gate::beta"),
+        ("Python", python, "beta"),
+    ];
+    let mut table = String::new();
+    for (language, command, function) in languages {
+        // A run of 1000 in all.
+        for percent in [0, 5, 10, 20] {
+            let versions = Versions {
+                scratch: &scratch,
+                commands: [
+                    format!("{command} alpha 1000 beta 1000"),
+                    format!("{command} alpha 1000 beta {}", 1000 + 20 * percent),
+                ],
+                more: &["--runs", "60"],
+            };
+            let (answer, truth) = versions.run();
+            let (change, is) = (answer.change(), truth.growth("total"));
+            let named = answer.under("dearer");
+            let first = named.first().map_or("-", |first| first.name.as_str());
+            table += &format!(
+                "| {language} | {percent} % | {is:+.2} % | {:+.1} % | {:+.1} to {:+.1} % | {} | {first} |\n",
+                change.by, change.least, change.most, answer.code,
+            );
+            if percent == 0 {
+                answer.expect(PASSED).blames_nobody();
+            } else {
+                answer.expect(REGRESSED);
+                let named = answer.blames(if language == "Rust" { first } else { function });
+                assert!(named.line.contains("beta"), "{}", answer.said);
+            }
+            assert!(change.has(is, 0.5), "{is:+.2} %: {}", answer.said);
+        }
+    }
+    println!(
+        "| language | made dearer by | true change | estimate | interval | exit code | first named |\n{table}"
+    );
+}

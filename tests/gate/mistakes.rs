@@ -1,0 +1,285 @@
+//! What cannot be run, read or compared: a sentence says why, and the exit code that it is no verdict.
+
+use std::path::{Path, PathBuf};
+
+use pprof::protos::{Profile, ValueType};
+use rprof_tests::scratch::Scratch;
+
+use crate::answer::{Answer, FAILED, MISTAKE, compare, gate};
+use crate::profiles::{profile, sides, written};
+
+/// It failed with this code and a sentence, and with what to do next.
+fn is_mistake(answer: &Answer, code: i32, why: &str) {
+    let words: Vec<&str> = answer.said.split_whitespace().collect();
+    let said = words.join(" ");
+    assert_eq!(answer.code, code, "{why}: {}", answer.said);
+    assert!(said.contains(why), "{why}: {}", answer.said);
+    assert!(said.contains("rprof: "), "{why}: {}", answer.said);
+    let verdicts = ["passed: ", "regressed: ", "inconclusive: "];
+    let judged = verdicts.iter().any(|verdict| said.contains(verdict));
+    assert!(!judged, "{why}: {}", answer.said);
+}
+
+#[test]
+fn what_is_typed() {
+    let scratch = Scratch::new();
+    for (args, why) in [
+        (&["compare", "--base", "--head"][..], "--base needs a value"),
+        (
+            &["compare", "--base", "a", "b"],
+            "--head <FILE>... is missing",
+        ),
+        (
+            &["compare", "--base", "a", "--head", "b", "c"],
+            "--base has one run",
+        ),
+        (
+            &["compare", "--base", "a", "b", "--head", "c"],
+            "--head has one run",
+        ),
+        (
+            &[
+                "compare", "--base", "a", "b", "--head", "c", "d", "--update",
+            ],
+            "--baseline",
+        ),
+        (&["run", "--base", "true"], "--head <CMD> is missing"),
+        (&["run", "--base", "", "--head", "true"], "--base"),
+        (
+            &["run", "--base", " ", "--head", "true"],
+            "there is nothing to run",
+        ),
+        (
+            &["run", "--base", "true", "--head", "true", "--runs", "1"],
+            "--runs '1': it is a number from 4 to 500",
+        ),
+        (
+            &["run", "--base", "true", "--head", "true", "--budget", "0s"],
+            "--budget '0s'",
+        ),
+    ] {
+        is_mistake(&gate(scratch.path(), args), MISTAKE, why);
+    }
+}
+
+#[test]
+fn thresholds() {
+    let scratch = Scratch::new();
+    for (threshold, why) in [
+        ("0", "more than 0 %"),
+        ("0%", "more than 0 %"),
+        ("5", "a share is written 2% or 0.02"),
+        ("5000%", "less than 1000 %"),
+        ("nan", "is no share"),
+        ("inf", "is no share"),
+        ("much", "is no share"),
+        ("", "--threshold"),
+    ] {
+        let args = ["compare", "--base", "a", "b", "--head", "c", "d"];
+        let args = [&args[..], &["--threshold", threshold]].concat();
+        is_mistake(&gate(scratch.path(), &args), MISTAKE, why);
+    }
+}
+
+#[test]
+fn commands_that_fail() {
+    let scratch = Scratch::new();
+    let ok = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done";
+    for (command, why) in [
+        ("echo the disk is full; exit 7", "the disk is full"),
+        ("echo to the other >&2; exit 7", "failed with exit code 7"),
+        ("kill -KILL $$", "failed with exit code 137"),
+        ("./nothing-here --size=3", "nothing-here"),
+        ("nothing-here && true", "not found"),
+    ] {
+        for commands in [[command, ok], [ok, command]] {
+            let args = ["run", "--base", commands[0], "--head", commands[1]];
+            is_mistake(&gate(scratch.path(), &args), FAILED, why);
+        }
+    }
+}
+
+/// Two files of a side that is as it should be, and two that this made.
+fn of(scratch: &Scratch, change: impl Fn(&mut Profile)) -> [Vec<PathBuf>; 2] {
+    let file = |n: i64, change: &dyn Fn(&mut Profile)| {
+        let mut profile = profile(n, 500 + n);
+        change(&mut profile);
+        written(scratch, &format!("{n}.pb.gz"), &profile)
+    };
+    let as_it_was = |_: &mut Profile| {};
+    [
+        vec![file(0, &as_it_was), file(3, &as_it_was)],
+        vec![file(1, &change), file(2, &change)],
+    ]
+}
+
+#[test]
+fn profiles_of_something_else() {
+    type Change = fn(&mut Profile);
+    let scratch = Scratch::new();
+    let changes: [(&str, Change); 12] = [
+        ("samples of 1000000 ns and of 2000000 ns", |p| {
+            p.period = 2_000_000;
+        }),
+        ("it holds wall/nanoseconds, no CPU time", |p| {
+            p.string_table[3] = "wall".into();
+            p.sample_type.remove(0);
+        }),
+        (
+            "it holds samples/count, wall/nanoseconds, no CPU time",
+            |p| {
+                p.string_table[3] = "wall".into();
+            },
+        ),
+        (
+            "it holds contentions/count, delay/nanoseconds, no CPU time",
+            |p| {
+                p.string_table[1] = "contentions".into();
+                p.string_table[3] = "delay".into();
+            },
+        ),
+        ("it holds alloc_space/bytes, no CPU time", |p| {
+            p.string_table[3] = "alloc_space".into();
+            p.string_table[4] = "bytes".into();
+            p.sample_type.remove(0);
+        }),
+        ("not how much CPU time a sample stands for", |p| {
+            p.sample_type.truncate(1);
+            p.period_type = None;
+            p.period = 0;
+        }),
+        ("it holds nothing, no CPU time", |p| p.sample_type.clear()),
+        ("cpu/nanoseconds and task/nanoseconds", |p| {
+            p.string_table[3] = "task".into();
+            p.sample_type.remove(0);
+            p.period_type = Some(ValueType { ty: 3, unit: 4 });
+        }),
+        ("it has no samples", |p| p.sample.clear()),
+        ("it has samples of less than nothing", |p| {
+            p.sample[0].value[1] = -5;
+        }),
+        ("its command failed with exit code 3", |p| {
+            p.string_table.push("command exit: 3".into());
+            p.comment = vec![p.string_table.len() as i64 - 1];
+        }),
+        ("the CPU time of a command that ended", |p| {
+            p.string_table.push("command cpu ns: 500000000".into());
+            p.comment = vec![p.string_table.len() as i64 - 1];
+        }),
+    ];
+    for (why, change) in changes {
+        is_mistake(&compare(&scratch, &of(&scratch, change), &[]), FAILED, why);
+    }
+}
+
+#[test]
+fn samples_that_a_period_tells_the_worth_of() {
+    let scratch = Scratch::new();
+    let counted = |profile: &mut Profile| {
+        profile.sample_type.truncate(1);
+        profile.sample.iter_mut().for_each(|s| s.value.truncate(1));
+    };
+    let answer = compare(&scratch, &of(&scratch, counted), &["--threshold", "50%"]);
+    answer.says("base 511.5 ms in 2 runs, head 511.5 ms in 2");
+}
+
+#[test]
+fn files_that_are_no_profiles() {
+    let scratch = Scratch::new();
+    let whole = std::fs::read(written(&scratch, "whole.pb.gz", &profile(0, 500))).expect("a file");
+    let bytes = |name: &str, bytes: &[u8]| {
+        let path = scratch.file(name);
+        std::fs::write(&path, bytes).expect("a file");
+        path
+    };
+    let folder = scratch.file("folder");
+    std::fs::create_dir(&folder).expect("our own");
+    for (file, why) in [
+        (scratch.file("none"), "No such file"),
+        (folder, "is no file"),
+        (bytes("empty", &[]), "cannot be compared"),
+        (bytes("text", b"a text\n"), "is not in the format of pprof"),
+        (bytes("zeros", &[0; 4096]), "cannot be compared"),
+        (
+            bytes("cut", &whole[..whole.len() / 2]),
+            "cannot be compared",
+        ),
+        (bytes("head", &whole[..5]), "cannot be compared"),
+        (PathBuf::from("/dev/null"), "is no file"),
+    ] {
+        let [base, mut head] = sides(&scratch, 2, [500, 500]);
+        head[1] = file;
+        is_mistake(&compare(&scratch, &[base, head], &[]), FAILED, why);
+    }
+}
+
+#[test]
+fn the_same_file_twice() {
+    let scratch = Scratch::new();
+    let [base, head] = sides(&scratch, 2, [500, 500]);
+    let link = scratch.file("link.pb.gz");
+    std::os::unix::fs::symlink(&base[0], &link).expect("a link");
+    for second in [&base[0], &base[1], &head[0], &link] {
+        let files = [base.clone(), vec![head[0].clone(), second.clone()]];
+        let answer = compare(&scratch, &files, &[]);
+        is_mistake(&answer, MISTAKE, "is named twice");
+    }
+}
+
+#[test]
+fn profiles_that_lie() {
+    type Change = fn(&mut Profile);
+    let scratch = Scratch::new();
+    let changes: [Change; 7] = [
+        |p| p.sample[0].value[1] = i64::MAX,
+        |p| p.sample[0].location_id = vec![77, 2, u64::MAX, 1],
+        |p| p.sample[0].location_id.clear(),
+        |p| p.sample[0].value.clear(),
+        |p| p.function.iter_mut().for_each(|f| f.name = 1 << 40),
+        |p| p.function.iter_mut().for_each(|f| f.name = -1),
+        |p| (p.time_nanos, p.duration_nanos) = (i64::MIN, i64::MIN),
+    ];
+    for change in changes {
+        // Whatever comes out: no panic, and no regression that two runs could not show.
+        let answer = compare(&scratch, &of(&scratch, change), &[]);
+        assert!([0, 1, 4].contains(&answer.code), "{}", answer.said);
+    }
+}
+
+#[test]
+fn a_config_that_makes_no_sense() {
+    let scratch = Scratch::new();
+    let files = sides(&scratch, 2, [500, 500]);
+    let config = scratch.file("gate.toml");
+    let said = |text: &str| {
+        std::fs::write(&config, text).expect("a file");
+        compare(&scratch, &files, &[])
+    };
+    for (text, why) in [
+        ("= 3", "TOML parse error at line 1"),
+        ("treshold = \"2%\"", "unknown field `treshold`"),
+        ("threshold = \"much\"", "is no share"),
+        ("threshold = 5", "a share is written"),
+        ("[[function]]\nname = \"work\"", "missing field `threshold`"),
+        (
+            "[[function]]\nname = \"\"\nthreshold = 0.1",
+            "an empty pattern",
+        ),
+        (
+            "[[accepted]]\nname = \"work\"\nby = \"5%\"\nreason = \"\"\nuntil = 2999-12-31",
+            "a reason must be given",
+        ),
+        (
+            "[[accepted]]\nname = \"work\"\nby = \"5%\"\nreason = \"safe\"\nuntil = \"soon\"",
+            "gate.toml",
+        ),
+    ] {
+        is_mistake(&said(text), MISTAKE, why);
+    }
+    let named = |path: &Path| {
+        let path = path.to_str().expect("a path");
+        compare(&scratch, &files, &["--config", path])
+    };
+    is_mistake(&named(&scratch.file("none.toml")), FAILED, "No such file");
+    is_mistake(&named(scratch.path()), FAILED, "cannot read");
+}

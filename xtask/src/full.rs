@@ -23,7 +23,7 @@ struct Step {
     shown: bool,
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step {
         what: "tests",
         // As the README says it, and on to the end.
@@ -34,6 +34,31 @@ const STEPS: [Step; 8] = [
             "--workspace",
             "--no-fail-fast",
             "--lib",
+        ],
+        figure: tests,
+        shown: false,
+    },
+    Step {
+        what: "gate-small-changes",
+        words: &[
+            "test",
+            "--release",
+            "-p",
+            "rprof-tests",
+            "--test",
+            "gate",
+            "--",
+            "--ignored",
+            "--nocapture",
+        ],
+        quick: &[
+            "test",
+            "--release",
+            "-p",
+            "rprof-tests",
+            "--test",
+            "gate",
+            "mistakes",
         ],
         figure: tests,
         shown: false,

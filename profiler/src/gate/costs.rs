@@ -38,14 +38,14 @@ pub struct Cost {
 pub struct RunCosts {
     /// What it is counted in: `cpu/nanoseconds`.
     pub unit: String,
-    /// Of samples each is worth so much.
+    /// Nanoseconds that a sample is worth; 0: not known.
     pub period: f64,
     /// All of it, by the clock of its processes if the profile tells, else by its samples.
     pub total: f64,
     /// By its samples.
     pub sampled: f64,
-    /// Samples in the file: what reads the same may be one.
-    pub samples: u64,
+    /// Stacks that differ.
+    pub stacks: u64,
     /// Its functions, and by their index what each cost.
     pub functions: Vec<(Function, Cost)>,
     /// What a function (the first) cost below another, by indices.
@@ -85,10 +85,10 @@ pub fn of(profile: &Profile, patterns: &[Pattern]) -> Result<RunCosts, String> {
     let mut table = Table::new(profile);
     let mut costs = RunCosts {
         unit,
-        period: profile.period as f64 * scale,
+        period: period(profile),
         total: 0.0,
         sampled: 0.0,
-        samples: 0,
+        stacks: 0,
         functions: Vec::new(),
         calls: HashMap::new(),
         lines: HashMap::new(),
@@ -119,7 +119,7 @@ pub fn of(profile: &Profile, patterns: &[Pattern]) -> Result<RunCosts, String> {
             return Err("it has samples of less than nothing: a difference of profiles?".into());
         }
         costs.sampled += cost;
-        costs.samples += 1;
+        costs.stacks += 1;
         let mut callee = None;
         let mut is_accepted = false;
         for &location in &sample.location_id {
@@ -179,20 +179,8 @@ pub fn of(profile: &Profile, patterns: &[Pattern]) -> Result<RunCosts, String> {
 }
 
 /// Which of a sample's values is its CPU time, what it is multiplied by to be nanoseconds, and its type.
-pub(super) fn value(profile: &Profile) -> Result<(usize, f64, String), String> {
-    let text = |id: i64| {
-        let text = usize::try_from(id)
-            .ok()
-            .and_then(|id| profile.string_table.get(id));
-        text.map_or("", String::as_str)
-    };
-    let nanoseconds = |unit: &str| match unit {
-        "nanoseconds" | "ns" => Some(1.0),
-        "microseconds" | "us" => Some(1e3),
-        "milliseconds" | "ms" => Some(1e6),
-        "seconds" | "s" => Some(1e9),
-        _ => None,
-    };
+fn value(profile: &Profile) -> Result<(usize, f64, String), String> {
+    let text = |id: i64| text(profile, id);
     let is_time = |of: &ValueType| nanoseconds(text(of.unit)).map(|scale| (text(of.ty), scale));
     let types = &profile.sample_type;
     let named = |wanted: &str| types.iter().position(|of| text(of.ty) == wanted);
@@ -227,10 +215,7 @@ pub(super) fn value(profile: &Profile) -> Result<(usize, f64, String), String> {
         .iter()
         .map(|of| format!("{}/{}", text(of.ty), text(of.unit)))
         .collect();
-    let known = match known.is_empty() {
-        true => "nothing".to_string(),
-        false => known.join(", "),
-    };
+    let known = known.join(", ");
     Err(match (counted, period) {
         (Some(_), None) => {
             format!("it holds {known}, and not how much CPU time a sample stands for (its period)")
@@ -244,6 +229,32 @@ fn waits(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let waits = ["wall", "delay", "wait", "lock", "off", "contention"];
     waits.iter().any(|wait| name.contains(wait)) && !name.ends_with("clock")
+}
+
+/// Nanoseconds that a sample is worth; 0: the profile does not say.
+fn period(profile: &Profile) -> f64 {
+    let unit = profile
+        .period_type
+        .as_ref()
+        .map(|of| text(profile, of.unit));
+    let nanos = unit.and_then(nanoseconds).unwrap_or(0.0);
+    nanos * profile.period.max(0) as f64
+}
+
+fn nanoseconds(unit: &str) -> Option<f64> {
+    match unit {
+        "nanoseconds" | "ns" => Some(1.0),
+        "microseconds" | "us" => Some(1e3),
+        "milliseconds" | "ms" => Some(1e6),
+        "seconds" | "s" => Some(1e9),
+        _ => None,
+    }
+}
+
+fn text(profile: &Profile, id: i64) -> &str {
+    let id = usize::try_from(id).ok();
+    let text = id.and_then(|id| profile.string_table.get(id));
+    text.map_or("", String::as_str)
 }
 
 fn comments(profile: &Profile) -> impl Iterator<Item = &str> {
@@ -289,12 +300,7 @@ struct Table {
 
 impl Table {
     fn new(profile: &Profile) -> Self {
-        let text = |id: i64| {
-            let text = usize::try_from(id)
-                .ok()
-                .and_then(|id| profile.string_table.get(id));
-            text.map_or("", String::as_str)
-        };
+        let text = |id: i64| text(profile, id);
         let mut table = Self {
             functions: Vec::new(),
             locations: HashMap::new(),
@@ -365,9 +371,12 @@ impl RunCosts {
         }
     }
 
-    /// What one sample stands for, on average; of a run without one, all of it.
+    /// What one sample stands for.
     pub fn of_a_sample(&self) -> f64 {
-        self.total / self.samples.max(1) as f64
+        match self.period > 0.0 {
+            true => self.period * self.scale(),
+            false => self.total / self.stacks.max(1) as f64,
+        }
     }
 }
 
@@ -547,7 +556,7 @@ mod tests {
         );
         assert_eq!(costs.calls[&(leaf, work)], 11.0);
         assert_eq!(costs.calls[&(work, main)], 16.0);
-        assert_eq!((costs.total, costs.samples), (16.0, 3));
+        assert_eq!((costs.total, costs.stacks), (16.0, 3));
     }
 
     #[test]

@@ -88,6 +88,13 @@ fn work_moves_from_one_function_to_another() {
 }
 
 #[test]
+fn a_function_is_called_more_often_by_one_of_its_callers() {
+    let (answer, truth) = phases("once 600 often 500", "once 600 often 900");
+    is_dearer(&answer, &truth, "often", "often");
+    assert_eq!(answer.under("dearer")[1].name, "helper", "{}", answer.said);
+}
+
+#[test]
 fn a_child_process_is_dearer() {
     let (answer, truth) = phases("alpha 700 child 500", "alpha 700 child 1000");
     is_dearer(&answer, &truth, "in_child", "child");

@@ -42,6 +42,22 @@ WORK(OF_ALPHA, ALPHA, 6364136223846793005ul)
 WORK(OWN, beta, 6364136223846793009ul)
 WORK(OWN, in_child, 6364136223846793013ul)
 
+// What two call.
+WORK(OWN, helper, 6364136223846793033ul)
+
+OWN void often(long n)
+{
+    for (long i = 0; i < n; i++)
+        helper(1);
+    sink++;
+}
+
+OWN void once(long n)
+{
+    helper(n);
+    sink++;
+}
+
 // What `alpha` may become a part of.
 OWN void outer(long n)
 {
@@ -163,6 +179,10 @@ int main(int argc, char **argv)
             outer(n);
         else if (strcmp(name, "beta") == 0)
             beta(n);
+        else if (strcmp(name, "often") == 0)
+            often(n);
+        else if (strcmp(name, "once") == 0)
+            once(n);
         else if (strcmp(name, "child") == 0)
             child(n);
         else if (strcmp(name, "copies") == 0)

@@ -59,12 +59,13 @@ fn generic<T: Work>(of: &T, n: u64) -> u64 {
 
 #[inline(never)]
 fn alpha(n: u64) -> u64 {
-    generic(&Alpha, n)
+    // What is done with it afterwards keeps this function on the stack.
+    black_box(generic(&Alpha, n))
 }
 
 #[inline(never)]
 fn beta(n: u64) -> u64 {
-    generic(&Beta, n)
+    black_box(generic(&Beta, n))
 }
 
 fn main() {

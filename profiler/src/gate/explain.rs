@@ -1,6 +1,9 @@
 //! Which functions explain a change: guilty ones before their callers, and what only moved.
 
+mod called;
 mod moved;
+#[cfg(test)]
+mod tests;
 
 use hashbrown::HashMap;
 
@@ -46,8 +49,6 @@ pub struct Changed {
     pub p: f64,
     /// Those that it is mostly called by, the nearest first; of a function of the kernel those outside the kernel.
     pub way: Vec<u32>,
-    /// Dearer with all that it calls, or, if that costs what it did, by itself.
-    pub is_dearer: bool,
 }
 
 /// How much something cost, and how much more it costs.
@@ -75,7 +76,8 @@ pub enum Moved {
 /// Why a run costs more, or less.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Explained {
-    /// Dearer by what they do themselves, or by callees none of which can be told from chance.
+    /// Dearer by what they do themselves, by callees none of which can be told from chance, or, and then before those
+    /// callees, by calling what costs others no more than before.
     pub guilty: Vec<Changed>,
     /// Dearer by what they call.
     pub callers: Vec<Changed>,
@@ -119,10 +121,10 @@ pub fn explain(
     };
     let mut explained = Explained::default();
     for &number in &wanted {
-        let Some((changed, is_guilty)) = asked.changed(number) else {
+        let Some((changed, is_guilty, is_dearer)) = asked.changed(number) else {
             continue;
         };
-        match (changed.is_dearer, is_guilty) {
+        match (is_dearer, is_guilty) {
             (true, true) => explained.guilty.push(changed),
             (true, false) => explained.callers.push(changed),
             (false, true) => explained.cheaper.push(changed),
@@ -133,6 +135,7 @@ pub fn explain(
     explained.moved = asked.moved(&explained);
     asked.merge(&mut explained);
     explained.sort();
+    asked.blame_callers(&mut explained);
     explained
 }
 
@@ -179,8 +182,9 @@ impl Asked<'_> {
         growth.p <= CHANCE && growth.by.abs() >= self.least
     }
 
-    /// How it changed, and whether that is its own doing; `None`: it did not.
-    fn changed(&self, number: u32) -> Option<(Changed, bool)> {
+    /// How it changed, whether that is its own doing, and whether it is dearer: with all that it calls, or, if that
+    /// costs what it did, by itself. `None`: it did not.
+    fn changed(&self, number: u32) -> Option<(Changed, bool, bool)> {
         let (own, all) = self.known.get(&number)?;
         if !self.matters(own) && !self.matters(all) {
             return None;
@@ -204,9 +208,8 @@ impl Asked<'_> {
             own: self.amount(&self.of.own[number as usize]),
             p: own.p.min(all.p),
             way: self.way(number),
-            is_dearer: growth.by > 0.0,
         };
-        Some((changed, is_guilty))
+        Some((changed, is_guilty, growth.by > 0.0))
     }
 
     fn growth(&self, costs: &[f64]) -> f64 {

@@ -1,0 +1,155 @@
+//! Runs that are made up, of programs of a few functions.
+
+use hashbrown::HashMap;
+
+use super::*;
+use crate::gate::costs::Function;
+use crate::gate::statistics::design::Design;
+use crate::gate::statistics::design::Side::{Base, Head};
+
+const MAIN: u32 = 0;
+const RUNS: usize = 20;
+
+/// Runs of `main` and what it calls: names, callers, and what each costs by itself, in base and in head.
+fn explained(of: &[(&str, u32, [f64; 2])]) -> (Explained, Functions) {
+    let block = |n| [(Base, n), (Head, n), (Head, n), (Base, n)];
+    let runs: Vec<_> = (0..RUNS as u32 / 4).flat_map(block).collect();
+    let design = Design::new(&runs).unwrap();
+    let costs = |number: usize, [base, head]: [f64; 2]| -> Vec<f64> {
+        let noise = |run: usize| 1.0 + 0.001 * ((run * (7 + number) + number) % 5) as f64;
+        let side = |run: usize| if runs[run].0 == Base { base } else { head };
+        (0..RUNS).map(|run| side(run) * noise(run)).collect()
+    };
+    let sum = |to: &mut Vec<f64>, of: &[f64]| {
+        to.iter_mut().zip(of).for_each(|(to, of)| *to += of);
+    };
+    let rows: Vec<Vec<f64>> = (of.iter().enumerate())
+        .map(|(number, (_, _, sides))| costs(number, *sides))
+        .collect();
+    let none = || vec![vec![0.0; RUNS]; of.len()];
+    let (mut own, mut all, mut with_callees) = (none(), none(), rows.clone());
+    let mut calls: HashMap<(u32, u32), Vec<f64>> = HashMap::new();
+    // Two of one name are one.
+    let number = |at: usize| of.iter().position(|row| row.0 == of[at].0).unwrap();
+    // Who is called comes after who calls it.
+    for at in (0..of.len()).rev() {
+        let (cost, caller) = (with_callees[at].clone(), of[at].1 as usize);
+        sum(&mut own[number(at)], &rows[at]);
+        sum(&mut all[number(at)], &cost);
+        if at > 0 {
+            sum(&mut with_callees[caller], &cost);
+            let call = calls.entry((number(at) as u32, number(caller) as u32));
+            sum(call.or_insert_with(|| vec![0.0; RUNS]), &cost);
+        }
+    }
+    let functions = of.iter().map(|(name, ..)| Function {
+        name: (*name).into(),
+        file: "".into(),
+        module: "".into(),
+    });
+    let functions = Functions {
+        functions: functions.collect(),
+        own,
+        calls,
+        lines: vec![0; of.len()],
+        all,
+    };
+    let total = functions.all[0].clone();
+    let exchanges = design.exchanges(1000, 1);
+    let explained = explain(&functions, &total, 1.0, &design, &exchanges);
+    (explained, functions)
+}
+
+fn names(list: &[Changed], functions: &Functions) -> Vec<String> {
+    let name = |changed: &Changed| {
+        functions.functions[changed.function as usize]
+            .name
+            .to_string()
+    };
+    list.iter().map(name).collect()
+}
+
+#[test]
+fn a_renamed_function_is_one() {
+    let (found, _) = explained(&[
+        ("main", MAIN, [5.0, 5.0]),
+        ("alpha", MAIN, [60.0, 0.0]),
+        ("alef", MAIN, [0.0, 60.0]),
+    ]);
+    assert_eq!(found.moved, [Moved::Renamed(1, 2)]);
+    assert!(
+        found.guilty.is_empty() && found.cheaper.is_empty(),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_renamed_function_that_is_dearer_as_well() {
+    let (found, of) = explained(&[
+        ("main", MAIN, [5.0, 5.0]),
+        ("alpha", MAIN, [60.0, 0.0]),
+        ("alef", MAIN, [0.0, 75.0]),
+    ]);
+    assert_eq!(found.moved, [Moved::Renamed(1, 2)]);
+    assert_eq!(names(&found.guilty, &of), ["alef"]);
+    let by = found.guilty[0].own.growth;
+    assert!((14.0..16.0).contains(&by), "{by}");
+    assert!(found.cheaper.is_empty(), "{found:?}");
+}
+
+#[test]
+fn an_inlined_function_is_its_caller_now() {
+    let (found, _) = explained(&[
+        ("main", MAIN, [5.0, 5.0]),
+        ("outer", MAIN, [10.0, 70.0]),
+        ("inner", 1, [60.0, 0.0]),
+    ]);
+    assert_eq!(found.moved, [Moved::Inlined(2, 1)]);
+    assert!(
+        found.guilty.is_empty() && found.cheaper.is_empty(),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn one_that_is_gone_and_one_that_is_new_elsewhere_are_two() {
+    let (found, of) = explained(&[
+        ("main", MAIN, [5.0, 5.0]),
+        ("parse", MAIN, [20.0, 20.0]),
+        ("render", MAIN, [20.0, 20.0]),
+        ("alpha", 1, [60.0, 0.0]),
+        ("beta", 2, [0.0, 60.0]),
+    ]);
+    assert_eq!(found.moved, [Moved::Work(3, 4)]);
+    assert_eq!(names(&found.guilty, &of), ["beta"]);
+    assert_eq!(names(&found.cheaper, &of), ["alpha"]);
+}
+
+#[test]
+fn who_calls_more_comes_before_what_is_called() {
+    let calls = |of_alpha: [f64; 2], of_beta: [f64; 2]| {
+        let (found, of) = explained(&[
+            ("main", MAIN, [5.0, 5.0]),
+            ("alpha", MAIN, [1.0, 1.0]),
+            ("beta", MAIN, [1.0, 1.0]),
+            ("helper", 1, of_alpha),
+            ("helper", 2, of_beta),
+        ]);
+        names(&found.guilty, &of)
+    };
+    assert_eq!(calls([30.0, 30.0], [30.0, 50.0]), ["beta", "helper"]);
+    assert_eq!(calls([30.0, 40.0], [30.0, 40.0]), ["helper"]);
+    // Of the others there is too little to tell.
+    assert_eq!(calls([5.0, 5.0], [30.0, 50.0]), ["helper"]);
+}
+
+#[test]
+fn of_several_the_one_that_is_most_like_it() {
+    let (found, _) = explained(&[
+        ("main", MAIN, [5.0, 5.0]),
+        ("alpha", MAIN, [60.0, 20.0]),
+        ("beta", MAIN, [60.0, 30.0]),
+        ("gamma", MAIN, [10.0, 51.0]),
+    ]);
+    assert_eq!(found.moved, [Moved::Work(1, 3)]);
+}

@@ -289,6 +289,9 @@ fn lost<'a>(comments: impl Iterator<Item = &'a str>) -> Option<f64> {
     (all > 0).then(|| lost as f64 / all as f64)
 }
 
+/// Name, file, and, where a converter made one text of them, the line.
+type Named = (Arc<str>, Arc<str>, Option<i64>);
+
 /// The functions of a profile.
 struct Table {
     functions: Vec<Function>,
@@ -312,8 +315,7 @@ impl Table {
             .map(|mapping| (mapping.id, last_part(text(mapping.filename)).into()))
             .collect();
         let no_module: Arc<str> = "".into();
-        // Name, file, and, where a converter made one text of them, the line.
-        let named: HashMap<u64, (Arc<str>, Arc<str>, Option<i64>)> = profile
+        let named: HashMap<u64, Named> = profile
             .function
             .iter()
             .map(|function| {

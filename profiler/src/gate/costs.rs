@@ -66,16 +66,6 @@ pub struct RunCosts {
     pub lost: Option<f64>,
 }
 
-impl RunCosts {
-    /// What one sample is worth.
-    pub fn worth(&self) -> f64 {
-        match self.period > 0.0 {
-            true => self.period,
-            false => self.sampled / self.samples.max(1) as f64,
-        }
-    }
-}
-
 /// Sums a profile that [`crate::push::pprof_file::read`] took.
 ///
 /// # Errors
@@ -179,7 +169,7 @@ pub fn of(profile: &Profile, patterns: &[Pattern]) -> Result<RunCosts, String> {
 }
 
 /// Which of a sample's values is its CPU time, what it is multiplied by to be nanoseconds, and its type.
-fn value(profile: &Profile) -> Result<(usize, f64, String), String> {
+pub(super) fn value(profile: &Profile) -> Result<(usize, f64, String), String> {
     let text = |id: i64| text(profile, id);
     let is_time = |of: &ValueType| nanoseconds(text(of.unit)).map(|scale| (text(of.ty), scale));
     let types = &profile.sample_type;

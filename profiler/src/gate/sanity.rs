@@ -66,7 +66,7 @@ fn unsampled(runs: &Runs, change: f64) -> Option<String> {
     let samples = |side: Side| {
         let of = runs.sides.iter().zip(&runs.costs);
         of.filter(|(of, _)| **of == side)
-            .map(|(_, run)| run.sampled / run.worth())
+            .map(|(_, run)| run.scale() * run.sampled / run.of_a_sample())
             .sum::<f64>()
     };
     let by_chance = (1.0 / samples(Side::Base) + 1.0 / samples(Side::Head)).sqrt();

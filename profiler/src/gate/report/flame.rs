@@ -94,7 +94,7 @@ impl Stacks {
             .collect();
         let functions: HashMap<u64, u32> = (profile.function.iter())
             .map(|function| {
-                let name = frame(costs::plain(text(function.name)));
+                let name = frame(&costs::plain(text(function.name)));
                 (function.id, self.names.number(&name))
             })
             .collect();

@@ -5,7 +5,6 @@ use super::told::{Kind, Pair, Told};
 use super::words::{self, chance, counted, more_time, percent, time, typed};
 use crate::gate::comparison::{Comparison, Ruled};
 use crate::gate::config;
-use crate::gate::statistics::change::median;
 use crate::gate::statistics::design::Side;
 use crate::gate::statistics::verdict::{Judged, Rule, Verdict};
 
@@ -91,7 +90,10 @@ fn but(judged: &Judged, threshold: f64) -> String {
 
 /// What a run of a side took: the one in the middle, which no odd run moves.
 pub(super) fn middle(of: &Comparison, side: Side) -> f64 {
-    median(of.of(side).collect())
+    let mut totals: Vec<f64> = of.of(side).collect();
+    totals.sort_by(f64::total_cmp);
+    let at = |at: usize| totals.get(at).copied().unwrap_or(0.0);
+    (at(totals.len().saturating_sub(1) / 2) + at(totals.len() / 2)) / 2.0
 }
 
 /// Of how many runs, and how far to be believed.

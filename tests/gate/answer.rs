@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use rprof_tests::machine::{self, Alone};
 use rprof_tests::rprof::binary;
 use rprof_tests::scratch::Scratch;
+use serde_json::Value;
 
 /// Passed.
 pub(crate) const PASSED: i32 = 0;
@@ -23,6 +24,8 @@ pub(crate) struct Answer {
     pub(crate) code: i32,
     /// All that was said.
     pub(crate) said: String,
+    /// The same for machines; null: there was nothing to compare.
+    pub(crate) told: Value,
 }
 
 /// How much dearer, and between which bounds, in percent.
@@ -41,8 +44,10 @@ pub(crate) struct Change {
 pub(crate) struct Named {
     /// Its name.
     pub(crate) name: String,
-    /// All of its line.
-    pub(crate) line: String,
+    /// The file that it is in.
+    pub(crate) module: String,
+    /// Those that it is mostly called by, the nearest first.
+    pub(crate) callers: Vec<String>,
     /// Of a run.
     pub(crate) change: Change,
 }
@@ -51,13 +56,22 @@ pub(crate) struct Named {
 pub(crate) fn gate(folder: &Path, args: &[&str]) -> Answer {
     let mut command = Command::new(binary());
     command.arg("gate").args(args).current_dir(folder);
+    let told = folder.join("told.json");
+    let _ = std::fs::remove_file(&told);
+    if matches!(args.first(), Some(&"run" | &"compare")) {
+        command.arg("--json").arg(&told);
+    }
     let output = command.stdin(Stdio::null()).output().expect("rprof runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!said.contains("panicked"), "{args:?}:\n{said}");
     let code = output.status.code();
+    let told = std::fs::read(&told).ok();
     Answer {
         code: code.unwrap_or_else(|| panic!("{args:?} was ended by a signal:\n{said}")),
         said,
+        told: told.map_or(Value::Null, |told| {
+            serde_json::from_slice(&told).expect("what was written as JSON")
+        }),
     }
 }
 
@@ -129,39 +143,66 @@ impl Answer {
         self
     }
 
-    /// What all of a run became: `passed: 2.0 s a run, +0.2 % (-1.0 % to +1.4 %); …`.
+    /// What all of a run became.
+    ///
+    /// # Panics
+    /// Nothing was compared.
     pub(crate) fn change(&self) -> Change {
-        let verdicts = ["passed: ", "regressed: ", "inconclusive: "];
-        let is = |line: &&str| verdicts.iter().any(|verdict| line.starts_with(verdict));
-        let line = self.said.lines().find(is);
-        let change = line
-            .and_then(|line| line.split_once(" a run, "))
-            .and_then(|(_, rest)| Change::read(rest));
+        let total = &self.told["total"];
+        let change = Change::read(total, "change", 100.0);
         change.unwrap_or_else(|| panic!("no change: {}", self.said))
     }
 
-    /// The functions under a title: `  +3.9 % of a run (+3.0 % to +4.8 %)  name (file)  ← caller`.
-    pub(crate) fn under(&self, title: &str) -> Vec<Named> {
-        let lines = self.said.lines().skip_while(|line| line.trim() != title);
-        let lines = lines.skip(1).take_while(|line| line.starts_with("    "));
-        lines
-            .filter_map(|line| {
-                let (change, name) = line.split_once(")  ")?;
-                Some(Named {
-                    name: name.split(['(', '←']).next()?.trim().to_string(),
-                    line: line.to_string(),
-                    change: Change::read(&change.replace("of a run ", ""))?,
-                })
+    /// The functions of a list: `guilty`, `callers`, `cheaper`.
+    pub(crate) fn list(&self, list: &str) -> Vec<Named> {
+        let text = |of: &Value| of.as_str().unwrap_or_default().to_string();
+        let of_run = self.told["total"]["base"]["mean"].as_f64();
+        let functions = self.told[list].as_array().into_iter().flatten();
+        functions
+            .map(|function| {
+                let by = |of: &str| function[of]["growth"].as_f64().unwrap_or(0.0).abs();
+                // What it does itself, unless its callees are what grew.
+                let amount = if by("own") > 0.5 * by("all") {
+                    "own"
+                } else {
+                    "all"
+                };
+                let percent = 100.0 / of_run.expect("runs");
+                let callers = function["callers"].as_array().into_iter().flatten();
+                Named {
+                    name: text(&function["name"]),
+                    module: text(&function["module"]),
+                    callers: callers.map(text).collect(),
+                    change: Change::read(&function[amount], "growth", percent).expect("an amount"),
+                }
             })
             .collect()
     }
 
-    /// Fails unless this function is the first that is dearer. Its line.
+    /// What moved: its kind, from which function, and to which.
+    pub(crate) fn moved(&self) -> Vec<[String; 3]> {
+        let text = |of: &Value| of.as_str().unwrap_or_default().to_string();
+        let moved = self.told["moved"].as_array().into_iter().flatten();
+        let pair = |of: &Value| [&of["kind"], &of["from"]["name"], &of["to"]["name"]].map(text);
+        moved.map(pair).collect()
+    }
+
+    /// Fails unless this moved.
+    ///
+    /// # Panics
+    /// See above.
+    pub(crate) fn has_moved(&self, kind: &str, from: &str, to: &str) -> &Self {
+        let wanted = [kind, from, to].map(String::from);
+        assert!(self.moved().contains(&wanted), "{}", self.said);
+        self
+    }
+
+    /// Fails unless this function is the first that is dearer. Says more of it.
     ///
     /// # Panics
     /// See above.
     pub(crate) fn blames(&self, name: &str) -> Named {
-        let dearer = self.under("dearer");
+        let dearer = self.list("guilty");
         let first = dearer.first().filter(|first| first.name == name);
         first.cloned().unwrap_or_else(|| panic!("{}", self.said))
     }
@@ -171,23 +212,19 @@ impl Answer {
     /// # Panics
     /// See above.
     pub(crate) fn blames_nobody(&self) -> &Self {
-        assert!(self.under("dearer").is_empty(), "{}", self.said);
+        assert!(self.list("guilty").is_empty(), "{}", self.said);
         self
     }
 }
 
 impl Change {
-    /// `+3.9 % (+3.0 % to +4.8 %…`.
-    fn read(text: &str) -> Option<Self> {
-        let mut numbers = text
-            .split(|c: char| !(c.is_ascii_digit() || "+-.∞".contains(c)))
-            .filter(|part| part.starts_with(['+', '-']))
-            .map(|number| number.replace('∞', "inf").parse::<f64>().ok());
-        let mut next = || numbers.next().flatten();
+    /// A figure and its bounds, as percent; a bound that is not known is infinite.
+    fn read(of: &Value, figure: &str, percent: f64) -> Option<Self> {
+        let bound = |name: &str, unknown: f64| of[name].as_f64().unwrap_or(unknown);
         Some(Self {
-            by: next()?,
-            least: next()?,
-            most: next()?,
+            by: percent * of[figure].as_f64()?,
+            least: percent * bound("at_least", f64::NEG_INFINITY),
+            most: percent * bound("at_most", f64::INFINITY),
         })
     }
 

@@ -62,14 +62,11 @@ fn a_function_is_dearer() {
     let (answer, truth) = phases("alpha 700 beta 700", "alpha 700 beta 1150");
     is_dearer(&answer, &truth, "beta", "beta");
     assert!(
-        answer
-            .under("their callers")
-            .iter()
-            .any(|f| f.name == "main"),
+        answer.list("callers").iter().any(|f| f.name == "main"),
         "{}",
         answer.said
     );
-    assert_eq!(answer.under("dearer").len(), 1, "{}", answer.said);
+    assert_eq!(answer.list("guilty").len(), 1, "{}", answer.said);
 }
 
 #[test]
@@ -77,13 +74,13 @@ fn a_function_is_cheaper_and_nobody_is_blamed_for_the_larger_share() {
     let (answer, truth) = phases("alpha 900 beta 500", "alpha 300 beta 500");
     answer.expect(PASSED).blames_nobody();
     is_true(&answer, &truth);
-    assert_eq!(answer.under("cheaper")[0].name, "alpha", "{}", answer.said);
+    assert_eq!(answer.list("cheaper")[0].name, "alpha", "{}", answer.said);
 }
 
 #[test]
 fn work_moves_from_one_function_to_another() {
     let (answer, truth) = phases("alpha 1000 beta 400", "alpha 500 beta 900");
-    answer.expect(PASSED).says("work moved from alpha to beta");
+    answer.expect(PASSED).has_moved("work", "alpha", "beta");
     is_true(&answer, &truth);
 }
 
@@ -91,7 +88,7 @@ fn work_moves_from_one_function_to_another() {
 fn a_function_is_called_more_often_by_one_of_its_callers() {
     let (answer, truth) = phases("once 600 often 500", "once 600 often 900");
     is_dearer(&answer, &truth, "often", "often");
-    assert_eq!(answer.under("dearer")[1].name, "helper", "{}", answer.said);
+    assert_eq!(answer.list("guilty")[1].name, "helper", "{}", answer.said);
 }
 
 #[test]
@@ -106,15 +103,10 @@ fn the_kernel_is_dearer() {
     answer.expect(REGRESSED);
     is_true(&answer, &truth);
     // What copies is the kernel's, and the program's function on the way to it is named as well.
-    let first = &answer.under("dearer")[0];
-    let way = first.line.split('←').collect::<Vec<_>>();
-    assert!(first.line.contains("[kernel"), "{}", answer.said);
-    assert!(
-        way[1..].iter().any(|f| f.trim() == "copies"),
-        "{}",
-        answer.said
-    );
-    let callers = answer.under("their callers");
+    let first = &answer.list("guilty")[0];
+    assert!(first.module.contains("[kernel"), "{}", answer.said);
+    assert!(first.callers.contains(&"copies".into()), "{}", answer.said);
+    let callers = answer.list("callers");
     assert!(
         callers.iter().any(|f| f.name == "copies"),
         "{}",

@@ -9,6 +9,7 @@
 //! | [`others`] | profiles of other profilers |
 //! | [`agreed`] | `gate.toml`, and a store of earlier runs |
 //! | [`mistakes`] | what cannot be run, read or compared |
+//! | [`running`] | how runs go on and end |
 //! | [`profiles`] | profiles that are made up |
 
 mod agreed;
@@ -19,3 +20,4 @@ mod matrix;
 mod mistakes;
 mod others;
 mod profiles;
+mod running;

@@ -36,7 +36,7 @@ fn small_changes_in_three_languages() {
             };
             let (answer, truth) = versions.run();
             let (change, is) = (answer.change(), truth.growth("total"));
-            let named = answer.under("dearer");
+            let named = answer.list("guilty");
             let first = named.first().map_or("-", |first| first.name.as_str());
             let row = format!(
                 "| {language} | {percent} % | {is:+.2} % | {:+.1} % | {:+.1} to {:+.1} % | {} | {first} |\n",

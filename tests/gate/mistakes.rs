@@ -189,7 +189,9 @@ fn profiles_of_something_else() {
 fn samples_that_a_period_tells_the_worth_of() {
     let scratch = Scratch::new();
     let answer = compare(&scratch, &of(&scratch, without_times), &[]);
-    answer.says("base 511.5 ms in 2 runs, head 511.5 ms in 2");
+    let base = &answer.told["total"]["base"];
+    assert_eq!(base["mean"].as_f64(), Some(511.5e6), "{}", answer.said);
+    assert_eq!(base["runs"], 2);
 }
 
 #[test]

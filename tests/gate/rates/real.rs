@@ -132,7 +132,8 @@ fn read(name: &'static str, folder: &Path) -> Pool {
         let file = folder.join(format!("{n:04}.pb.gz"));
         let bytes = std::fs::read(&file).expect("a profile");
         let profile = pprof_file::read(&bytes).expect("a profile");
-        let run = costs::of(&profile, &[]).unwrap_or_else(|why| panic!("{}: {why}", file.display()));
+        let run =
+            costs::of(&profile, &[]).unwrap_or_else(|why| panic!("{}: {why}", file.display()));
         let mut own = vec![0.0; numbers.len()];
         for (function, cost) in run.functions {
             let next = numbers.len();

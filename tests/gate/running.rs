@@ -1,0 +1,125 @@
+//! How `rprof gate run` and `calibrate` go on and end: early, in time, when they are told to, and what they leave.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rprof_tests::rprof::binary;
+use rprof_tests::scratch::{OPTIMIZED, Scratch};
+
+use crate::answer::{FAILED, REGRESSED, gate};
+
+/// A program that takes some 50 ms, and one that takes twice as long.
+fn programs(scratch: &Scratch) -> [String; 2] {
+    let program = scratch.cc("gate.c", "gate", OPTIMIZED);
+    ["alpha 100", "alpha 200"].map(|phases| format!("{} {phases}", program.display()))
+}
+
+fn count(folder: &Path, begin: &str) -> usize {
+    let entries = std::fs::read_dir(folder).expect("a folder").flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names
+        .filter(|name| name.starts_with(begin) && name.ends_with(".pb.gz"))
+        .count()
+}
+
+#[test]
+fn it_ends_when_the_answer_is_clear_and_keeps_what_it_compared() {
+    let scratch = Scratch::new();
+    let [base, head] = programs(&scratch);
+    let args = ["--base", &base, "--head", &head, "--keep", "kept"];
+    let answer = gate(
+        scratch.path(),
+        &[&["run", "--runs", "60"], &args[..]].concat(),
+    );
+    answer.expect(REGRESSED).says("that is clear");
+    let kept = scratch.file("kept");
+    let made = count(&kept, "base-");
+    assert!((6..60).contains(&made), "{made}: {}", answer.said);
+    assert_eq!(count(&kept, "head-"), made);
+    assert_eq!(std::fs::read_dir(&kept).expect("kept").count(), 2 * made);
+    // The same files give the same answer, again and again.
+    let files = |side: &str| -> Vec<String> {
+        (1..=made)
+            .map(|n| format!("kept/{side}-{n:02}.pb.gz"))
+            .collect()
+    };
+    let (base, head) = (files("base"), files("head"));
+    let words = |files: &[String]| files.to_vec();
+    let mut args = vec!["compare".to_string(), "--base".into()];
+    args.extend(words(&base));
+    args.push("--head".into());
+    args.extend(words(&head));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let first = gate(scratch.path(), &args);
+    first.expect(REGRESSED);
+    assert!(!first.said.contains("not interleaved"), "{}", first.said);
+    assert_eq!(gate(scratch.path(), &args).said, first.said);
+}
+
+#[test]
+fn it_ends_in_time_with_the_answer_that_there_is() {
+    let scratch = Scratch::new();
+    let [base, _] = programs(&scratch);
+    let started = Instant::now();
+    // Nothing changes, and the threshold is too small to be decided.
+    let args = ["--threshold", "0.01%", "--runs", "500", "--budget", "8s"];
+    let both = ["run", "--base", &base, "--head", &base];
+    let answer = gate(scratch.path(), &[&both[..], &args[..]].concat());
+    answer.expect(4).says("the time is over");
+    let took = started.elapsed();
+    // A block that was begun is ended; one that takes longer than any before is not foreseen.
+    assert!(took < Duration::from_secs(16), "{took:?}: {}", answer.said);
+    let args = [&both[..], &args[..], &["--inconclusive"]].concat();
+    for (counts_as, code) in [("pass", 0), ("fail", REGRESSED)] {
+        gate(scratch.path(), &[&args[..], &[counts_as]].concat()).expect(code);
+    }
+}
+
+#[test]
+fn who_says_stop_gets_the_answer_that_there_is() {
+    let scratch = Scratch::new();
+    let [base, head] = programs(&scratch);
+    let temporary = scratch.file("temporary");
+    std::fs::create_dir(&temporary).expect("our own");
+    let stopped = |after: Duration| {
+        let child = Command::new(binary())
+            .args(["gate", "run", "--base", &base, "--head", &head])
+            .args(["--runs", "500", "--threshold", "95%"])
+            .env("TMPDIR", &temporary)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("rprof runs");
+        std::thread::sleep(after);
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        let output = child.wait_with_output().expect("it ends");
+        // Nothing is left behind.
+        let left = std::fs::read_dir(&temporary).expect("our own").count();
+        assert_eq!(left, 0);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let (code, said) = stopped(Duration::from_millis(300));
+    assert_eq!(code, Some(FAILED), "{said}");
+    assert!(said.contains("stopped before"), "{said}");
+    // Twice as dear is about as much as is allowed: that is decided by no number of runs.
+    let (code, said) = stopped(Duration::from_secs(8));
+    assert!(matches!(code, Some(0 | 3 | 4)), "{code:?}: {said}");
+    assert!(said.contains("CPU time a run"), "{said}");
+}
+
+#[test]
+fn calibration() {
+    let scratch = Scratch::new();
+    let [base, _] = programs(&scratch);
+    let args = ["calibrate", "--cmd", &base, "--runs", "6", "--quiet"];
+    let answer = gate(scratch.path(), &args);
+    answer.expect(0).says("in 12 runs of the same command");
+    for word in ["noise", "drift", "neighbours", "A against A", "runs a side"] {
+        answer.says(word);
+    }
+    // Nothing is called regressed that is the same.
+    assert!(!answer.said.contains("regressed"), "{}", answer.said);
+}

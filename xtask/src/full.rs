@@ -23,7 +23,7 @@ struct Step {
     shown: bool,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step {
         what: "tests",
         // As the README says it, and on to the end.
@@ -62,6 +62,13 @@ const STEPS: [Step; 9] = [
         ],
         figure: tests,
         shown: false,
+    },
+    Step {
+        what: "gate-bench",
+        words: &["xtask", "gate-bench"],
+        quick: &["xtask", "gate-bench", "--quick", "rates"],
+        figure: last_line,
+        shown: true,
     },
     // One kernel after the other, so that one can run again alone.
     vm(

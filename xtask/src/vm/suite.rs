@@ -177,6 +177,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "counts 30 ms of each process, and one needs 300 to start here",
     ),
     ("fuzz", "has no kernel in it"),
+    ("gate", "compares CPU time of real processors"),
     ("ledger", "compares ticks of real processors"),
     ("listen", "compares ticks of real processors"),
     (

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use hashbrown::HashMap;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use super::config::Config;
 use super::costs::Function;
@@ -133,6 +135,7 @@ pub fn compare(runs: &Runs, judging: &Judging) -> Result<Comparison, Failure> {
     };
     let accepted = runs.costs.iter().map(|run| run.scale() * run.accepted);
     let without = as_before(runs, &totals, &accepted.collect::<Vec<f64>>());
+    let without = between_steps(runs, without, judging.seed);
     let judged = verdicts
         .judge(&without, judging.rule.threshold)
         .ok_or_else(|| Failure::new("a run took no time at all"))?;
@@ -214,6 +217,19 @@ fn as_before(runs: &Runs, totals: &[f64], part: &[f64]) -> Vec<f64> {
     let before = runs.mean(Side::Base, part);
     let both = totals.iter().zip(part);
     both.map(|(total, part)| total - part + before).collect()
+}
+
+/// Totals that samples were counted for have steps of one: where most runs are equal, they are not known to be. A
+/// part of a step is added by chance to each.
+fn between_steps(runs: &Runs, mut totals: Vec<f64>, seed: u64) -> Vec<f64> {
+    let mut chance = ChaCha8Rng::seed_from_u64(seed);
+    for (total, run) in totals.iter_mut().zip(&runs.costs) {
+        if run.command.cpu.is_none() {
+            let part = chance.random_range(-0.5..0.5) * run.of_a_sample();
+            *total = (*total + part).max(0.5 * *total);
+        }
+    }
+    totals
 }
 
 struct Verdicts<'a> {

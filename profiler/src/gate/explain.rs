@@ -85,6 +85,9 @@ pub struct Explained {
     pub cheaper: Vec<Changed>,
     /// What only moved.
     pub moved: Vec<Moved>,
+    /// Where nobody is guilty: who grew most by itself, and by more than chance makes of it, though chance makes as
+    /// much of one among so many.
+    pub likely: Option<Changed>,
 }
 
 /// Explains a change of runs that took `total` each. What is less than `least` nanoseconds of a run is nobody's
@@ -136,6 +139,9 @@ pub fn explain(
     asked.merge(&mut explained);
     explained.sort();
     asked.blame_callers(&mut explained);
+    if explained.guilty.is_empty() {
+        explained.likely = asked.likely();
+    }
     explained
 }
 
@@ -210,6 +216,25 @@ impl Asked<'_> {
             way: self.way(number),
         };
         Some((changed, is_guilty, growth.by > 0.0))
+    }
+
+    /// Who grew most by itself.
+    fn likely(&self) -> Option<Changed> {
+        let grown = self
+            .known
+            .iter()
+            .filter(|(_, (own, _))| own.by >= self.least);
+        // The lower number of two equals, so that the same files give the same answer.
+        let most = grown.max_by(|(a, (x, _)), (b, (y, _))| x.by.total_cmp(&y.by).then(b.cmp(a)));
+        let (&number, (own, _)) = most?;
+        let changed = Changed {
+            function: number,
+            all: self.amount(&self.of.all[number as usize]),
+            own: self.amount(&self.of.own[number as usize]),
+            p: own.p,
+            way: self.way(number),
+        };
+        changed.own.matters(self.least).then_some(changed)
     }
 
     fn growth(&self, costs: &[f64]) -> f64 {

@@ -39,9 +39,15 @@ pub fn look(runs: &Runs, judged: &Judged) -> Found {
     }
     if judged.estimate.far > 0 {
         found.notes.push(format!(
-            "{} of {} runs were far off the others, and count only as a little off.",
+            "{} of {} runs {} far off the others, and count{} only as a little off.",
             judged.estimate.far,
-            runs.costs.len()
+            runs.costs.len(),
+            if judged.estimate.far == 1 {
+                "was"
+            } else {
+                "were"
+            },
+            if judged.estimate.far == 1 { "s" } else { "" },
         ));
     }
     found.reasons.extend(unsampled(runs, change));

@@ -38,6 +38,7 @@
 //!       "all": { "base": 1e8, "growth": 1e7, "at_least": 9e6, "at_most": 1.1e7 },  // with all that it calls
 //!       "callers": [ "main" ] }         // nearest first
 //!   ],
+//!   "likely": null,                     // where nobody is guilty: who grew most, which chance may have made
 //!   "callers": [],                      // dearer by what they call; as in guilty
 //!   "cheaper": [],                      // as in guilty
 //!   "moved": [ { "kind": "renamed" | "inlined" | "work", "from": {}, "to": {}, "lost": 1e8, "gained": 1e8 } ]
@@ -137,6 +138,9 @@ fn value(of: &Comparison, runs: &Runs, told: &Told<'_>, places: &Places) -> Valu
         "runs": each,
         "entries": of.ruled.iter().map(entry).collect::<Vec<Value>>(),
         "guilty": rows(&told.guilty),
+        "likely": of.explained.likely.as_ref().map(|likely| {
+            writer.function(&of.functions[likely.function as usize], Some(likely))
+        }),
         "callers": rows(&told.callers),
         "cheaper": rows(&told.cheaper),
         "moved": told.moved.iter().map(|pair| writer.moved(pair)).collect::<Vec<Value>>(),

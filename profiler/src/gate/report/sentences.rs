@@ -182,11 +182,26 @@ pub(super) fn moved(pair: &Pair<'_>, name: &dyn Fn(&str) -> String) -> String {
 }
 
 /// What is to be said where no function explains a change.
-pub(super) fn unexplained(of: &Comparison, told: &Told<'_>) -> Option<&'static str> {
+pub(super) fn unexplained(of: &Comparison, told: &Told<'_>) -> Option<String> {
     let is_dearer = of.verdict != Verdict::Passed && of.judged.change() > of.rule.threshold;
-    (is_dearer && told.guilty.is_empty() && of.reasons.is_empty()).then_some(
-        "No function can be told from chance: it is spread over many, or there are too few samples.",
-    )
+    if !is_dearer || !told.guilty.is_empty() || !of.reasons.is_empty() {
+        return None;
+    }
+    let Some(likely) = &of.explained.likely else {
+        return Some(
+            "No function can be told from chance: it is spread over many, or there are too few samples."
+                .into(),
+        );
+    };
+    let run = of.mean(Side::Base);
+    let (least, most) = likely.own.between;
+    Some(format!(
+        "No function is sure: among so many, chance makes as much of one. Most likely is {}, {} of a run ({} to {}).",
+        words::name(&of.functions[likely.function as usize].name, words::LONG),
+        percent(likely.own.growth / run),
+        percent(least / run),
+        percent(most / run),
+    ))
 }
 
 /// What an entry of the project's file says: how much is allowed, of what, and whether that is accepted.

@@ -80,6 +80,7 @@ pub(super) fn comparison() -> Comparison {
             },
         ],
         explained: Explained {
+            likely: None,
             guilty: vec![
                 changed(0, 20.0, 9.0, &[2]),
                 changed(1, 5.0, 1.0, &[1]),

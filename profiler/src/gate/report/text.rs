@@ -91,7 +91,7 @@ fn painted(of: &Comparison, places: &Places, paint: Paint) -> String {
     );
     if let Some(why) = sentences::unexplained(of, &told) {
         table.text("");
-        table.note(why);
+        table.note(&why);
     }
     table.functions(
         "their callers, dearer by what they call",

@@ -21,11 +21,19 @@ pub(super) struct Baseline {
 }
 
 impl Baseline {
-    /// The one at this path, which is made if it is not there.
+    /// The one at this path, which may be made if it is not there.
     ///
     /// # Errors
-    /// It can not be made.
-    pub(super) fn open(folder: &Path) -> Result<Self, Failure> {
+    /// It is not there, or can not be made.
+    pub(super) fn open(folder: &Path, make: bool) -> Result<Self, Failure> {
+        if !make && !folder.exists() {
+            let shown = quoted(&folder.to_string_lossy());
+            return Err(
+                Failure::new(format!("there is no baseline {}", folder.display())).next(format!(
+                    "rprof gate compare --baseline {shown} --update --head …"
+                )),
+            );
+        }
         std::fs::create_dir_all(folder).map_err(|error| {
             Failure::file("make", folder, &error)
                 .next(format!("ls -ld {}", quoted(&folder.to_string_lossy())))
@@ -147,7 +155,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.pb.gz");
         std::fs::write(&file, "profile").unwrap();
-        let baseline = Baseline::open(&folder.path().join("store")).unwrap();
+        let baseline = Baseline::open(&folder.path().join("store"), true).unwrap();
         std::fs::write(baseline.folder().join("README"), "not ours").unwrap();
         for _ in 0..8 {
             baseline.add(&[file.clone(), file.clone()]).unwrap();

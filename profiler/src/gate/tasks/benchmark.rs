@@ -9,8 +9,10 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use crate::cli::Failure;
+use crate::cli::command;
 use crate::cli::gate::Runs;
 use crate::cli::retype::quoted;
+use crate::profile::output::sudo_caller;
 use crate::report::plain;
 use crate::sampling::limits::Limits;
 use crate::sampling::signals::{Signal, Signals};
@@ -58,7 +60,13 @@ impl<'a> Benchmark<'a> {
                     Failure::file("make", folder, &error)
                         .next(format!("ls -ld {}", quoted(&folder.to_string_lossy())))
                 };
+                let is_new = !folder.exists();
                 std::fs::create_dir_all(folder).map_err(failed)?;
+                if let (true, Some((user, group))) = (is_new, sudo_caller()) {
+                    // Where this is refused the profiles still are worth having.
+                    let _ = std::os::unix::fs::chown(folder, Some(user), Some(group));
+                }
+                of_another(folder)?;
                 (folder.to_path_buf(), None)
             }
             None => {
@@ -70,6 +78,9 @@ impl<'a> Benchmark<'a> {
                 (made.path().to_path_buf(), Some(made))
             }
         };
+        if let Some(user) = &how.user {
+            command::user(user)?;
+        }
         let program = std::env::current_exe()
             .map_err(|error| Failure::new(format!("cannot find rprof's own file: {error}")))?;
         let signals = Signals::new()
@@ -174,6 +185,24 @@ impl<'a> Benchmark<'a> {
             _ => "; what it said is above",
         };
         Failure::new(format!("{command:?} failed with {how}{output}")).next(command)
+    }
+}
+
+/// Profiles of another comparison would be taken for some of this one.
+fn of_another(folder: &Path) -> Result<(), Failure> {
+    let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let is_run = |name: &String| {
+        let is_of_side = name.starts_with("base-") || name.starts_with("head-");
+        is_of_side && name.ends_with(".pb.gz")
+    };
+    match names.find(is_run) {
+        None => Ok(()),
+        Some(_) => Err(Failure::usage(format!(
+            "{} has profiles of an earlier comparison",
+            folder.display()
+        ))
+        .next(format!("rm {}/*.pb.gz", quoted(&folder.to_string_lossy())))),
     }
 }
 

@@ -16,7 +16,11 @@ use crate::gate::statistics::verdict::Verdict;
 /// A file that cannot be read, or that is no profile of CPU time; too few; profiles that do not go together.
 pub(super) fn compare(typed: &Compare, say: &dyn Fn(&str)) -> Result<u8, Failure> {
     let judging = judging(&typed.judging)?;
-    let baseline = typed.baseline.as_deref().map(Baseline::open).transpose()?;
+    let baseline = typed
+        .baseline
+        .as_deref()
+        .map(|folder| Baseline::open(folder, typed.update))
+        .transpose()?;
     let base = match &baseline {
         Some(baseline) => baseline.files()?,
         None => typed.base.clone(),

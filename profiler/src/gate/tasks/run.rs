@@ -40,6 +40,9 @@ pub(super) fn run(typed: &Run, say: &dyn Fn(&str)) -> Result<u8, Failure> {
         let out_of_time = |budget| began.elapsed() + longest > budget;
         if typed.budget.is_some_and(out_of_time) && blocks.runs() >= BLOCK {
             progress("the time is over");
+            // No answer had a part in that: this is the last look, and has all that the earlier ones left.
+            judging.planned = blocks.runs();
+            judging.looks.retain(|&look| look < blocks.runs());
             break;
         }
         let block = Instant::now();

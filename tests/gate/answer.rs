@@ -16,6 +16,8 @@ pub(crate) const FAILED: i32 = 1;
 pub(crate) const MISTAKE: i32 = 2;
 /// Regressed.
 pub(crate) const REGRESSED: i32 = 3;
+/// Inconclusive.
+pub(crate) const INCONCLUSIVE: i32 = 4;
 
 /// An answer.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ fn is_mistake(answer: &Answer, code: i32, why: &str) {
     assert_eq!(answer.code, code, "{why}: {}", answer.said);
     assert!(said.contains(why), "{why}: {}", answer.said);
     assert!(said.contains("rprof: "), "{why}: {}", answer.said);
-    let verdicts = ["passed: ", "regressed: ", "inconclusive: "];
+    let verdicts = ["PASSED: ", "REGRESSED: ", "INCONCLUSIVE: "];
     let judged = verdicts.iter().any(|verdict| said.contains(verdict));
     assert!(!judged, "{why}: {}", answer.said);
 }

@@ -76,7 +76,7 @@ pub struct Compare {
     /// A folder of earlier runs, in the cache of CI say, to compare with
     #[arg(long, conflicts_with = "base", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub baseline: Option<PathBuf>,
-    /// Add head's profiles to the baseline, unless they regressed
+    /// Add head's profiles to the baseline if they passed, or if it has less than two sets
     #[arg(long, requires = "baseline", conflicts_with = "base")]
     pub update: bool,
     /// How the verdict is found.
@@ -99,9 +99,9 @@ pub struct Calibrate {
     /// The smallest change that is to be seen
     #[arg(long, value_name = "SHARE", value_parser = values::share, default_value = "2%")]
     pub threshold: f64,
-    /// Where chance begins
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
+    /// Where chance begins, the order of runs for one [default: anywhere]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 }
 
 /// How a verdict is found.
@@ -119,9 +119,10 @@ pub struct Judging {
     #[arg(long, value_enum, value_name = "ANSWER", help_heading = VERDICT)]
     pub inconclusive: Option<Inconclusive>,
 
-    /// Where chance begins: with the same files, the same seed gives the same answer
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = VERDICT)]
-    pub seed: u64,
+    /// Where chance begins: with the same files, the same seed gives the same answer [default: 1; for run anywhere,
+    /// and said]
+    #[arg(long, value_name = "N", help_heading = VERDICT)]
+    pub seed: Option<u64>,
 }
 
 /// What an inconclusive answer counts as.

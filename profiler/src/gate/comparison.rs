@@ -80,17 +80,22 @@ pub struct Ruled {
     pub accepted: Option<(String, String)>,
     /// How much dearer it may be: of what it cost, or, if it is accepted, of a run.
     pub threshold: f64,
-    /// What came of it; `None`: too few samples for an answer.
+    /// What came of it; `None`: too few samples for an answer, or none.
     pub judged: Option<Judged>,
+    /// Whether any function is meant by it.
+    pub is_met: bool,
 }
 
 impl Ruled {
     /// What it counts as.
     pub fn verdict(&self) -> Verdict {
         let judged = self.judged.as_ref();
+        let change = judged.map_or(0.0, Judged::change);
         match judged.map_or(Verdict::Passed, |judged| judged.verdict) {
-            // It was accepted to be dearer: not to be sure by how much is no reason to ask again.
-            Verdict::Inconclusive if self.accepted.is_some() => Verdict::Passed,
+            // It was accepted to be dearer by so much: that it may be by a little more is no reason to ask again.
+            Verdict::Inconclusive if self.accepted.is_some() && change <= self.threshold => {
+                Verdict::Passed
+            }
             verdict => verdict,
         }
     }
@@ -115,49 +120,22 @@ impl Comparison {
 /// # Errors
 /// No runs of both sides are there, or were made side by side.
 pub fn compare(runs: &Runs, judging: &Judging) -> Result<Comparison, Failure> {
-    let placed: Vec<(Side, u32)> = (runs.sides.iter().copied())
-        .zip(runs.blocks.iter().copied())
-        .collect();
-    let design = Design::new(&placed)
-        .ok_or_else(|| Failure::new("no runs of both sides were made side by side"))?;
+    let Decided {
+        judged,
+        ruled,
+        instructions,
+    } = decide(runs, judging)?;
+    let placed = placed(runs);
+    let design = Design::new(&placed).ok_or_else(not_side_by_side)?;
     let config = &judging.config;
     let totals = runs.totals();
     let base = runs.mean(Side::Base, &totals);
-    let verdicts = Verdicts {
-        runs,
-        placed: &placed,
-        judging,
-        // Each entry could raise a false alarm of its own.
-        rule: Rule {
-            alarm: judging.rule.alarm / (1 + config.patterns.len()) as f64,
-            ..judging.rule
-        },
-    };
-    let accepted = runs.costs.iter().map(|run| run.scale() * run.accepted);
-    let without = as_before(runs, &totals, &accepted.collect::<Vec<f64>>());
-    let without = between_steps(runs, without, judging.seed);
-    let judged = verdicts
-        .judge(&without, judging.rule.threshold)
-        .ok_or_else(|| Failure::new("a run took no time at all"))?;
-    let counted = runs.costs.iter().map(|run| run.command.instructions);
-    let counted: Option<Vec<f64>> = counted.map(|n| n.map(|n| n as f64)).collect();
-    let instructions = counted.and_then(|counted| verdicts.judge(&counted, judging.rule.threshold));
-    let mut ruled = Vec::new();
-    for &(pattern, threshold) in &config.functions {
-        ruled.push(verdicts.of_function(pattern, threshold));
-    }
-    for accepted in &config.accepted {
-        ruled.push(Ruled {
-            accepted: Some((accepted.reason.clone(), accepted.until.clone())),
-            ..verdicts.of_part(accepted.pattern, accepted.by, base)
-        });
-    }
     let functions = functions(runs);
     let exchanges = design.exchanges(EXCHANGES, judging.seed);
     let least = WORTH * judging.rule.threshold * base;
     let explained = explain::explain(&functions, &totals, least, &design, &exchanges);
     let found = sanity::look(runs, &judged);
-    let worst = ruled.iter().map(Ruled::verdict).fold(judged.verdict, worse);
+    let worst = worst(&judged, &ruled);
     let mut notes = config.over.clone();
     notes.extend(found.notes);
     if let Some(counted) = &instructions {
@@ -171,9 +149,10 @@ pub fn compare(runs: &Runs, judging: &Judging) -> Result<Comparison, Failure> {
     }
     for entry in ruled.iter().filter(|entry| entry.judged.is_none()) {
         let name = &entry.name;
-        notes.push(format!(
-            "{name} has too few samples for a verdict of its own."
-        ));
+        notes.push(match entry.is_met {
+            true => format!("{name} has too few samples for a verdict of its own."),
+            false => format!("{name} is no function that was sampled."),
+        });
     }
     Ok(Comparison {
         verdict: if found.reasons.is_empty() {
@@ -202,6 +181,65 @@ pub fn compare(runs: &Runs, judging: &Judging) -> Result<Comparison, Failure> {
     })
 }
 
+/// What runs come to, without what explains it.
+struct Decided {
+    judged: Judged,
+    ruled: Vec<Ruled>,
+    instructions: Option<Judged>,
+}
+
+/// The verdict of runs alone, which is found much sooner than what explains it.
+///
+/// # Errors
+/// As [`compare`].
+pub fn verdict(runs: &Runs, judging: &Judging) -> Result<(Verdict, Judged), Failure> {
+    let decided = decide(runs, judging)?;
+    Ok((worst(&decided.judged, &decided.ruled), decided.judged))
+}
+
+fn decide(runs: &Runs, judging: &Judging) -> Result<Decided, Failure> {
+    let placed = placed(runs);
+    Design::new(&placed).ok_or_else(not_side_by_side)?;
+    let totals = runs.totals();
+    let base = runs.mean(Side::Base, &totals);
+    let verdicts = Verdicts {
+        runs,
+        placed: &placed,
+        judging,
+    };
+    let accepted = runs.costs.iter().map(|run| run.scale() * run.accepted);
+    let without = as_before(runs, &totals, &accepted.collect::<Vec<f64>>());
+    let all = judging.rule;
+    let without = match runs.costs.iter().all(|run| run.command.cpu.is_some()) {
+        true => without,
+        false => between_steps(runs, without, judging.seed),
+    };
+    let judged = verdicts
+        .judge(&without, &all)
+        .ok_or_else(|| Failure::new("a run took no time at all"))?;
+    let counted = runs.costs.iter().map(|run| run.command.instructions);
+    let counted: Option<Vec<f64>> = counted.map(|n| n.map(|n| n as f64)).collect();
+    Ok(Decided {
+        judged,
+        ruled: verdicts.entries(base),
+        instructions: counted.and_then(|counted| verdicts.judge(&counted, &all)),
+    })
+}
+
+fn placed(runs: &Runs) -> Vec<(Side, u32)> {
+    let blocks = runs.blocks.iter().copied();
+    runs.sides.iter().copied().zip(blocks).collect()
+}
+
+fn not_side_by_side() -> Failure {
+    Failure::new("no runs of both sides were made side by side")
+}
+
+fn worst(judged: &Judged, ruled: &[Ruled]) -> Verdict {
+    let entries = ruled.iter().map(Ruled::verdict);
+    entries.fold(judged.verdict, worse)
+}
+
 /// Regressed before inconclusive before passed.
 fn worse(a: Verdict, b: Verdict) -> Verdict {
     let rank = |verdict| match verdict {
@@ -224,10 +262,8 @@ fn as_before(runs: &Runs, totals: &[f64], part: &[f64]) -> Vec<f64> {
 fn between_steps(runs: &Runs, mut totals: Vec<f64>, seed: u64) -> Vec<f64> {
     let mut chance = ChaCha8Rng::seed_from_u64(seed);
     for (total, run) in totals.iter_mut().zip(&runs.costs) {
-        if run.command.cpu.is_none() {
-            let part = chance.random_range(-0.5..0.5) * run.of_a_sample();
-            *total = (*total + part).max(0.5 * *total);
-        }
+        let part = chance.random_range(-0.5..0.5) * run.of_a_sample();
+        *total = (*total + part).max(0.5 * *total);
     }
     totals
 }
@@ -236,32 +272,47 @@ struct Verdicts<'a> {
     runs: &'a Runs,
     placed: &'a [(Side, u32)],
     judging: &'a Judging,
-    rule: Rule,
 }
 
 impl Verdicts<'_> {
-    fn judge(&self, costs: &[f64], threshold: f64) -> Option<Judged> {
+    /// Entries of the project's file.
+    fn entries(&self, base: f64) -> Vec<Ruled> {
+        let config = &self.judging.config;
+        let mut ruled = Vec::new();
+        for &(pattern, threshold) in &config.functions {
+            ruled.push(self.of_function(pattern, threshold));
+        }
+        for accepted in &config.accepted {
+            ruled.push(Ruled {
+                accepted: Some((accepted.reason.clone(), accepted.until.clone())),
+                ..self.of_part(accepted.pattern, accepted.by, base)
+            });
+        }
+        ruled
+    }
+
+    /// The chance to be wrong that all of a run has, once more for all entries together.
+    fn rule(&self, threshold: f64) -> Rule {
+        let entries = self.judging.config.patterns.len().max(1);
+        Rule {
+            threshold,
+            alarm: self.judging.rule.alarm / entries as f64,
+            ..self.judging.rule
+        }
+    }
+
+    fn judge(&self, costs: &[f64], rule: &Rule) -> Option<Judged> {
         let runs: Vec<(Side, u32, f64)> = (self.placed.iter().zip(costs))
             .map(|(&(side, block), &cost)| (side, block, cost))
             .collect();
         if runs.iter().any(|(.., cost)| *cost <= 0.0) {
             return None;
         }
-        let rule = Rule {
-            threshold,
-            ..self.rule
-        };
         let planned = match self.judging.planned {
             0 => runs.len(),
             planned => planned,
         };
-        judge(
-            &runs,
-            &self.judging.looks,
-            planned,
-            &rule,
-            self.judging.seed,
-        )
+        judge(&runs, &self.judging.looks, planned, rule, self.judging.seed)
     }
 
     /// What the functions of a pattern cost in each run.
@@ -273,17 +324,25 @@ impl Verdicts<'_> {
     /// Functions that may be dearer by a share of what they cost themselves.
     fn of_function(&self, pattern: usize, threshold: f64) -> Ruled {
         let part = self.part(pattern);
-        let empty = part.iter().filter(|cost| **cost <= 0.0).count();
-        let is_known = (empty as f64) < EMPTY * part.len() as f64;
+        let empty = |side: Side| {
+            let of = self.runs.sides.iter().zip(&part);
+            let costs: Vec<f64> = of.filter(|(of, _)| **of == side).map(|(_, c)| *c).collect();
+            costs.iter().filter(|cost| **cost <= 0.0).count() as f64 / costs.len().max(1) as f64
+        };
+        // What is new in head was not there in base.
+        let is_known = empty(Side::Base).min(empty(Side::Head)) < EMPTY;
         // A run without a sample of them had less than one.
         let costs: Vec<f64> = (part.iter().zip(&self.runs.costs))
             .map(|(cost, run)| cost.max(0.5 * run.of_a_sample()))
             .collect();
+        let costs = between_steps(self.runs, costs, self.judging.seed);
+        let judged = is_known.then(|| self.judge(&costs, &self.rule(threshold)));
         Ruled {
             name: self.name(pattern),
             accepted: None,
             threshold,
-            judged: is_known.then(|| self.judge(&costs, threshold)).flatten(),
+            judged: judged.flatten(),
+            is_met: part.iter().any(|cost| *cost > 0.0),
         }
     }
 
@@ -292,11 +351,13 @@ impl Verdicts<'_> {
         let part = self.part(pattern);
         let before = self.runs.mean(Side::Base, &part);
         let costs: Vec<f64> = part.iter().map(|cost| base + cost - before).collect();
+        let costs = between_steps(self.runs, costs, self.judging.seed);
         Ruled {
             name: self.name(pattern),
             accepted: None,
             threshold: by,
-            judged: self.judge(&costs, by),
+            judged: self.judge(&costs, &self.rule(by)),
+            is_met: part.iter().any(|cost| *cost > 0.0),
         }
     }
 

@@ -10,6 +10,9 @@ use rprof_ebpf::ledger::Column;
 use super::patterns::Pattern;
 use crate::report::command::OfCommand;
 
+/// Functions of a profile, and pairs of callee and caller: many runs are held at once.
+const MAX_FUNCTIONS: usize = 50_000;
+const MAX_CALLS: usize = 200_000;
 /// Mapping of the kernel's functions.
 const KERNEL: &str = "[kernel.kallsyms]";
 
@@ -99,6 +102,9 @@ pub fn of(profile: &Profile, patterns: &[Pattern]) -> Result<RunCosts, String> {
             of.collect()
         })
         .collect();
+    if table.functions.len() > MAX_FUNCTIONS {
+        return Err(format!("it has more than {MAX_FUNCTIONS} functions"));
+    }
     let mut seen_patterns = vec![0u64; patterns.len()];
     let mut by_line = vec![0.0; table.lines.len()];
     let mut of_functions: Vec<(Cost, u64)> = vec![(Cost::default(), 0); table.functions.len()];
@@ -132,6 +138,9 @@ pub fn of(profile: &Profile, patterns: &[Pattern]) -> Result<RunCosts, String> {
                 match callee {
                     None => known.own += cost,
                     Some(callee) if callee != function => {
+                        if calls.len() > MAX_CALLS {
+                            return Err(format!("it has more than {MAX_CALLS} calls"));
+                        }
                         let (sum, seen) = calls.entry((callee, function)).or_default();
                         if std::mem::replace(seen, n) != n {
                             *sum += cost;

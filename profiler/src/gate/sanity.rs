@@ -2,13 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use statrs::distribution::{DiscreteCDF, Hypergeometric};
+
 use super::costs::RunCosts;
 use super::runs::Runs;
 use super::statistics::design::Side;
-use super::statistics::verdict::Judged;
+use super::statistics::verdict::{Judged, Verdict};
 
 /// Of what the clock of a run's processes says its samples may miss this share on one side more than on the other.
 const UNSAMPLED: f64 = 0.05;
+/// Samples may tell this share more than the clock.
+const UNCLOCKED: f64 = 0.1;
+/// What chance makes in so many cases is worth a second look.
+const SELDOM: f64 = 0.05;
 /// So many standard errors of a share are no chance.
 const SURE: f64 = 4.0;
 /// Ticks lost that are worth a word.
@@ -50,6 +56,8 @@ pub fn look(runs: &Runs, judged: &Judged) -> Found {
             if judged.estimate.far == 1 { "s" } else { "" },
         ));
     }
+    found.reasons.extend(seldom(runs, judged));
+    found.reasons.extend(unclocked(runs));
     found.reasons.extend(unsampled(runs, change));
     lost(runs, change, &mut found);
     machine(runs, &mut found);
@@ -63,6 +71,51 @@ fn both(runs: &Runs, of: impl Fn(&RunCosts) -> f64) -> (f64, f64) {
         runs.mean(Side::Base, &figures),
         runs.mean(Side::Head, &figures),
     )
+}
+
+/// Only head's runs are far off: it may be slower in some of its runs alone, which the estimate leaves out.
+fn seldom(runs: &Runs, judged: &Judged) -> Option<String> {
+    let (far, of_head) = (judged.estimate.far, judged.estimate.far_of_head);
+    let heads = runs
+        .sides
+        .iter()
+        .filter(|side| **side == Side::Head)
+        .count();
+    // How often so many of head's are among so many that are far off by chance (Fisher's exact test).
+    let chance = Hypergeometric::new(runs.sides.len() as u64, heads as u64, far as u64).ok()?;
+    let as_many = match of_head {
+        0 => 1.0,
+        of_head => chance.sf(of_head as u64 - 1),
+    };
+    (judged.verdict == Verdict::Passed && as_many < SELDOM).then(|| {
+        format!(
+            "{of_head} of head's {heads} runs {} far off, and {} of base's: it may be dearer in some of its runs alone.",
+            if of_head == 1 { "was" } else { "were" },
+            far - of_head
+        )
+    })
+}
+
+/// Samples tell more than the clock: of processes that nobody waited for it knows nothing.
+fn unclocked(runs: &Runs) -> Option<String> {
+    let of = |wanted: Side| {
+        let of = runs.sides.iter().zip(&runs.costs);
+        let (sampled, total, ticks) = of.filter(|(side, _)| **side == wanted).fold(
+            (0.0, 0.0, 0.0),
+            |(sampled, total, ticks), (_, run)| {
+                let n = run.scale() * run.sampled / run.of_a_sample();
+                (sampled + run.sampled, total + run.total, ticks + n)
+            },
+        );
+        let more = sampled / total;
+        (more > 1.0 + UNCLOCKED + SURE / f64::sqrt(ticks)).then_some(more)
+    };
+    let more = of(Side::Base).into_iter().chain(of(Side::Head)).next()?;
+    Some(format!(
+        "The samples tell {:.0} % of the CPU time that the clock of the processes does: there are some that their \
+         parents did not wait for, or that outlive the command.",
+        100.0 * more
+    ))
 }
 
 /// Samples of one side tell less than those of the other, by more than the change.

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::profile::output::sudo_caller;
@@ -44,12 +45,12 @@ fn open(path: &Path, before: Before) -> io::Result<File> {
             }
             Ok(file)
         }
+        // Somebody's link in a folder that root works in may lead anywhere.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => OpenOptions::new()
             .write(before == Before::Replaced)
             .truncate(before == Before::Replaced)
             .append(before == Before::Kept)
-            // A link that leads to no file.
-            .create(true)
+            .custom_flags(libc::O_NOFOLLOW)
             .open(path),
         Err(error) => Err(error),
     }

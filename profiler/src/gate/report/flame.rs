@@ -72,7 +72,7 @@ impl Stacks {
         for ((&side, file), costs) in sides {
             let profile = runs::profile(Path::new(file))?;
             let of_side = runs.sides.iter().filter(|of| **of == side).count();
-            let scale = costs.total / costs.sampled / of_side.max(1) as f64;
+            let scale = costs.scale() / of_side.max(1) as f64;
             stacks.add(&profile, side, scale);
         }
         Ok(stacks)

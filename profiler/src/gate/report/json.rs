@@ -11,7 +11,7 @@
 //!   "advice": [],                       // what would decide what is not decided: sentences
 //!   "notes": [],                        // what else is to be known: sentences
 //!   "seed": 1,
-//!   "rule": { "threshold": 0.02, "alarm": 0.002, "miss": 0.05 },
+//!   "rule": { "threshold": 0.02, "alarm": 0.0025, "miss": 0.05 },
 //!   "clocked": true,                    // totals are clocks of processes; else sums of samples
 //!   "total": {                          // all of a run, but for what is accepted
 //!     "verdict": "regressed",

@@ -27,6 +27,8 @@ pub mod text;
 mod told;
 mod words;
 
+pub(in crate::gate) use words::harmless;
+
 #[cfg(test)]
 mod tests;
 

@@ -99,6 +99,7 @@ mod tests {
                 change: f64::ln_1p(change),
                 deviation,
                 far: 0,
+                far_of_head: 0,
             },
             between: (0.0, 0.0),
             p: 0.1,

@@ -31,6 +31,7 @@ fn judged(verdict: Verdict, change: f64, between: (f64, f64)) -> Judged {
             change: f64::ln_1p(change),
             deviation: 0.013,
             far: 0,
+            far_of_head: 0,
         },
         between: (f64::ln_1p(between.0), f64::ln_1p(between.1)),
         p: 0.0001,
@@ -67,12 +68,14 @@ pub(super) fn comparison() -> Comparison {
         clocked: true,
         ruled: vec![
             Ruled {
+                is_met: true,
                 name: HOSTILE.into(),
                 accepted: Some((HOSTILE.into(), "2026-12-31".into())),
                 threshold: 0.05,
                 judged: Some(judged(Verdict::Passed, 0.01, (0.0, 0.02))),
             },
             Ruled {
+                is_met: true,
                 name: "rare".into(),
                 accepted: None,
                 threshold: 0.05,

@@ -58,7 +58,7 @@ pub(super) fn more_time(nanos: f64) -> String {
 
 /// Text of strangers. Neither terminals nor logs of CI systems find anything in it that they would obey: of the
 /// latter some look for `##[` anywhere in a line, and for `::` at its begin, where no such text may stand.
-pub(super) fn harmless(text: &str) -> String {
+pub(in crate::gate) fn harmless(text: &str) -> String {
     let mut harmless = String::with_capacity(text.len());
     for c in text.chars() {
         harmless.push(match c {

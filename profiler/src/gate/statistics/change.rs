@@ -33,6 +33,8 @@ pub struct Estimate {
     pub deviation: f64,
     /// Runs that are far off most of the others of their block, and count less or not at all.
     pub far: usize,
+    /// Those of head among them.
+    pub far_of_head: usize,
 }
 
 impl<'a> Costs<'a> {
@@ -52,10 +54,13 @@ impl<'a> Costs<'a> {
         let row: Vec<f32> = self.design.weights().iter().map(|&w| w as f32).collect();
         let contrast = Contrast::of(self.design, &row, &self.logarithms, &mut Room::default());
         let free = self.design.degrees_of_freedom().max(1) as f64;
+        let far = self.far(&contrast);
+        let sides = self.design.sides();
         Estimate {
             change: contrast.by,
             deviation: (contrast.squares / free).sqrt(),
-            far: self.far(&contrast),
+            far: far.len(),
+            far_of_head: far.iter().filter(|&&run| sides[run] == Side::Head).count(),
         }
     }
 
@@ -181,7 +186,7 @@ impl<'a> Costs<'a> {
     }
 
     /// Runs most of whose differences are far off.
-    fn far(&self, contrast: &Contrast) -> usize {
+    fn far(&self, contrast: &Contrast) -> Vec<usize> {
         let left = self.without(contrast.by);
         let sides = self.design.sides();
         let is_far = |block: &[usize], run: usize| {
@@ -192,8 +197,11 @@ impl<'a> Costs<'a> {
             });
             2 * far > all
         };
-        let of_block = |block: &[usize]| block.iter().filter(|&&run| is_far(block, run)).count();
-        self.design.blocks().map(of_block).sum()
+        let of_block = |block| std::iter::repeat(block).zip(block);
+        let runs = self.design.blocks().flat_map(of_block);
+        runs.filter(|(block, run)| is_far(block, **run))
+            .map(|(_, &run)| run)
+            .collect()
     }
 }
 

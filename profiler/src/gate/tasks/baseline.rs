@@ -12,6 +12,8 @@ use crate::gate::statistics::verdict::Verdict;
 
 /// Sets that are kept.
 const SETS: usize = 5;
+/// What days differ by, so many times, is between the threshold and a change that is believed.
+const DAYS: f64 = 2.0;
 /// Ends the name of a file: `set-000012-run-003.pb.gz`.
 const END: &str = ".pb.gz";
 
@@ -46,6 +48,11 @@ impl Baseline {
     /// Where it is.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Whether it can not say yet how much days differ.
+    pub(super) fn is_young(&self) -> bool {
+        self.sets().is_ok_and(|sets| sets.len() < 2)
     }
 
     /// All of its runs.
@@ -99,14 +106,21 @@ impl Baseline {
         let most = means.iter().copied().fold(0.0, f64::max);
         let moved = most / least - 1.0;
         if means.len() < 2 {
-            comparison.notes.push(
+            comparison.reasons.push(
                 "The baseline has runs of one time only: how much the machine differs from day to day is not known."
                     .into(),
             );
+            comparison.verdict = Verdict::Inconclusive;
             return;
         }
         let change = comparison.judged.change();
-        if moved > comparison.rule.threshold / 2.0 && moved > change.abs() / 2.0 {
+        let threshold = comparison.rule.threshold;
+        // Today may differ from those days by as much again, either way.
+        let is_doubtful = match comparison.verdict {
+            Verdict::Regressed => change - threshold < DAYS * moved,
+            _ => threshold - change < DAYS * moved,
+        };
+        if is_doubtful {
             comparison.reasons.push(format!(
                 "The baseline's own {} sets differ by {:.1} %: runs of different times cannot decide a change of \
                  {:.1} %.",
@@ -143,7 +157,8 @@ impl Baseline {
 fn numbers(path: &Path) -> Option<(u64, u64)> {
     let name = path.file_name()?.to_str()?;
     let (set, run) = (name.strip_prefix("set-")?.strip_suffix(END)?).split_once("-run-")?;
-    Some((set.parse().ok()?, run.parse().ok()?))
+    let number = |text: &str| text.parse().ok().filter(|number: &u64| *number < 1_000_000);
+    Some((number(set)?, number(run)?))
 }
 
 #[cfg(test)]

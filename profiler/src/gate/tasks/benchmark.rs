@@ -12,6 +12,7 @@ use crate::cli::Failure;
 use crate::cli::command;
 use crate::cli::gate::Runs;
 use crate::cli::retype::quoted;
+use crate::gate::report::harmless;
 use crate::profile::output::sudo_caller;
 use crate::report::plain;
 use crate::sampling::limits::Limits;
@@ -145,13 +146,11 @@ impl<'a> Benchmark<'a> {
                 break ended;
             }
             let signal = self.signals.next(Some(LOOK), &mut Vec::new());
-            if let Ok(Some(Signal::Stop(number))) = signal {
+            if let Ok(Some(Signal::Stop(_))) = signal {
                 stopped = true;
-                // Ctrl-C reaches it through the terminal; to be told twice would end it without its profile.
-                if number != libc::SIGINT {
-                    // SAFETY: a child of ours that was not waited for: the pid is still its.
-                    unsafe { libc::kill(rprof.id().cast_signed(), number) };
-                }
+                // Whether Ctrl-C reached it, too, through the terminal: nobody needs its profile any more.
+                // SAFETY: a child of ours that was not waited for: the pid is still its.
+                unsafe { libc::kill(rprof.id().cast_signed(), libc::SIGTERM) };
             }
         };
         if stopped {
@@ -171,7 +170,8 @@ impl<'a> Benchmark<'a> {
             .and_then(|_| output.take(SHOWN).read_to_end(&mut said));
         let said = String::from_utf8_lossy(&said);
         let lines: Vec<String> = (said.trim_end().lines())
-            .map(|line| plain(&line.replace('\t', "    "), LINE))
+            // Not at the begin of a line: CI systems take some words there for commands.
+            .map(|line| format!("  {}", harmless(&plain(&line.replace('\t', "    "), LINE))))
             .collect();
         if !lines.is_empty() {
             (self.say)(&format!("{}\n", lines.join("\n")));

@@ -1,13 +1,16 @@
-//! Runs of two sides in blocks of four, A B B A or B A A B, whichever chance says: what drifts on the machine is
-//! alike for both.
+//! Runs of two sides in blocks of four, two of each in an order that chance says: what drifts on the machine is alike
+//! for both.
 
 use std::path::PathBuf;
 
-use rand::{Rng, SeedableRng};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::benchmark::{Benchmark, Ended};
 use crate::cli::Failure;
+use crate::gate::costs::RunCosts;
+use crate::gate::patterns::Pattern;
 use crate::gate::runs::{BLOCK, Runs};
 use crate::gate::statistics::design::Side::{self, Base, Head};
 
@@ -16,10 +19,8 @@ pub(super) struct Blocks<'a> {
     benchmark: Benchmark<'a>,
     commands: [&'a str; 2],
     chance: ChaCha8Rng,
-    base: Vec<PathBuf>,
-    head: Vec<PathBuf>,
-    /// Side, block and what each took, in order.
-    totals: Vec<(Side, u32, f64)>,
+    patterns: &'a [Pattern],
+    runs: Runs,
 }
 
 /// Whether a block was made.
@@ -39,6 +40,7 @@ impl<'a> Blocks<'a> {
         benchmark: Benchmark<'a>,
         base: &'a str,
         head: &'a str,
+        patterns: &'a [Pattern],
         seed: u64,
     ) -> Result<Self, Failure> {
         for (command, name) in [(base, "warm-up-base"), (head, "warm-up-head")] {
@@ -54,9 +56,11 @@ impl<'a> Blocks<'a> {
             benchmark,
             commands: [base, head],
             chance: ChaCha8Rng::seed_from_u64(seed),
-            base: Vec::new(),
-            head: Vec::new(),
-            totals: Vec::new(),
+            patterns,
+            runs: Runs {
+                interleaved: true,
+                ..Runs::default()
+            },
         })
     }
 
@@ -65,60 +69,52 @@ impl<'a> Blocks<'a> {
     /// # Errors
     /// A command failed, or its profile is none of CPU time.
     pub(super) fn block(&mut self) -> Result<Block, Failure> {
-        let order = if self.chance.random() {
-            [Base, Head, Head, Base]
-        } else {
-            [Head, Base, Base, Head]
-        };
-        let block = (self.totals.len() / BLOCK) as u32;
-        let (mut base, mut head, mut totals) = (Vec::new(), Vec::new(), Vec::new());
+        // Each order is as likely as another: then each exchange of sides is one that might have been.
+        let mut order = [Base, Head, Head, Base];
+        order.shuffle(&mut self.chance);
+        let block = (self.runs.sides.len() / BLOCK) as u32;
+        let mut made: Vec<(Side, PathBuf, RunCosts)> = Vec::new();
         for side in order {
-            let (name, command, made, before) = match side {
-                Base => ("base", self.commands[0], &mut base, self.base.len()),
-                Head => ("head", self.commands[1], &mut head, self.head.len()),
+            let (name, command) = match side {
+                Base => ("base", self.commands[0]),
+                Head => ("head", self.commands[1]),
             };
-            let number = before + made.len() + 1;
-            match self
-                .benchmark
-                .run(command, &format!("{name}-{number:02}"))?
-            {
+            let before = made.iter().filter(|(of, ..)| *of == side).count();
+            let number = self.made_of(side) + before + 1;
+            let name = format!("{name}-{number:02}");
+            match self.benchmark.run(command, &name)? {
                 Ended::Stopped => return Ok(Block::Stopped),
                 Ended::Well(profile) => {
-                    let run = Runs::read(std::slice::from_ref(&profile), &[], &[])?;
-                    totals.extend(run.totals().into_iter().map(|total| (side, block, total)));
-                    made.push(profile);
+                    let run = Runs::read(std::slice::from_ref(&profile), &[], self.patterns)?;
+                    made.extend(
+                        run.costs
+                            .into_iter()
+                            .map(|costs| (side, profile.clone(), costs)),
+                    );
                 }
             }
         }
-        self.base.extend(base);
-        self.head.extend(head);
-        self.totals.extend(totals);
+        for (side, profile, costs) in made {
+            self.runs.sides.push(side);
+            self.runs.blocks.push(block);
+            self.runs.costs.push(costs);
+            self.runs.files.push(profile);
+        }
         Ok(Block::Made)
     }
 
+    /// Those of all whole blocks, in order.
+    pub(super) fn runs(&self) -> &Runs {
+        &self.runs
+    }
+
     /// How many there are, both sides together.
-    pub(super) fn runs(&self) -> usize {
-        self.totals.len()
+    pub(super) fn len(&self) -> usize {
+        self.runs.sides.len()
     }
 
-    /// Side, block and what each took, in order.
-    pub(super) fn totals(&self) -> &[(Side, u32, f64)] {
-        &self.totals
-    }
-
-    /// Profiles of a side.
-    pub(super) fn files(&self, side: Side) -> &[PathBuf] {
-        match side {
-            Base => &self.base,
-            Head => &self.head,
-        }
-    }
-
-    /// What a run took on average.
-    pub(super) fn mean(&self, side: Side) -> f64 {
-        let of = self.totals.iter().filter(|(of, ..)| *of == side);
-        let (sum, n) = of.fold((0.0, 0), |(sum, n), (.., total)| (sum + total, n + 1));
-        sum / f64::from(n.max(1))
+    fn made_of(&self, side: Side) -> usize {
+        self.runs.sides.iter().filter(|of| **of == side).count()
     }
 }
 

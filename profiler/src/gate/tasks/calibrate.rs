@@ -4,14 +4,16 @@ use std::fmt::Write;
 
 use super::benchmark::Benchmark;
 use super::blocks::{Block, Blocks, stopped};
+use super::seed;
 use crate::cli::Failure;
 use crate::cli::failure::exit;
 use crate::cli::gate::Calibrate;
+use crate::gate::comparison::{Judging, verdict};
 use crate::gate::report::text::time;
 use crate::gate::runs::BLOCK;
 use crate::gate::statistics::power::{POWER, found, least, passes};
 use crate::gate::statistics::series::Series;
-use crate::gate::statistics::verdict::{Judged, Rule, judge};
+use crate::gate::statistics::verdict::{Judged, Rule};
 
 /// Numbers of runs a side of which it is said what they can show.
 const NUMBERS: [usize; 5] = [6, 10, 20, 40, 80];
@@ -26,27 +28,29 @@ const BY_CHANCE: f64 = 0.01;
 /// The command failed, or its profile cannot be compared.
 pub(super) fn calibrate(typed: &Calibrate, say: &dyn Fn(&str)) -> Result<u8, Failure> {
     let benchmark = Benchmark::new(&typed.runs, None, say)?;
-    let mut blocks = Blocks::begin(benchmark, &typed.cmd, &typed.cmd, typed.seed)?;
+    let mut blocks = Blocks::begin(benchmark, &typed.cmd, &typed.cmd, &[], seed(typed.seed))?;
     let planned = 2 * typed.runs.runs.next_multiple_of(2) as usize;
-    while blocks.runs() < planned {
+    while blocks.len() < planned {
         if blocks.block()? == Block::Stopped {
             break;
         }
         if !typed.runs.quiet {
-            say(&format!("rprof: {} of {planned} runs\n", blocks.runs()));
+            say(&format!("rprof: {} of {planned} runs\n", blocks.len()));
         }
     }
-    if blocks.runs() < 2 * BLOCK {
+    if blocks.len() < 2 * BLOCK {
         return Err(stopped());
     }
     let rule = Rule {
         threshold: typed.threshold,
         ..Rule::default()
     };
-    let totals = blocks.totals();
-    let judged = judge(totals, &[], totals.len(), &rule, typed.seed)
-        .ok_or_else(|| Failure::new("a run took no time at all"))?;
-    let costs: Vec<f64> = totals.iter().map(|(.., total)| *total).collect();
+    let judging = Judging {
+        rule,
+        ..Judging::default()
+    };
+    let (_, judged) = verdict(blocks.runs(), &judging)?;
+    let costs = blocks.runs().totals();
     say(&text(&costs, &judged, &rule));
     Ok(exit::DONE)
 }
@@ -154,6 +158,7 @@ fn text(costs: &[f64], judged: &Judged, rule: &Rule) -> String {
 mod tests {
     use super::*;
     use crate::gate::statistics::design::Side::{Base, Head};
+    use crate::gate::statistics::verdict::judge;
 
     #[test]
     fn a_quiet_machine_and_a_noisy_one() {

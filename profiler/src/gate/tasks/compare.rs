@@ -47,7 +47,11 @@ pub(super) fn compare(typed: &Compare, say: &dyn Fn(&str)) -> Result<u8, Failure
         ));
         return Ok(crate::cli::failure::exit::DONE);
     }
-    enough("--base", &base)?;
+    let side = match &baseline {
+        Some(_) => "--baseline",
+        None => "--base",
+    };
+    enough(side, &base)?;
     let runs = Runs::read(&base, &typed.head, &judging.config.patterns)?;
     let mut comparison = comparison::compare(&runs, &judging)?;
     if let Some(baseline) = &baseline {
@@ -61,10 +65,15 @@ pub(super) fn compare(typed: &Compare, say: &dyn Fn(&str)) -> Result<u8, Failure
         say,
     )?;
     if let (Some(baseline), true) = (&baseline, typed.update) {
-        if comparison.verdict == Verdict::Regressed {
-            say("The baseline was left as it is.\n");
-        } else {
+        // What nothing is known of is kept only to know it.
+        let is_needed = comparison.verdict == Verdict::Inconclusive
+            && comparison.judged.verdict != Verdict::Regressed
+            && comparison.reasons.len() == 1
+            && baseline.is_young();
+        if comparison.verdict == Verdict::Passed || is_needed {
             baseline.add(&typed.head)?;
+        } else {
+            say("The baseline was left as it is.\n");
         }
     }
     Ok(code)

@@ -40,10 +40,16 @@ fn judging(typed: &typed::Judging) -> Result<Judging, Failure> {
                 .unwrap_or(rule.threshold),
             ..rule
         },
-        seed: typed.seed,
+        seed: typed.seed.unwrap_or(1),
         config,
         ..Judging::default()
     })
+}
+
+/// The seed that was typed, or any: what is left to chance must not be the same in each job.
+fn seed(typed: Option<u64>) -> u64 {
+    // Short enough to be typed again.
+    typed.unwrap_or_else(|| rand::random_range(1..1_000_000))
 }
 
 /// Tells people and machines what came out; returns the exit code.

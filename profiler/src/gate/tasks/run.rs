@@ -4,17 +4,19 @@ use std::time::{Duration, Instant};
 
 use super::benchmark::Benchmark;
 use super::blocks::{Block, Blocks, stopped};
-use super::{judging, tell};
+use super::{judging, seed, tell};
 use crate::cli::Failure;
 use crate::cli::gate::Run;
 use crate::gate::comparison;
 use crate::gate::report::text::time;
-use crate::gate::runs::{BLOCK, Runs};
-use crate::gate::statistics::design::Side::{Base, Head};
-use crate::gate::statistics::verdict::{Verdict, judge};
+use crate::gate::runs::BLOCK;
+use crate::gate::statistics::design::Side::Base;
+use crate::gate::statistics::verdict::Verdict;
 
 /// No answer is looked for before so many runs of both sides.
 const FIRST_LOOK: usize = 12;
+/// So many looks at most.
+const MOST_LOOKS: usize = 20;
 
 /// Runs them.
 ///
@@ -22,6 +24,7 @@ const FIRST_LOOK: usize = 12;
 /// A command failed, or its profile cannot be compared.
 pub(super) fn run(typed: &Run, say: &dyn Fn(&str)) -> Result<u8, Failure> {
     let mut judging = judging(&typed.judging)?;
+    judging.seed = seed(typed.judging.seed);
     let benchmark = Benchmark::new(&typed.runs, typed.keep.as_deref(), say)?;
     let began = Instant::now();
     let progress = |line: &str| {
@@ -33,16 +36,20 @@ pub(super) fn run(typed: &Run, say: &dyn Fn(&str)) -> Result<u8, Failure> {
         "up to {} runs a side, {} samples a second on each CPU; seed {}",
         typed.runs.runs, typed.runs.freq, judging.seed
     ));
-    let mut blocks = Blocks::begin(benchmark, &typed.base, &typed.head, judging.seed)?;
+    let patterns = judging.config.patterns.clone();
+    let (base, head) = (&typed.base, &typed.head);
+    let mut blocks = Blocks::begin(benchmark, base, head, &patterns, judging.seed)?;
     judging.planned = 2 * typed.runs.runs.next_multiple_of(2) as usize;
+    // Each look is paid for, and takes time.
+    let step = BLOCK * judging.planned.div_ceil(BLOCK * MOST_LOOKS).max(1);
     let mut longest = Duration::ZERO;
-    while blocks.runs() < judging.planned {
+    while blocks.len() < judging.planned {
         let out_of_time = |budget| began.elapsed() + longest > budget;
-        if typed.budget.is_some_and(out_of_time) && blocks.runs() >= BLOCK {
+        if typed.budget.is_some_and(out_of_time) && blocks.len() >= BLOCK {
             progress("the time is over");
             // No answer had a part in that: this is the last look, and has all that the earlier ones left.
-            judging.planned = blocks.runs();
-            judging.looks.retain(|&look| look < blocks.runs());
+            judging.planned = blocks.len();
+            judging.looks.retain(|&look| look < blocks.len());
             break;
         }
         let block = Instant::now();
@@ -50,31 +57,29 @@ pub(super) fn run(typed: &Run, say: &dyn Fn(&str)) -> Result<u8, Failure> {
             break;
         }
         longest = longest.max(block.elapsed());
-        let totals = blocks.totals();
-        let (looks, rule) = (&judging.looks, &judging.rule);
-        let Some(judged) = judge(totals, looks, judging.planned, rule, judging.seed) else {
+        if !blocks.len().is_multiple_of(step) && blocks.len() < judging.planned {
             continue;
-        };
+        }
+        let (verdict, judged) = comparison::verdict(blocks.runs(), &judging)?;
         progress(&format!(
             "{} runs a side: base {}, head {:+.1} %",
-            blocks.runs() / 2,
-            time(blocks.mean(Base)),
+            blocks.len() / 2,
+            time(blocks.runs().mean(Base, &blocks.runs().totals())),
             100.0 * judged.change(),
         ));
-        if blocks.runs() >= FIRST_LOOK && blocks.runs() < judging.planned {
-            if judged.verdict != Verdict::Inconclusive {
+        if blocks.len() >= FIRST_LOOK && blocks.len() < judging.planned {
+            if verdict != Verdict::Inconclusive {
                 progress("that is clear");
                 break;
             }
-            judging.looks.push(blocks.runs());
+            judging.looks.push(blocks.len());
         }
     }
-    if blocks.runs() < BLOCK {
+    if blocks.len() < BLOCK {
         return Err(stopped());
     }
-    let patterns = &judging.config.patterns;
-    let runs = Runs::read(blocks.files(Base), blocks.files(Head), patterns)?;
-    let comparison = comparison::compare(&runs, &judging)?;
+    let runs = blocks.runs();
+    let comparison = comparison::compare(runs, &judging)?;
     let (inconclusive, reports) = (typed.judging.inconclusive, &typed.reports);
-    tell(&comparison, &runs, inconclusive, reports, say)
+    tell(&comparison, runs, inconclusive, reports, say)
 }

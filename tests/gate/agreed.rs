@@ -33,7 +33,7 @@ fn thresholds_of_the_project() {
     with(&scratch, &files, &function("work", "20%")).expect(PASSED);
     with(&scratch, &files, &function("other", "4%"))
         .expect(PASSED)
-        .says("other has too few samples");
+        .says("other is no function that was sampled");
 }
 
 #[test]

@@ -267,7 +267,7 @@ fn a_config_that_makes_no_sense() {
         compare(&scratch, &files, &[])
     };
     for (text, why) in [
-        ("= 3", "TOML parse error at line 1"),
+        ("\n= 3", "gate.toml: line 2: "),
         ("treshold = \"2%\"", "unknown field `treshold`"),
         ("threshold = \"much\"", "is no share"),
         ("threshold = 5", "a share is written"),

@@ -169,7 +169,7 @@ fn each_mistake_has_a_sentence_a_next_command_and_a_code() {
         ("top", 2, "top is not in this version yet"),
         ("view x.pb.gz", 2, "view is not in this version yet"),
         ("push x --to y", 2, "'y' is no URL of a server"),
-        ("gate --quick", 2, "gate is not in this version yet"),
+        ("gate --quick", 2, "rprof gate knows no option --quick"),
         (
             "--all --interval 10s",
             2,
@@ -328,7 +328,7 @@ fn completions_are_scripts_that_parse() {
         assert!(output.status.success());
         let script = stdout(&output);
         assert!(script.contains("on-fault"), "{shell}");
-        assert!(!script.contains("gate"), "{shell}");
+        assert!(script.contains("gate"), "{shell}");
         if shell == "bash" {
             let mut bash = Command::new("bash")
                 .arg("-n")

@@ -51,7 +51,7 @@ fn what_is_typed() {
         ),
         (
             &["run", "--base", "true", "--head", "true", "--runs", "1"],
-            "--runs '1': it is a number from 4 to 500",
+            "--runs '1': it is a number from 8 to 500",
         ),
         (
             &["run", "--base", "true", "--head", "true", "--budget", "0s"],

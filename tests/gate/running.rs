@@ -76,6 +76,37 @@ fn it_ends_in_time_with_the_answer_that_there_is() {
     }
 }
 
+/// Whether a process runs that was started with this word.
+fn runs(word: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").expect("proc").flatten();
+    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    let mut lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
+    lines.any(|line| line.split('\0').any(|of| of == word) && !line.contains("gate"))
+}
+
+#[test]
+fn a_command_that_never_ends_and_does_not_listen() {
+    let scratch = Scratch::new();
+    let [base, _] = programs(&scratch);
+    // Both words are of this run alone.
+    let (sleeps, deaf) = (
+        "1000.0625",
+        "trap '' TERM INT; while :; do sleep 33.03125; done",
+    );
+    for (head, word) in [
+        (format!("sleep {sleeps}"), sleeps),
+        (deaf.into(), "33.03125"),
+    ] {
+        let started = Instant::now();
+        let args = ["run", "--budget", "3s", "--base", &base, "--head", &head];
+        let answer = gate(scratch.path(), &args);
+        answer.expect(FAILED).says("the time was over");
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(25), "{took:?}: {}", answer.said);
+        assert!(!runs(word), "{head} goes on");
+    }
+}
+
 #[test]
 fn who_says_stop_gets_the_answer_that_there_is() {
     let scratch = Scratch::new();
@@ -114,9 +145,9 @@ fn who_says_stop_gets_the_answer_that_there_is() {
 fn calibration() {
     let scratch = Scratch::new();
     let [base, _] = programs(&scratch);
-    let args = ["calibrate", "--cmd", &base, "--runs", "6", "--quiet"];
+    let args = ["calibrate", "--cmd", &base, "--runs", "8", "--quiet"];
     let answer = gate(scratch.path(), &args);
-    answer.expect(0).says("in 12 runs of the same command");
+    answer.expect(0).says("in 16 runs of the same command");
     for word in ["noise", "drift", "neighbours", "A against A", "runs a side"] {
         answer.says(word);
     }

@@ -24,7 +24,8 @@ pub enum Gate {
 /// `rprof gate run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Run {
-    /// The command that was there before; what a shell would have to read is given to sh
+    /// The command that was there before; what a shell would have to read is given to sh. Its input is empty, and what
+    /// it says is shown if it fails
     #[arg(long, value_name = "CMD", value_parser = values::command, value_hint = ValueHint::CommandString)]
     pub base: String,
     /// The command that is to take its place
@@ -50,7 +51,7 @@ pub struct Run {
 /// How commands are run.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Runs {
-    /// Runs a side, at most; it ends sooner when the answer is clear
+    /// Runs a side, at most, from 8 to 500; it ends sooner when the answer is clear
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = values::runs)]
     pub runs: u32,
     /// Samples a second on each CPU

@@ -74,14 +74,14 @@ pub fn share(text: &str) -> Result<f64, Misread> {
     }
 }
 
-/// Runs a side: of less than 4 nothing can be told from chance.
+/// Runs a side: of less than 8 nothing can be called regressed, so few orders of sides there are.
 ///
 /// # Errors
 /// It is no such number.
 pub fn runs(text: &str) -> Result<u32, Misread> {
-    const RUNS: std::ops::RangeInclusive<u32> = 4..=500;
+    const RUNS: std::ops::RangeInclusive<u32> = 8..=500;
     let runs = text.trim().parse().ok().filter(|runs| RUNS.contains(runs));
-    runs.ok_or_else(|| Misread::new("it is a number from 4 to 500").instead("10"))
+    runs.ok_or_else(|| Misread::new("it is a number from 8 to 500").instead("10"))
 }
 
 /// A command for a shell, or for none.

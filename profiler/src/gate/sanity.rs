@@ -13,6 +13,8 @@ use super::statistics::verdict::{Judged, Verdict};
 const UNSAMPLED: f64 = 0.05;
 /// Samples may tell this share more than the clock.
 const UNCLOCKED: f64 = 0.1;
+/// Nanoseconds of a run that are few.
+const SHORT: f64 = 10e6;
 /// What chance makes in so many cases is worth a second look.
 const SELDOM: f64 = 0.05;
 /// So many standard errors of a share are no chance.
@@ -54,6 +56,13 @@ pub fn look(runs: &Runs, judged: &Judged) -> Found {
                 "were"
             },
             if judged.estimate.far == 1 { "s" } else { "" },
+        ));
+    }
+    let (base, head) = both(runs, |run| run.total);
+    if base.min(head) < SHORT {
+        found.notes.push(format!(
+            "A run takes {:.1} ms: to start and to end a process is much of that.",
+            base.min(head) / 1e6
         ));
     }
     found.reasons.extend(seldom(runs, judged));

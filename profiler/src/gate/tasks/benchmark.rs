@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cli::Failure;
 use crate::cli::command;
@@ -22,8 +22,10 @@ use crate::sampling::signals::{Signal, Signals};
 const SHOWN: u64 = 16 << 10;
 /// Of each of its lines, so many characters.
 const LINE: usize = 400;
-/// Who is told to end is waited for so long.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked at the time.
+const LOOK: Duration = Duration::from_millis(500);
+/// Who is told to end, and does not, is killed after so long.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs commands.
 pub(super) struct Benchmark<'a> {
@@ -32,6 +34,8 @@ pub(super) struct Benchmark<'a> {
     folder: PathBuf,
     program: PathBuf,
     signals: Signals,
+    /// No run goes on for longer.
+    deadline: Option<Instant>,
     /// Gone when it is dropped.
     _temporary: Option<tempfile::TempDir>,
 }
@@ -43,16 +47,20 @@ pub(super) enum Ended {
     Well(PathBuf),
     /// Somebody said stop.
     Stopped,
+    /// It would have taken longer than there is time.
+    OutOfTime,
 }
 
 impl<'a> Benchmark<'a> {
-    /// Profiles go to this folder; `None`: to one that is removed at the end. `say`: text for people.
+    /// Profiles go to this folder; `None`: to one that is removed at the end. All runs end in `budget`. `say`: text
+    /// for people.
     ///
     /// # Errors
     /// There is no such folder, and it can not be made.
     pub(super) fn new(
         how: &'a Runs,
         keep: Option<&Path>,
+        budget: Option<Duration>,
         say: &'a dyn Fn(&str),
     ) -> Result<Self, Failure> {
         let (folder, temporary) = match keep {
@@ -92,6 +100,7 @@ impl<'a> Benchmark<'a> {
             folder,
             program,
             signals,
+            deadline: budget.and_then(|budget| Instant::now().checked_add(budget)),
             _temporary: temporary,
         })
     }
@@ -136,8 +145,12 @@ impl<'a> Benchmark<'a> {
                 Ok(())
             });
         }
-        let mut rprof = rprof.spawn().map_err(|error| failed("run", &error))?;
-        let mut stopped = false;
+        // Of a group of its own, so that what does not listen can be ended with all that it has started.
+        let mut rprof = (rprof.process_group(0))
+            .spawn()
+            .map_err(|error| failed("run", &error))?;
+        let group = rprof.id().cast_signed();
+        let mut told = None;
         let ended = loop {
             if let Some(ended) = rprof
                 .try_wait()
@@ -146,23 +159,47 @@ impl<'a> Benchmark<'a> {
                 break ended;
             }
             let signal = self.signals.next(Some(LOOK), &mut Vec::new());
-            if let Ok(Some(Signal::Stop(_))) = signal {
-                stopped = true;
-                // Whether Ctrl-C reached it, too, through the terminal: nobody needs its profile any more.
+            let is_late = self
+                .deadline
+                .is_some_and(|deadline| Instant::now() >= deadline);
+            let why = match signal {
+                Ok(Some(Signal::Stop(_))) => Some(Ended::Stopped),
+                _ if is_late && told.is_none() => Some(Ended::OutOfTime),
+                _ => None,
+            };
+            if let Some(why) = why {
                 // SAFETY: a child of ours that was not waited for: the pid is still its.
-                unsafe { libc::kill(rprof.id().cast_signed(), libc::SIGTERM) };
+                unsafe { libc::kill(group, libc::SIGTERM) };
+                told.get_or_insert((why, Instant::now()));
+            }
+            let is_deaf = |(_, when): &(Ended, Instant)| when.elapsed() > GRACE;
+            if told.as_ref().is_some_and(is_deaf) {
+                // SAFETY: the group of a child of ours that was not waited for.
+                unsafe { libc::killpg(group, libc::SIGKILL) };
             }
         };
-        if stopped {
-            return Ok(Ended::Stopped);
+        if let Some((why, _)) = told {
+            let _ = std::fs::remove_file(profile);
+            return Ok(why);
         }
         if ended.success() {
             return Ok(Ended::Well(profile));
         }
-        Err(self.not_well(command, ended, &mut output))
+        Err(self.not_well(command, &profile, ended, &mut output))
     }
 
-    fn not_well(&self, command: &str, ended: ExitStatus, output: &mut File) -> Failure {
+    fn not_well(
+        &self,
+        command: &str,
+        profile: &Path,
+        ended: ExitStatus,
+        output: &mut File,
+    ) -> Failure {
+        // Of a command that was profiled the profile is there, and says how it ended.
+        let is_profiled = profile.is_file();
+        if self._temporary.is_none() {
+            let _ = std::fs::remove_file(profile);
+        }
         let length = output.metadata().map_or(0, |about| about.len());
         let mut said = Vec::new();
         let _ = output
@@ -184,7 +221,19 @@ impl<'a> Benchmark<'a> {
             [] => ", and said nothing",
             _ => "; what it said is above",
         };
-        Failure::new(format!("{command:?} failed with {how}{output}")).next(command)
+        match is_profiled {
+            true => Failure::new(format!("{command:?} failed with {how}{output}")).next(command),
+            false => Failure::new(format!("{command:?} could not be profiled{output}"))
+                .next(format!("rprof -o /var/tmp/one.pb.gz -- {}", typed(command))),
+        }
+    }
+}
+
+/// A command as a shell reads it.
+fn typed(command: &str) -> String {
+    match words(command).as_slice() {
+        [sh, c, script] if sh == "sh" && c == "-c" => format!("sh -c {}", quoted(script)),
+        words => words.join(" "),
     }
 }
 

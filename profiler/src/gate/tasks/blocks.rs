@@ -29,6 +29,8 @@ pub(super) enum Block {
     Made,
     /// Somebody said stop: what was made of it does not count.
     Stopped,
+    /// The time was over: the same.
+    OutOfTime,
 }
 
 impl<'a> Blocks<'a> {
@@ -46,6 +48,7 @@ impl<'a> Blocks<'a> {
         for (command, name) in [(base, "warm-up-base"), (head, "warm-up-head")] {
             match benchmark.run(command, name)? {
                 Ended::Stopped => return Err(stopped()),
+                Ended::OutOfTime => return Err(out_of_time()),
                 Ended::Well(profile) => {
                     Runs::read(std::slice::from_ref(&profile), &[], &[])?;
                     let _ = std::fs::remove_file(profile);
@@ -84,6 +87,7 @@ impl<'a> Blocks<'a> {
             let name = format!("{name}-{number:02}");
             match self.benchmark.run(command, &name)? {
                 Ended::Stopped => return Ok(Block::Stopped),
+                Ended::OutOfTime => return Ok(Block::OutOfTime),
                 Ended::Well(profile) => {
                     let run = Runs::read(std::slice::from_ref(&profile), &[], self.patterns)?;
                     made.extend(
@@ -116,6 +120,15 @@ impl<'a> Blocks<'a> {
     fn made_of(&self, side: Side) -> usize {
         self.runs.sides.iter().filter(|of| **of == side).count()
     }
+}
+
+/// Not even a block of runs was made in time.
+pub(super) fn out_of_time() -> Failure {
+    Failure::new(format!(
+        "the time was over before there was anything to compare: that takes {} runs",
+        BLOCK + 2
+    ))
+    .next("rprof gate run --budget 1h …")
 }
 
 /// Nothing can be said.

@@ -16,7 +16,7 @@ use crate::gate::statistics::series::Series;
 use crate::gate::statistics::verdict::{Judged, Rule};
 
 /// Numbers of runs a side of which it is said what they can show.
-const NUMBERS: [usize; 5] = [6, 10, 20, 40, 80];
+const NUMBERS: [usize; 5] = [8, 12, 20, 40, 80];
 /// Runs that are worth to be advised.
 const ADVISED: usize = 500;
 /// What chance makes in so many cases is not called drift.
@@ -27,11 +27,11 @@ const BY_CHANCE: f64 = 0.01;
 /// # Errors
 /// The command failed, or its profile cannot be compared.
 pub(super) fn calibrate(typed: &Calibrate, say: &dyn Fn(&str)) -> Result<u8, Failure> {
-    let benchmark = Benchmark::new(&typed.runs, None, say)?;
+    let benchmark = Benchmark::new(&typed.runs, None, None, say)?;
     let mut blocks = Blocks::begin(benchmark, &typed.cmd, &typed.cmd, &[], seed(typed.seed))?;
     let planned = 2 * typed.runs.runs.next_multiple_of(2) as usize;
     while blocks.len() < planned {
-        if blocks.block()? == Block::Stopped {
+        if blocks.block()? != Block::Made {
             break;
         }
         if !typed.runs.quiet {
@@ -139,7 +139,7 @@ fn text(costs: &[f64], judged: &Judged, rule: &Rule) -> String {
     }
     let threshold = percent(rule.threshold);
     let _ = match least(ADVISED, |runs| {
-        passes(runs, deviation, rule) <= rule.threshold
+        passes(runs, deviation, rule) <= rule.threshold && found(runs, deviation, rule).is_finite()
     }) {
         Some(runs) => writeln!(
             out,
@@ -177,7 +177,7 @@ mod tests {
         };
         let quiet = said(0.005);
         assert!(
-            quiet.contains("A threshold of 2.0 % takes 4 runs"),
+            quiet.contains("A threshold of 2.0 % takes 8 runs"),
             "{quiet}"
         );
         assert!(quiet.contains("100.0 ms a run, in 40 runs"), "{quiet}");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::benchmark::Benchmark;
-use super::blocks::{Block, Blocks, stopped};
+use super::blocks::{Block, Blocks, out_of_time as no_time, stopped};
 use super::{judging, seed, tell};
 use crate::cli::Failure;
 use crate::cli::gate::Run;
@@ -25,7 +25,7 @@ const MOST_LOOKS: usize = 20;
 pub(super) fn run(typed: &Run, say: &dyn Fn(&str)) -> Result<u8, Failure> {
     let mut judging = judging(&typed.judging)?;
     judging.seed = seed(typed.judging.seed);
-    let benchmark = Benchmark::new(&typed.runs, typed.keep.as_deref(), say)?;
+    let benchmark = Benchmark::new(&typed.runs, typed.keep.as_deref(), typed.budget, say)?;
     let began = Instant::now();
     let progress = |line: &str| {
         if !typed.runs.quiet {
@@ -43,18 +43,29 @@ pub(super) fn run(typed: &Run, say: &dyn Fn(&str)) -> Result<u8, Failure> {
     // Each look is paid for, and takes time.
     let step = BLOCK * judging.planned.div_ceil(BLOCK * MOST_LOOKS).max(1);
     let mut longest = Duration::ZERO;
+    let mut stopped_early = false;
     while blocks.len() < judging.planned {
         let out_of_time = |budget| began.elapsed() + longest > budget;
-        if typed.budget.is_some_and(out_of_time) && blocks.len() >= BLOCK {
-            progress("the time is over");
-            // No answer had a part in that: this is the last look, and has all that the earlier ones left.
-            judging.planned = blocks.len();
-            judging.looks.retain(|&look| look < blocks.len());
-            break;
-        }
         let block = Instant::now();
-        if blocks.block()? == Block::Stopped {
-            break;
+        let made = match typed.budget.is_some_and(out_of_time) && blocks.len() >= BLOCK {
+            true => Block::OutOfTime,
+            false => blocks.block()?,
+        };
+        match made {
+            Block::Made => {}
+            Block::Stopped if blocks.len() < BLOCK => return Err(stopped()),
+            Block::OutOfTime if blocks.len() < BLOCK => return Err(no_time()),
+            Block::Stopped => {
+                stopped_early = true;
+                break;
+            }
+            Block::OutOfTime => {
+                progress("the time is over");
+                // No answer had a part in that: this is the last look, and has all that the earlier ones left.
+                judging.planned = blocks.len();
+                judging.looks.retain(|&look| look < blocks.len());
+                break;
+            }
         }
         longest = longest.max(block.elapsed());
         if !blocks.len().is_multiple_of(step) && blocks.len() < judging.planned {
@@ -75,11 +86,13 @@ pub(super) fn run(typed: &Run, say: &dyn Fn(&str)) -> Result<u8, Failure> {
             judging.looks.push(blocks.len());
         }
     }
-    if blocks.len() < BLOCK {
-        return Err(stopped());
-    }
     let runs = blocks.runs();
-    let comparison = comparison::compare(runs, &judging)?;
+    let mut comparison = comparison::compare(runs, &judging)?;
+    if stopped_early {
+        comparison
+            .notes
+            .push("It was stopped before it was done.".into());
+    }
     let (inconclusive, reports) = (typed.judging.inconclusive, &typed.reports);
     tell(&comparison, runs, inconclusive, reports, say)
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-use crate::workspace::{output, root, say, scratch};
+use crate::workspace::{executable, output, root, say, scratch};
 use crate::{Outcome, Usage};
 
 const SECONDS: u64 = 600;
@@ -126,9 +126,5 @@ fn build() -> Result<PathBuf, String> {
             .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"))
             .stderr(Stdio::inherit()),
     )?;
-    let built = said.split("\"executable\":\"").skip(1);
-    let built = built.filter_map(|rest| rest.split('"').next()).last();
-    built
-        .map(PathBuf::from)
-        .ok_or_else(|| "cargo does not say where it put the fuzz targets".into())
+    executable(&said).ok_or_else(|| "cargo does not say where it put the fuzz targets".into())
 }

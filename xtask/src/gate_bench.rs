@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::workspace::{output, root, say, scratch};
+use crate::workspace::{executable, output, root, say, scratch};
 use crate::{Outcome, Usage};
 
 const TABLES: [&str; 5] = ["rates", "looks", "shares", "real", "cost"];
@@ -56,9 +56,5 @@ fn build() -> Result<PathBuf, String> {
             .arg("--message-format=json")
             .stderr(Stdio::inherit()),
     )?;
-    let built = said.split("\"executable\":\"").skip(1);
-    let built = built.filter_map(|rest| rest.split('"').next()).last();
-    built
-        .map(PathBuf::from)
-        .ok_or_else(|| "cargo does not say where it put the experiments".into())
+    executable(&said).ok_or_else(|| "cargo does not say where it put the experiments".into())
 }

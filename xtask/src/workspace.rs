@@ -56,3 +56,12 @@ fn shown(command: &Command) -> String {
     let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
     format!("`{}`", words.join(" "))
 }
+
+/// Where cargo put the last program that it says it built (`--message-format=json`).
+pub(crate) fn executable(said: &str) -> Option<PathBuf> {
+    let built = said.split("\"executable\":\"").skip(1);
+    built
+        .filter_map(|rest| rest.split('"').next())
+        .last()
+        .map(PathBuf::from)
+}

@@ -6,6 +6,7 @@
 //! | [`costs`] | what one run cost, function by function |
 //! | [`runs`] | many of them: sides, blocks, files |
 //! | [`config`], [`patterns`] | `gate.toml`: what functions may cost, and what is accepted |
+//! | [`names`] | names that stay from build to build |
 //! | [`matching`] | which function of one build is which of the other |
 //! | [`statistics`] | changes, intervals, verdicts |
 //! | [`sanity`] | whether runs can be compared at all |
@@ -19,6 +20,7 @@ pub mod config;
 pub mod costs;
 pub mod explain;
 pub mod matching;
+pub mod names;
 pub mod patterns;
 pub mod report;
 pub mod runs;

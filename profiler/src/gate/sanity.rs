@@ -47,7 +47,7 @@ pub fn look(runs: &Runs, judged: &Judged) -> Found {
     }
     if judged.estimate.far > 0 {
         found.notes.push(format!(
-            "{} of {} runs {} far off the others, and count{} only as a little off.",
+            "{} of {} runs {} far off the others, and count{} less, or not at all.",
             judged.estimate.far,
             runs.costs.len(),
             if judged.estimate.far == 1 {
@@ -112,8 +112,8 @@ fn unclocked(runs: &Runs) -> Option<String> {
         let (sampled, total, ticks) = of.filter(|(side, _)| **side == wanted).fold(
             (0.0, 0.0, 0.0),
             |(sampled, total, ticks), (_, run)| {
-                let n = run.scale() * run.sampled / run.of_a_sample();
-                (sampled + run.sampled, total + run.total, ticks + n)
+                let sums = (sampled + run.sampled, total + run.total);
+                (sums.0, sums.1, ticks + run.ticks())
             },
         );
         let more = sampled / total;
@@ -134,7 +134,7 @@ fn unsampled(runs: &Runs, change: f64) -> Option<String> {
     let samples = |side: Side| {
         let of = runs.sides.iter().zip(&runs.costs);
         of.filter(|(of, _)| **of == side)
-            .map(|(_, run)| run.scale() * run.sampled / run.of_a_sample())
+            .map(|(_, run)| run.ticks())
             .sum::<f64>()
     };
     let by_chance = (1.0 / samples(Side::Base) + 1.0 / samples(Side::Head)).sqrt();

@@ -78,6 +78,13 @@ mod tests {
         assert_eq!(read(), "one\n");
         write(&path, "two\n", Before::Kept).unwrap();
         assert_eq!(read(), "one\n\ntwo\n");
+        // Where root writes, somebody's link must not say where to.
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        for before in [Before::Kept, Before::Replaced] {
+            write(&link, "three\n", before).unwrap_err();
+        }
+        assert!(read().ends_with("two\n"));
         write(&path, "3\n", Before::Replaced).unwrap();
         assert_eq!(read(), "3\n");
         let missing = folder.path().join("none/summary.md");

@@ -17,9 +17,9 @@ use super::sentences;
 use super::words;
 use crate::cli::Failure;
 use crate::gate::comparison::Comparison;
-use crate::gate::costs;
 use crate::gate::runs::{self, Runs};
 use crate::gate::statistics::design::Side;
+use crate::gate::{costs, names};
 
 /// Characters of a name.
 const NAME: usize = 400;
@@ -94,7 +94,7 @@ impl Stacks {
             .collect();
         let functions: HashMap<u64, u32> = (profile.function.iter())
             .map(|function| {
-                let name = frame(&costs::plain(text(function.name)));
+                let name = frame(&names::plain(text(function.name)));
                 (function.id, self.names.number(&name))
             })
             .collect();

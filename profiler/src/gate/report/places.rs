@@ -133,7 +133,7 @@ mod tests {
             ("/builds/17/main.c", None),
             // Others' files of the same name.
             (
-                "/root/.cargo/registry/src/index/serde-1.0.0/src/lib.rs",
+                "/home/me/.cargo/registry/src/index/serde-1.0.0/src/lib.rs",
                 None,
             ),
             ("/rustc/0123/library/std/src/lib.rs", None),

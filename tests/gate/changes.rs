@@ -98,6 +98,13 @@ fn a_child_process_is_dearer() {
 }
 
 #[test]
+fn a_child_that_nobody_waits_for_is_dearer() {
+    let (answer, truth) = phases("alpha 700 unwaited 500", "alpha 700 unwaited 1000");
+    is_dearer(&answer, &truth, "in_child", "unwaited");
+    answer.says("were not waited for");
+}
+
+#[test]
 fn the_kernel_is_dearer() {
     let (answer, truth) = phases("alpha 700 copies 300", "alpha 700 copies 1000");
     answer.expect(REGRESSED);

@@ -10,7 +10,7 @@ use super::config::Config;
 use super::costs::Function;
 use super::explain::{self, Explained, Functions};
 use super::matching::Matched;
-use super::runs::Runs;
+use super::runs::{Clock, Runs};
 use super::sanity;
 use super::statistics::design::{Design, Side};
 use super::statistics::verdict::{Judged, Rule, Verdict, judge};
@@ -166,7 +166,7 @@ pub fn compare(runs: &Runs, judging: &Judging) -> Result<Comparison, Failure> {
         rule: judging.rule,
         seed: judging.seed,
         runs: runs.sides.iter().copied().zip(totals).collect(),
-        clocked: runs.costs.iter().all(|run| run.command.cpu.is_some()),
+        clocked: runs.clock != Clock::Samples,
         ruled,
         explained,
         lines: functions.lines,
@@ -210,9 +210,9 @@ fn decide(runs: &Runs, judging: &Judging) -> Result<Decided, Failure> {
     let accepted = runs.costs.iter().map(|run| run.scale() * run.accepted);
     let without = as_before(runs, &totals, &accepted.collect::<Vec<f64>>());
     let all = judging.rule;
-    let without = match runs.costs.iter().all(|run| run.command.cpu.is_some()) {
-        true => without,
-        false => between_steps(runs, without, judging.seed),
+    let without = match runs.clock {
+        Clock::Samples => between_steps(runs, without, judging.seed),
+        Clock::Processes | Clock::Counter => without,
     };
     let judged = verdicts
         .judge(&without, &all)

@@ -155,12 +155,12 @@ pub fn of(profile: &Profile, patterns: &[Pattern]) -> Result<RunCosts, String> {
             costs.accepted += cost;
         }
     }
-    let clock = costs.command.cpu.map(|cpu| cpu.as_nanos() as f64);
     // A command may end before it is met, and be short by the clock all the same.
+    let clock = costs.command.cpu.or(costs.command.counted);
     if costs.sampled <= 0.0 && clock.is_none() {
         return Err("it has no samples".into());
     }
-    costs.total = clock.unwrap_or(costs.sampled);
+    costs.total = clock.map_or(costs.sampled, |clock| clock.as_nanos() as f64);
     for (&line, cost) in table.lines.iter().zip(by_line) {
         if cost > 0.0 {
             *costs.lines.entry(line).or_default() += cost;

@@ -4,6 +4,7 @@
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::costs::{self, RunCosts};
 use super::patterns::Pattern;
@@ -18,6 +19,8 @@ pub const BLOCK: usize = 4;
 const MAX_FILE: u64 = 256 << 20;
 /// Files at most.
 const MAX_FILES: usize = 400;
+/// Processes that nobody waited for took this share of a run at least: below, it may be what clocks differ by.
+const UNWAITED: f64 = 0.01;
 
 /// Runs of two sides, in the order in which they were made.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +35,20 @@ pub struct Runs {
     pub files: Vec<PathBuf>,
     /// Whether blocks are what they should be. Else all are one, and what drifted counts as change.
     pub interleaved: bool,
+    /// By which clock totals are.
+    pub clock: Clock,
+}
+
+/// What says how long a run's processes took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// Samples: nothing else is known.
+    #[default]
+    Samples,
+    /// The clocks of processes that were waited for, which are all.
+    Processes,
+    /// A counter: there are some that were not waited for, or outlive the command.
+    Counter,
 }
 
 impl Runs {
@@ -62,13 +79,49 @@ impl Runs {
         }
         let sides: Vec<Side> = files.iter().map(|(side, _)| *side).collect();
         let blocks = blocks(&sides).filter(|_| known);
-        Ok(Self {
+        let mut runs = Self {
             interleaved: blocks.is_some(),
             blocks: blocks.unwrap_or_else(|| vec![0; sides.len()]),
             sides,
             costs,
             files: files.iter().map(|(_, file)| file.to_path_buf()).collect(),
-        })
+            clock: Clock::default(),
+        };
+        runs.set_totals();
+        Ok(runs)
+    }
+
+    /// Finds the clock that all runs have and that knows all of their processes, and takes totals from it.
+    pub fn set_totals(&mut self) {
+        let sum = |of: fn(&RunCosts) -> Option<Duration>, side: Side| -> Option<f64> {
+            let runs = self.sides.iter().zip(&self.costs);
+            let times = runs.filter(|(of, _)| **of == side).map(|(_, run)| of(run));
+            times.map(|time| Some(time?.as_secs_f64())).sum()
+        };
+        let (waited, counted) = (
+            |run: &RunCosts| run.command.cpu,
+            |run: &RunCosts| run.command.counted,
+        );
+        let has_others = |side| {
+            let both = sum(waited, side).zip(sum(counted, side));
+            both.is_some_and(|(waited, counted)| counted > (1.0 + UNWAITED) * waited)
+        };
+        let all_have = |of: fn(&RunCosts) -> Option<Duration>| {
+            self.costs.iter().all(|run| of(run).is_some())
+        };
+        self.clock = match (all_have(waited), all_have(counted)) {
+            (_, true) if has_others(Side::Base) || has_others(Side::Head) => Clock::Counter,
+            (true, _) => Clock::Processes,
+            _ => Clock::Samples,
+        };
+        for run in &mut self.costs {
+            let time = match self.clock {
+                Clock::Samples => None,
+                Clock::Processes => waited(run),
+                Clock::Counter => counted(run),
+            };
+            run.total = time.map_or(run.sampled, |time| time.as_nanos() as f64);
+        }
     }
 
     /// What each took: its total.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use statrs::distribution::{DiscreteCDF, Hypergeometric};
 
 use super::costs::RunCosts;
-use super::runs::Runs;
+use super::runs::{Clock, Runs};
 use super::statistics::design::Side;
 use super::statistics::verdict::{Judged, Verdict};
 
@@ -65,6 +65,13 @@ pub fn look(runs: &Runs, judged: &Judged) -> Found {
             base.min(head) / 1e6
         ));
     }
+    if runs.clock == Clock::Counter {
+        found.notes.push(
+            "Some processes were not waited for by their parents, or outlive the command: totals are those of the \
+             kernel's task clock, which has theirs, too."
+                .into(),
+        );
+    }
     found.reasons.extend(seldom(runs, judged));
     found.reasons.extend(unclocked(runs));
     found.reasons.extend(unsampled(runs, change));
@@ -105,7 +112,7 @@ fn seldom(runs: &Runs, judged: &Judged) -> Option<String> {
     })
 }
 
-/// Samples tell more than the clock: of processes that nobody waited for it knows nothing.
+/// Samples tell more than the clock: of processes that nobody waited for it may know nothing.
 fn unclocked(runs: &Runs) -> Option<String> {
     let of = |wanted: Side| {
         let of = runs.sides.iter().zip(&runs.costs);
@@ -121,8 +128,7 @@ fn unclocked(runs: &Runs) -> Option<String> {
     };
     let more = of(Side::Base).into_iter().chain(of(Side::Head)).next()?;
     Some(format!(
-        "The samples tell {:.0} % of the CPU time that the clock of the processes does: there are some that their \
-         parents did not wait for, or that outlive the command.",
+        "The samples tell {:.0} % of the CPU time that the clock of the processes does: what they took is not known.",
         100.0 * more
     ))
 }
@@ -159,8 +165,7 @@ fn lost(runs: &Runs, change: f64, found: &mut Found) {
         100.0 * base,
         100.0 * head
     );
-    let clocked = runs.costs.iter().all(|run| run.command.cpu.is_some());
-    if !clocked && base.max(head) > change {
+    if runs.clock == Clock::Samples && base.max(head) > change {
         found
             .reasons
             .push(format!("{shares}: more than the change."));
@@ -198,7 +203,10 @@ fn machine(runs: &Runs, found: &mut Found) {
     }
     let (base, head) = both(runs, |run| {
         let busy = run.command.conditions.busy.as_nanos() as f64;
-        let own = run.command.cpu.map_or(busy, |cpu| cpu.as_nanos() as f64);
+        let own = match runs.clock {
+            Clock::Samples => busy,
+            Clock::Processes | Clock::Counter => run.total,
+        };
         of_time(run, (busy - own).max(0.0))
     });
     let others =

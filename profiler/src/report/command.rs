@@ -10,6 +10,7 @@ use crate::sampling::conditions::Conditions;
 
 const EXIT: &str = "command exit";
 const CPU: &str = "command cpu ns";
+const COUNTED: &str = "command task clock ns";
 const INSTRUCTIONS: &str = "command instructions";
 const BUSY: &str = "machine busy ns";
 const STEAL: &str = "machine steal ns";
@@ -22,8 +23,10 @@ const MODEL: &str = "machine cpu";
 pub struct OfCommand {
     /// Its exit code, or 128 + N if signal N killed it.
     pub exit: Option<u8>,
-    /// CPU time of the command and its descendants.
+    /// CPU time of the command and its descendants that were waited for.
     pub cpu: Option<Duration>,
+    /// That of all of them, by a counter: where a hypervisor takes CPUs away it counts that, too.
+    pub counted: Option<Duration>,
     /// Their instructions, where the machine counts them.
     pub instructions: Option<u64>,
     /// The machine meanwhile.
@@ -38,6 +41,7 @@ impl OfCommand {
         Self {
             exit: Some(exit_code(ended)),
             cpu: Some(ran.cpu),
+            counted: ran.counted,
             instructions: ran.instructions,
             conditions: ran.conditions,
             model: model(),
@@ -53,6 +57,9 @@ impl OfCommand {
         }
         if let Some(cpu) = self.cpu {
             add(CPU, cpu.as_nanos().to_string());
+        }
+        if let Some(counted) = self.counted {
+            add(COUNTED, counted.as_nanos().to_string());
         }
         if let Some(instructions) = self.instructions {
             add(INSTRUCTIONS, instructions.to_string());
@@ -85,6 +92,7 @@ impl OfCommand {
             match name {
                 EXIT => of.exit = value.parse().ok(),
                 CPU => of.cpu = time().filter(|cpu| !cpu.is_zero()),
+                COUNTED => of.counted = time().filter(|counted| !counted.is_zero()),
                 INSTRUCTIONS => of.instructions = number().filter(|number| *number > 0),
                 BUSY => of.conditions.busy = time().unwrap_or_default(),
                 STEAL => of.conditions.steal = time().unwrap_or_default(),
@@ -114,6 +122,7 @@ mod tests {
         let of = OfCommand {
             exit: Some(3),
             cpu: Some(Duration::from_micros(1_234_567)),
+            counted: Some(Duration::from_nanos(1_334_567_001)),
             instructions: Some(9_876_543_210),
             conditions: Conditions {
                 busy: Duration::from_secs(2),

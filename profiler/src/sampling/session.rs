@@ -12,7 +12,7 @@ use aya::maps::{HashMap as BpfHashMap, MapData};
 use super::account::{self, Counted};
 use super::child;
 use super::conditions::Conditions;
-use super::counter::{Counter, What};
+use super::counter::Counters;
 use super::ending;
 use super::events::{self, Clock, Events};
 use super::faults::{self, Fault};
@@ -86,8 +86,11 @@ pub struct Recording {
 /// What a command took.
 #[derive(Clone, Copy, Debug)]
 pub struct Ran {
-    /// CPU time of the command and its descendants, by their own clocks.
+    /// CPU time of the command and its descendants that were waited for, by their own clocks.
     pub cpu: Duration,
+    /// That of all of them, by a counter: where a hypervisor takes CPUs away it counts that, too. `None`: the kernel
+    /// lets nobody count.
+    pub counted: Option<Duration>,
     /// Their instructions, where the machine counts them.
     pub instructions: Option<u64>,
     /// What the machine was like meanwhile.
@@ -255,15 +258,14 @@ pub fn record(
         .enable_in_turn()
         .map_err(|error| failed("start sampling", &error))?;
     let conditions = Conditions::now();
-    let mut instructions = None;
+    let mut counters = None;
     let mut command = match &settings.target {
         Target::Command(command) => {
             child::become_subreaper()
                 .map_err(|error| failed("adopt the command's descendants", &error))?;
-            let (counter, child) = Counter::start(What::Instructions, || {
-                child::start(command, signals.before(), limits)
-            });
-            instructions = counter;
+            let (counting, child) =
+                Counters::start(|| child::start(command, signals.before(), limits));
+            counters = Some(counting);
             Some((child?, command.wait_all))
         }
         _ => None,
@@ -413,6 +415,12 @@ pub fn record(
         quiet,
     );
     events.disable();
+    let command = collected.status.map(|_| Ran {
+        cpu: collected.cpu,
+        counted: counters.as_mut().and_then(Counters::clock),
+        instructions: counters.as_mut().and_then(Counters::instructions),
+        conditions: Conditions::now().since(&conditions),
+    });
     notes.extend(cgroup.and_then(removed_cgroup));
     let duration = began.elapsed();
     let expected = events.expected();
@@ -454,11 +462,7 @@ pub fn record(
         reads,
         running: running.filter(|_| !untold),
         ended: collected.status,
-        command: collected.status.map(|_| Ran {
-            cpu: collected.cpu,
-            instructions: instructions.and_then(|mut counter| counter.read().ok()),
-            conditions: Conditions::now().since(&conditions),
-        }),
+        command,
     })
 }
 

@@ -104,6 +104,7 @@ impl<'a> Blocks<'a> {
             self.runs.costs.push(costs);
             self.runs.files.push(profile);
         }
+        self.runs.set_totals();
         Ok(Block::Made)
     }
 

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use pprof::protos::Message;
 use rprof_profiler::cli::glob::Glob;
-use rprof_profiler::gate::comparison::{Judging, compare};
+use rprof_profiler::gate::comparison::compare;
 use rprof_profiler::gate::config::Config;
 use rprof_profiler::gate::costs;
+use rprof_profiler::gate::judging::Judging;
 use rprof_profiler::gate::patterns::Pattern;
 use rprof_profiler::gate::report::text::text;
 use rprof_profiler::gate::runs::Runs;

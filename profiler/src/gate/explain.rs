@@ -1,16 +1,17 @@
 //! Which functions explain a change: guilty ones before their callers, and what only moved.
 
 mod called;
+mod functions;
 mod moved;
 #[cfg(test)]
 mod tests;
 
 use hashbrown::HashMap;
 
-use super::costs::Function;
 use super::statistics::change::bounds;
 use super::statistics::design::{Design, Exchanges, Side};
 use super::statistics::many::{Growth, growths};
+pub use functions::Functions;
 
 /// Functions that have less of a run than this share are not looked at.
 const LEAST_SHARE: f64 = 0.001;
@@ -20,21 +21,6 @@ const CHANCE: f64 = 0.05;
 const EXPLAINED: f64 = 0.75;
 /// Functions on a way from the root at most.
 const WAY: usize = 64;
-
-/// What functions cost in each run, in the order of runs.
-#[derive(Clone, Debug, Default)]
-pub struct Functions {
-    /// By number.
-    pub functions: Vec<Function>,
-    /// By number: by itself.
-    pub own: Vec<Vec<f64>>,
-    /// By number: with all that it called.
-    pub all: Vec<Vec<f64>>,
-    /// What a function (the first) cost below another.
-    pub calls: HashMap<(u32, u32), Vec<f64>>,
-    /// By number: the line that cost most; 0: not known.
-    pub lines: Vec<u32>,
-}
 
 /// One function's change, of one run, in nanoseconds.
 #[derive(Clone, Debug, PartialEq)]

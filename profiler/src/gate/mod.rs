@@ -11,6 +11,7 @@
 //! | [`statistics`] | changes, intervals, verdicts |
 //! | [`sanity`] | whether runs can be compared at all |
 //! | [`explain`] | which functions explain a change |
+//! | [`judging`] | the verdict of a run, and of what the project has agreed on |
 //! | [`comparison`] | all of it together |
 //! | [`report`] | what people and machines are told |
 //! | [`tasks`] | what `rprof gate` is told to do: run, compare, calibrate |
@@ -19,6 +20,7 @@ pub mod comparison;
 pub mod config;
 pub mod costs;
 pub mod explain;
+pub mod judging;
 pub mod matching;
 pub mod names;
 pub mod patterns;

@@ -8,13 +8,11 @@ use std::time::Duration;
 
 use super::costs::{self, RunCosts};
 use super::patterns::Pattern;
-use super::statistics::design::Side;
+use super::statistics::design::{BLOCK, Design, Side};
 use crate::cli::Failure;
 use crate::cli::retype::quoted;
 use crate::push::pprof_file;
 
-/// Runs of one block, where they were interleaved.
-pub const BLOCK: usize = 4;
 /// Bytes of a file at most.
 const MAX_FILE: u64 = 256 << 20;
 /// Files at most.
@@ -106,9 +104,8 @@ impl Runs {
             let both = sum(waited, side).zip(sum(counted, side));
             both.is_some_and(|(waited, counted)| counted > (1.0 + UNWAITED) * waited)
         };
-        let all_have = |of: fn(&RunCosts) -> Option<Duration>| {
-            self.costs.iter().all(|run| of(run).is_some())
-        };
+        let all_have =
+            |of: fn(&RunCosts) -> Option<Duration>| self.costs.iter().all(|run| of(run).is_some());
         self.clock = match (all_have(waited), all_have(counted)) {
             (_, true) if has_others(Side::Base) || has_others(Side::Head) => Clock::Counter,
             (true, _) => Clock::Processes,
@@ -127,6 +124,21 @@ impl Runs {
     /// What each took: its total.
     pub fn totals(&self) -> Vec<f64> {
         self.costs.iter().map(|run| run.total).collect()
+    }
+
+    /// The side and the block of each.
+    pub fn places(&self) -> Vec<(Side, u32)> {
+        let blocks = self.blocks.iter().copied();
+        self.sides.iter().copied().zip(blocks).collect()
+    }
+
+    /// How they can be compared.
+    ///
+    /// # Errors
+    /// No block has both sides.
+    pub fn design(&self) -> Result<Design, Failure> {
+        let design = Design::new(&self.places());
+        design.ok_or_else(|| Failure::new("no runs of both sides were made side by side"))
     }
 
     /// The mean of figures of the runs, of one side.

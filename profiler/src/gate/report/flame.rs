@@ -80,7 +80,7 @@ impl Stacks {
 
     /// Adds a profile whose nanoseconds stand for so many each.
     fn add(&mut self, profile: &Profile, side: Side, scale: f64) {
-        let Ok((value, to_nanos, _)) = costs::value(profile) else {
+        let Ok((value, to_nanos, _)) = costs::time::value(profile) else {
             return;
         };
         let text = |id: i64| {

@@ -1,15 +1,14 @@
 //! How many more runs would tell, where these did not.
 
-use statrs::distribution::{ContinuousCDF, Normal};
-
+use crate::gate::statistics::power::{Power, least};
 use crate::gate::statistics::verdict::{Judged, Rule, Verdict};
 
 /// How often an answer is to be found, if the change is what it seems to be and runs go on varying as they do.
-const POWER: f64 = 0.8;
+const OFTEN: f64 = 0.8;
 /// More runs a side than these nobody makes.
-const MOST: f64 = 300.0;
-/// Runs a side without which no exchange of sides is rare enough: to find a change, and to tell that there is none.
-const LEAST: (f64, f64) = (8.0, 6.0);
+const MOST: usize = 300;
+/// With so many a side some exchange of sides is rare enough for any rule (6^-6, for each of 20 entries of a project).
+const TELLING: usize = 12;
 
 /// What would decide it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,32 +29,25 @@ pub(super) fn more(judged: &Judged, rule: &Rule, runs: usize) -> Option<More> {
     if judged.verdict != Verdict::Inconclusive {
         return None;
     }
-    let deviation = judged.estimate.deviation;
-    let there = runs as f64;
-    let (threshold, change) = (rule.threshold.ln_1p(), judged.estimate.change);
-    let (find, pass) = (
-        quantile(rule.alarm) + quantile(1.0 - POWER),
-        quantile(rule.miss) + quantile(1.0 - POWER),
-    );
-    let needed = |distance: f64| 2.0 * (deviation / distance).powi(2);
-    if change > threshold {
-        let needed = (find * find * needed(change)).max(LEAST.0);
-        if needed - there <= MOST {
-            return Some(More::Find(round(needed - there), judged.change()));
-        }
-    } else {
-        let needed = (pass * pass * needed(threshold - change.max(0.0))).max(LEAST.1);
-        if needed - there <= MOST {
-            return Some(More::Pass(round(needed - there), judged.change()));
-        }
-    }
-    let decided = |distance: f64| (distance * deviation * (2.0 / there.max(1.0)).sqrt()).exp_m1();
-    let could = if pass * pass * needed(threshold) - there > MOST {
-        More::Noisy(up(decided(find)))
-    } else {
-        More::Close(up(judged.change().max(0.0) + decided(pass)))
+    let power = Power {
+        rule,
+        deviation: judged.estimate.deviation,
+        often: OFTEN,
     };
-    Some(could)
+    let (threshold, change) = (rule.threshold.ln_1p(), judged.estimate.change);
+    let (enough, most) = (runs.max(TELLING), runs.saturating_add(MOST));
+    let more = |needed: usize| round(needed.saturating_sub(runs) as f64);
+    let is_dearer = change > threshold;
+    let needed = least(most, |runs| match is_dearer {
+        true => power.told(runs) <= change,
+        false => power.below(runs) <= threshold - change.max(0.0),
+    });
+    Some(match needed {
+        Some(needed) if is_dearer => More::Find(more(needed), judged.change()),
+        Some(needed) => More::Pass(more(needed), judged.change()),
+        None if power.below(most) > threshold => More::Noisy(up(power.told(enough).exp_m1())),
+        None => More::Close(up((change.max(0.0) + power.below(enough)).exp_m1())),
+    })
 }
 
 /// Runs are made by twos of a side, and nobody plans 137 of them.
@@ -78,11 +70,6 @@ fn up(share: f64) -> f64 {
         _ => 0.05,
     };
     (share / step).ceil() * step
-}
-
-/// The one-sided quantile of the normal distribution.
-fn quantile(chance: f64) -> f64 {
-    Normal::standard().inverse_cdf(1.0 - chance)
 }
 
 #[cfg(test)]
@@ -108,11 +95,11 @@ mod tests {
     #[test]
     fn what_would_decide() {
         let rule = Rule::default();
-        // 2 (3.72 * 0.03 / ln 1.05)^2 = 10.5 runs.
+        // By the normal distribution (2.81 + 0.84) * 0.03 * sqrt(2 / n) is ln 1.05 at 10.1, by Student's at more.
         let Some(More::Find(runs, change)) = more(&of(0.05, 0.03), &rule, 4) else {
             panic!("not found");
         };
-        assert_eq!(runs, 8);
+        assert_eq!(runs, 10);
         assert!((change - 0.05).abs() < 1e-9);
         // 2 (2.49 * 0.03 / ln 1.02)^2 = 28.4 runs: cheaper counts as no change.
         let passes = more(&of(-0.05, 0.03), &rule, 10);

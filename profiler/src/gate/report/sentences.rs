@@ -3,8 +3,9 @@
 use super::more::{More, more};
 use super::told::{Kind, Pair, Told};
 use super::words::{self, chance, counted, more_time, percent, time, typed};
-use crate::gate::comparison::{Comparison, Ruled};
+use crate::gate::comparison::Comparison;
 use crate::gate::config;
+use crate::gate::judging::Ruled;
 use crate::gate::statistics::design::Side;
 use crate::gate::statistics::verdict::{Judged, Rule, Verdict};
 

@@ -5,6 +5,11 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+/// Runs of one block, where they were interleaved.
+pub const BLOCK: usize = 4;
+/// Exchanges of sides that are looked at, at most.
+pub const EXCHANGES: usize = 10_000;
+
 /// One of the two that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {

@@ -2,12 +2,9 @@
 //! the tests that decide, and what earlier looks made of them is known to later ones.
 
 use super::change::{Costs, Estimate, close};
-use super::design::{Design, Exchanges, Side};
+use super::design::{Design, EXCHANGES, Exchanges, Side};
 use super::looks::{level, may, spent};
 use super::verdict::{Judged, Rule, Verdict};
-
-/// Exchanges of sides that are looked at, at most.
-const EXCHANGES: usize = 10_000;
 
 /// Which run is on which side, and in which block, with exchanges of them: whatever the runs take, it is made once.
 #[derive(Clone, Debug)]

@@ -11,8 +11,11 @@ use super::benchmark::{Benchmark, Ended};
 use crate::cli::Failure;
 use crate::gate::costs::RunCosts;
 use crate::gate::patterns::Pattern;
-use crate::gate::runs::{BLOCK, Runs};
-use crate::gate::statistics::design::Side::{self, Base, Head};
+use crate::gate::runs::Runs;
+use crate::gate::statistics::design::{
+    BLOCK,
+    Side::{self, Base, Head},
+};
 
 /// Makes runs, block by block.
 pub(super) struct Blocks<'a> {

@@ -8,13 +8,15 @@ use super::seed;
 use crate::cli::Failure;
 use crate::cli::failure::exit;
 use crate::cli::gate::Calibrate;
-use crate::gate::comparison::{Judging, verdict};
+use crate::gate::judging::{Judging, decide};
 use crate::gate::report::text::time;
-use crate::gate::runs::BLOCK;
-use crate::gate::statistics::power::{POWER, found, least, passes};
+use crate::gate::statistics::design::BLOCK;
+use crate::gate::statistics::power::{Power, least};
 use crate::gate::statistics::series::Series;
 use crate::gate::statistics::verdict::{Judged, Rule};
 
+/// How often what can be shown is shown.
+const OFTEN: f64 = 0.9;
 /// Numbers of runs a side of which it is said what they can show.
 const NUMBERS: [usize; 5] = [8, 12, 20, 40, 80];
 /// Runs that are worth to be advised.
@@ -49,7 +51,7 @@ pub(super) fn calibrate(typed: &Calibrate, say: &dyn Fn(&str)) -> Result<u8, Fai
         rule,
         ..Judging::default()
     };
-    let (_, judged) = verdict(blocks.runs(), &judging)?;
+    let judged = decide(blocks.runs(), &judging)?.judged;
     let costs = blocks.runs().totals();
     say(&text(&costs, &judged, &rule));
     Ok(exit::DONE)
@@ -118,15 +120,20 @@ fn text(costs: &[f64], judged: &Judged, rule: &Rule) -> String {
     let _ = writeln!(
         out,
         "\n  What a comparison can show on this machine, {:.0} times of 10:\n",
-        10.0 * POWER
+        10.0 * OFTEN
     );
     let _ = writeln!(
         out,
         "  {:>11}  {:>22}  {:>28}",
         "runs a side", "a change is found from", "no change passes a threshold"
     );
+    let power = Power {
+        rule,
+        deviation,
+        often: OFTEN,
+    };
     for runs in NUMBERS {
-        let found = found(runs, deviation, rule);
+        let found = power.found(runs);
         let found = match found.is_finite() {
             true => percent(found),
             false => "never".into(),
@@ -134,12 +141,12 @@ fn text(costs: &[f64], judged: &Judged, rule: &Rule) -> String {
         let _ = writeln!(
             out,
             "  {runs:>11}  {found:>22}  {:>28}",
-            format!("of {}", percent(passes(runs, deviation, rule)))
+            format!("of {}", percent(power.passes(runs)))
         );
     }
     let threshold = percent(rule.threshold);
     let _ = match least(ADVISED, |runs| {
-        passes(runs, deviation, rule) <= rule.threshold && found(runs, deviation, rule).is_finite()
+        power.passes(runs) <= rule.threshold && power.found(runs).is_finite()
     }) {
         Some(runs) => writeln!(
             out,

@@ -7,8 +7,9 @@ mod calibrate;
 mod compare;
 mod run;
 
-use super::comparison::{Comparison, Judging};
+use super::comparison::Comparison;
 use super::config::Config;
+use super::judging::Judging;
 use super::report;
 use super::runs::Runs;
 use super::statistics::verdict::{Rule, Verdict};

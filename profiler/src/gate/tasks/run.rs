@@ -8,9 +8,9 @@ use super::{judging, seed, tell};
 use crate::cli::Failure;
 use crate::cli::gate::Run;
 use crate::gate::comparison;
+use crate::gate::judging::decide;
 use crate::gate::report::text::time;
-use crate::gate::runs::BLOCK;
-use crate::gate::statistics::design::Side::Base;
+use crate::gate::statistics::design::{BLOCK, Side::Base};
 use crate::gate::statistics::verdict::Verdict;
 
 /// No answer is looked for before so many runs of both sides.
@@ -71,15 +71,15 @@ pub(super) fn run(typed: &Run, say: &dyn Fn(&str)) -> Result<u8, Failure> {
         if !blocks.len().is_multiple_of(step) && blocks.len() < judging.planned {
             continue;
         }
-        let (verdict, judged) = comparison::verdict(blocks.runs(), &judging)?;
+        let decided = decide(blocks.runs(), &judging)?;
         progress(&format!(
             "{} runs a side: base {}, head {:+.1} %",
             blocks.len() / 2,
             time(blocks.runs().mean(Base, &blocks.runs().totals())),
-            100.0 * judged.change(),
+            100.0 * decided.judged.change(),
         ));
         if blocks.len() >= FIRST_LOOK && blocks.len() < judging.planned {
-            if verdict != Verdict::Inconclusive {
+            if decided.verdict() != Verdict::Inconclusive {
                 progress("that is clear");
                 break;
             }

@@ -195,7 +195,11 @@ impl Answer {
     /// See above.
     pub(crate) fn has_moved(&self, kind: &str, from: &str, to: &str) -> &Self {
         let wanted = [kind, from, to].map(String::from);
-        assert!(self.moved().contains(&wanted), "{}", self.said);
+        let at = self.moved().iter().position(|moved| *moved == wanted);
+        let at = at.unwrap_or_else(|| panic!("{}", self.said));
+        let amount = |of: &str| self.told["moved"][at][of].as_f64().unwrap_or(0.0);
+        let (went, came) = (amount("lost"), amount("gained"));
+        assert!(went > 1e6 && came > 1e6, "{went} {came}: {}", self.said);
         self
     }
 

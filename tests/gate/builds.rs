@@ -47,6 +47,15 @@ fn a_function_is_inlined_and_nothing_knows() {
         .blames_nobody();
 }
 
+#[test]
+fn a_function_is_split() {
+    let flags: [&[&str]; 2] = [&["-O2"], &["-O2", "-DSPLIT"]];
+    let answer = same_phases(flags, "alpha 800 beta 400");
+    answer
+        .has_moved("split", "alpha", "second_half")
+        .blames_nobody();
+}
+
 /// A copy of a source with other lines and addresses, in another folder.
 fn elsewhere(scratch: &Scratch, source: &str, side: &str, before: &str) -> PathBuf {
     let folder = scratch.file(&format!("{side}/src"));

@@ -2,8 +2,8 @@
 // With GATE_LOG it adds a line to that file: each phase's name and the nanoseconds that it took by the clocks of its
 // thread and of its children, and `total`, what the process and its children took.
 //
-// -DALPHA=NAME: what `alpha` is called. -DINLINE: `alpha` is part of its caller. -DLIBRARY: `library` is in
-// gate_library.c.
+// -DALPHA=NAME: what `alpha` is called. -DINLINE: `alpha` is part of its caller. -DSPLIT: a part of `alpha` is a
+// function of its own. -DLIBRARY: `library` is in gate_library.c.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>
@@ -39,7 +39,19 @@ static volatile unsigned long sink;
         sink = x;                                                    \
     }
 
+#ifdef SPLIT
+WORK(static inline __attribute__((always_inline)), first_half, 6364136223846793005ul)
+WORK(OWN, second_half, 6364136223846793005ul)
+
+OF_ALPHA void ALPHA(long n)
+{
+    first_half(n / 2);
+    second_half(n - n / 2);
+    sink++;
+}
+#else
 WORK(OF_ALPHA, ALPHA, 6364136223846793005ul)
+#endif
 WORK(OWN, beta, 6364136223846793009ul)
 WORK(OWN, in_child, 6364136223846793013ul)
 

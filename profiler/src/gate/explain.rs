@@ -48,13 +48,27 @@ pub struct Amount {
     pub between: (f64, f64),
 }
 
-/// What did not grow, but moved.
+/// What did not grow, but moved, and how many nanoseconds of a run did: both functions by themselves, before they are
+/// taken together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Move {
+    /// How.
+    pub how: Moved,
+    /// What the first has less; of a function that was split, for this part of it.
+    pub went: f64,
+    /// What the second has more.
+    pub came: f64,
+}
+
+/// How something moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moved {
     /// The first is called as the second is now.
     Renamed(u32, u32),
     /// The first is part of the second, its caller, now.
     Inlined(u32, u32),
+    /// The second, which the first or who called it calls now, was a part of the first.
+    Split(u32, u32),
     /// Work of the first is done by the second.
     Work(u32, u32),
 }
@@ -70,7 +84,7 @@ pub struct Explained {
     /// Cheaper, by what they do themselves or by such callees.
     pub cheaper: Vec<Changed>,
     /// What only moved.
-    pub moved: Vec<Moved>,
+    pub moved: Vec<Move>,
     /// Where nobody is guilty: who grew most by itself, and by more than chance makes of it, though chance makes as
     /// much of one among so many.
     pub likely: Option<Changed>,

@@ -69,6 +69,10 @@ fn names(list: &[Changed], functions: &Functions) -> Vec<String> {
     list.iter().map(name).collect()
 }
 
+fn moved(of: &Explained) -> Vec<Moved> {
+    of.moved.iter().map(|one| one.how).collect()
+}
+
 #[test]
 fn a_renamed_function_is_one() {
     let (found, _) = explained(&[
@@ -76,7 +80,7 @@ fn a_renamed_function_is_one() {
         ("alpha", MAIN, [60.0, 0.0]),
         ("alef", MAIN, [0.0, 60.0]),
     ]);
-    assert_eq!(found.moved, [Moved::Renamed(1, 2)]);
+    assert_eq!(moved(&found), [Moved::Renamed(1, 2)]);
     assert!(
         found.guilty.is_empty() && found.cheaper.is_empty(),
         "{found:?}"
@@ -90,7 +94,7 @@ fn a_renamed_function_that_is_dearer_as_well() {
         ("alpha", MAIN, [60.0, 0.0]),
         ("alef", MAIN, [0.0, 75.0]),
     ]);
-    assert_eq!(found.moved, [Moved::Renamed(1, 2)]);
+    assert_eq!(moved(&found), [Moved::Renamed(1, 2)]);
     assert_eq!(names(&found.guilty, &of), ["alef"]);
     let by = found.guilty[0].own.growth;
     assert!((14.0..16.0).contains(&by), "{by}");
@@ -104,11 +108,51 @@ fn an_inlined_function_is_its_caller_now() {
         ("outer", MAIN, [10.0, 70.0]),
         ("inner", 1, [60.0, 0.0]),
     ]);
-    assert_eq!(found.moved, [Moved::Inlined(2, 1)]);
+    assert_eq!(moved(&found), [Moved::Inlined(2, 1)]);
     assert!(
         found.guilty.is_empty() && found.cheaper.is_empty(),
         "{found:?}"
     );
+}
+
+#[test]
+fn a_part_of_a_function_is_one_of_its_own_now() {
+    let (found, _) = explained(&[
+        ("main", MAIN, [5.0, 5.0]),
+        ("outer", MAIN, [70.0, 10.0]),
+        ("inner", 1, [0.0, 60.0]),
+    ]);
+    assert_eq!(moved(&found), [Moved::Split(1, 2)]);
+    assert!(
+        found.guilty.is_empty() && found.cheaper.is_empty(),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_function_that_is_two_now() {
+    let halves = |second: f64| {
+        explained(&[
+            ("main", MAIN, [5.0, 5.0]),
+            ("both", MAIN, [60.0, 0.0]),
+            ("first", MAIN, [0.0, 30.0]),
+            ("second", MAIN, [0.0, second]),
+        ])
+    };
+    let (found, _) = halves(29.0);
+    assert_eq!(moved(&found), [Moved::Split(1, 2), Moved::Split(1, 3)]);
+    assert!(
+        found.guilty.is_empty() && found.cheaper.is_empty(),
+        "{found:?}"
+    );
+    // Which is dearer than the one it was.
+    let (found, of) = halves(42.0);
+    assert_eq!(moved(&found), [Moved::Split(1, 3), Moved::Split(1, 2)]);
+    let (went, came) = (found.moved[1].went, found.moved[1].came);
+    assert!((24.0..26.0).contains(&went) && (29.0..31.0).contains(&came));
+    assert_eq!(names(&found.guilty, &of), ["second"]);
+    let by = found.guilty[0].own.growth;
+    assert!((11.0..13.0).contains(&by), "{by}");
 }
 
 #[test]
@@ -120,7 +164,7 @@ fn one_that_is_gone_and_one_that_is_new_elsewhere_are_two() {
         ("alpha", 1, [60.0, 0.0]),
         ("beta", 2, [0.0, 60.0]),
     ]);
-    assert_eq!(found.moved, [Moved::Work(3, 4)]);
+    assert_eq!(moved(&found), [Moved::Work(3, 4)]);
     assert_eq!(names(&found.guilty, &of), ["beta"]);
     assert_eq!(names(&found.cheaper, &of), ["alpha"]);
 }
@@ -151,5 +195,5 @@ fn of_several_the_one_that_is_most_like_it() {
         ("beta", MAIN, [60.0, 30.0]),
         ("gamma", MAIN, [10.0, 51.0]),
     ]);
-    assert_eq!(found.moved, [Moved::Work(1, 3)]);
+    assert_eq!(moved(&found), [Moved::Work(1, 3)]);
 }

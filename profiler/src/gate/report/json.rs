@@ -41,7 +41,7 @@
 //!   "likely": null,                     // where nobody is guilty: who grew most, which chance may have made
 //!   "callers": [],                      // dearer by what they call; as in guilty
 //!   "cheaper": [],                      // as in guilty
-//!   "moved": [ { "kind": "renamed" | "inlined" | "work", "from": {}, "to": {}, "lost": 1e8, "gained": 1e8 } ]
+//!   "moved": [ { "kind": "renamed" | "inlined" | "split" | "work", "from": {}, "to": {}, "lost": 1e8, "gained": 1e8 } ]
 //! }
 //! ```
 //!
@@ -213,6 +213,7 @@ impl Writer<'_> {
         let kind = match pair.kind {
             Kind::Renamed => "renamed",
             Kind::Inlined => "inlined",
+            Kind::Split => "split",
             Kind::Work => "work",
         };
         json!({

@@ -172,6 +172,7 @@ pub(super) fn moved(pair: &Pair<'_>, name: &dyn Fn(&str) -> String) -> String {
     let how = match pair.kind {
         Kind::Renamed => format!("{from} seems to be {to} now"),
         Kind::Inlined => format!("{from} seems to be inlined into {to} now"),
+        Kind::Split => format!("{to} seems to be a part of what {from} was"),
         Kind::Work => format!("work of {from} is done in {to} now"),
     };
     format!(

@@ -8,7 +8,7 @@ use super::places::Places;
 use super::told::Told;
 use super::*;
 use crate::gate::costs::Function;
-use crate::gate::explain::{Amount, Changed, Explained, Moved};
+use crate::gate::explain::{Amount, Changed, Explained, Move, Moved};
 use crate::gate::judging::Ruled;
 use crate::gate::statistics::change::Estimate;
 use crate::gate::statistics::design::Side::{Base, Head};
@@ -91,7 +91,11 @@ pub(super) fn comparison() -> Comparison {
             ],
             callers: vec![changed(2, 100.0, 10.0, &[])],
             cheaper: vec![changed(3, 8.0, -8.0, &[2])],
-            moved: vec![Moved::Renamed(3, 4)],
+            moved: vec![Move {
+                how: Moved::Renamed(3, 4),
+                went: 8e6,
+                came: 8.1e6,
+            }],
         },
         functions: vec![
             function("alpha", "/elsewhere/src/gate/report/tests.rs"),
@@ -199,6 +203,7 @@ fn text_of_what_is_not_known() {
 fn what_grew_on_the_way_is_guilty() {
     let mut of = comparison();
     of.explained.guilty[2] = changed(4, 0.0, 10.0, &[2]);
+    of.explained.moved[0].came = 10e6;
     let told = Told::new(&of);
     assert!(
         told.guilty

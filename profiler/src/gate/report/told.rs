@@ -92,6 +92,7 @@ impl<'a> Row<'a> {
 pub(super) enum Kind {
     Renamed,
     Inlined,
+    Split,
     Work,
 }
 
@@ -123,12 +124,12 @@ impl<'a> Told<'a> {
         let find = |list: &'a [Changed], number: u32| {
             list.iter().find(|changed| changed.function == number)
         };
-        let own = |of: Option<&Changed>| of.map_or(0.0, |changed| changed.own.growth);
         let mut moved: Vec<(u32, u32, Pair<'a>)> = Vec::new();
         for &one in &explained.moved {
-            let (kind, from, to) = match one {
+            let (kind, from, to) = match one.how {
                 Moved::Renamed(from, to) => (Kind::Renamed, from, to),
                 Moved::Inlined(from, to) => (Kind::Inlined, from, to),
+                Moved::Split(from, to) => (Kind::Split, from, to),
                 Moved::Work(from, to) => (Kind::Work, from, to),
             };
             let less = find(&explained.cheaper, from);
@@ -137,8 +138,8 @@ impl<'a> Told<'a> {
                 kind,
                 from: &of.functions[from as usize],
                 to: &of.functions[to as usize],
-                lost: -own(less),
-                gained: own(more),
+                lost: one.went,
+                gained: one.came,
                 less,
                 more,
             };

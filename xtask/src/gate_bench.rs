@@ -3,7 +3,7 @@
 //!
 //! What enters is which tables are wanted (none: all) and where runs of real programs are kept, so that a second
 //! call need not run them again; what leaves is Markdown on standard output. The experiments are those of
-//! `tests/gate/rates`; they take some ten minutes.
+//! `tests/gate/rates`; they take some half an hour.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use crate::workspace::{executable, output, root, say, scratch};
 use crate::{Outcome, Usage};
 
-const TABLES: [&str; 5] = ["rates", "looks", "shares", "real", "cost"];
+const TABLES: [&str; 6] = ["rates", "looks", "promises", "shares", "real", "cost"];
 
 pub(crate) fn run(options: &[String]) -> Result<Outcome, Usage> {
     let mut pool = None;

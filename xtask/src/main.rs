@@ -59,7 +59,7 @@ const CHORES: &[Chore] = &[
     Chore {
         name: "gate-bench",
         options: "[--quick] [--pool FOLDER] [TABLE…]",
-        about: "how often is rprof gate wrong, and what does it cost: rates looks shares real cost",
+        about: "how often is rprof gate wrong, and what does it cost: rates looks promises shares real cost",
         run: gate_bench::run,
     },
     Chore {

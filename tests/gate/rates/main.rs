@@ -4,6 +4,7 @@
 mod cost;
 mod experiments;
 mod peers;
+mod promises;
 mod real;
 mod runs;
 mod shares;
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
             "--bench" => {}
             "--quick" => is_quick = true,
             "--pool" => pool = words.next().map(PathBuf::from),
-            "rates" | "looks" | "shares" | "real" | "cost" => parts.push(word),
+            "rates" | "looks" | "promises" | "shares" | "real" | "cost" => parts.push(word),
             _ => return ExitCode::from(2),
         }
     }
@@ -76,6 +77,9 @@ fn main() -> ExitCode {
     }
     if wanted("looks") {
         looks(2_000 / least, 500 / least);
+    }
+    if wanted("promises") {
+        promises::table(1_000 / least);
     }
     if wanted("shares") {
         shares::table(2_000 / least);

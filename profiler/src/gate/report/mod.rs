@@ -20,7 +20,6 @@ mod flame;
 pub mod json;
 mod junit;
 mod markdown;
-mod more;
 mod places;
 mod sentences;
 pub mod text;

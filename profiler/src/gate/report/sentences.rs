@@ -1,12 +1,12 @@
 //! What is said in words, in the same ones by all reports.
 
-use super::more::{More, more};
 use super::told::{Kind, Pair, Told};
 use super::words::{self, chance, counted, more_time, percent, time, typed};
 use crate::gate::comparison::Comparison;
 use crate::gate::config;
 use crate::gate::judging::Ruled;
 use crate::gate::statistics::design::Side;
+use crate::gate::statistics::more::{More, more};
 use crate::gate::statistics::verdict::{Judged, Rule, Verdict};
 
 /// How sure bounds are: what the columns of all tables mean.

@@ -6,6 +6,7 @@ pub mod contrast;
 pub mod design;
 pub mod looks;
 pub mod many;
+pub mod more;
 pub mod power;
 pub mod series;
 pub mod verdict;

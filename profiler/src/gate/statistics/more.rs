@@ -1,7 +1,7 @@
 //! How many more runs would tell, where these did not.
 
-use crate::gate::statistics::power::{Power, least};
-use crate::gate::statistics::verdict::{Judged, Rule, Verdict};
+use super::power::{Power, least};
+use super::verdict::{Judged, Rule, Verdict};
 
 /// How often an answer is to be found, if the change is what it seems to be and runs go on varying as they do.
 const OFTEN: f64 = 0.8;
@@ -12,7 +12,7 @@ const TELLING: usize = 12;
 
 /// What would decide it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum More {
+pub enum More {
     /// So many more runs a side would find a change of this size.
     Find(usize, f64),
     /// So many would show that a change of this size is below the threshold.
@@ -25,7 +25,7 @@ pub(super) enum More {
 
 /// What would decide `judged`, which is inconclusive and was made of so many runs a side; `rule`: with its own
 /// threshold.
-pub(super) fn more(judged: &Judged, rule: &Rule, runs: usize) -> Option<More> {
+pub fn more(judged: &Judged, rule: &Rule, runs: usize) -> Option<More> {
     if judged.verdict != Verdict::Inconclusive {
         return None;
     }
@@ -74,8 +74,8 @@ fn up(share: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::change::Estimate;
     use super::*;
-    use crate::gate::statistics::change::Estimate;
 
     fn of(change: f64, deviation: f64) -> Judged {
         Judged {

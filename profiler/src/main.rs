@@ -78,7 +78,7 @@ fn run(words: &[OsString], started: Timespec) -> Result<u8, Failure> {
             };
             push::files::push(&typed, &tell).map(|()| exit::DONE)
         }
-        Some(Task::Gate { gate }) => gate::tasks::gate(&gate, &say),
+        Some(Task::Gate { gate }) => gate::tasks::gate(&gate, &Retype::new(words), &say),
         Some(Task::Completions { shell }) => answer(&documents::completions(shell)),
         Some(Task::Man) => {
             let page = documents::man();

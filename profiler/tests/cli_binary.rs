@@ -87,7 +87,7 @@ fn each_mistake_has_a_sentence_a_next_command_and_a_code() {
         (
             "--all -F 4000000000",
             2,
-            "4000000000 samples a second are more than this kernel allows, ",
+            "4000000000 samples a second are more than this kernel allows: from 1 to ",
         ),
         (
             "--all -d 10",
@@ -328,7 +328,10 @@ fn completions_are_scripts_that_parse() {
         assert!(output.status.success());
         let script = stdout(&output);
         assert!(script.contains("on-fault"), "{shell}");
-        assert!(script.contains("gate"), "{shell}");
+        // What a task of a task has, too.
+        for word in ["gate", "calibrate", "baseline"] {
+            assert!(script.contains(word), "{word} for {shell}");
+        }
         if shell == "bash" {
             let mut bash = Command::new("bash")
                 .arg("-n")
@@ -342,6 +345,49 @@ fn completions_are_scripts_that_parse() {
                 .unwrap();
             assert!(bash.wait().unwrap().success());
         }
+    }
+}
+
+/// What bash offers at the end of a line.
+fn offered(line: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("rprof.bash");
+    std::fs::write(&script, run("completions bash").stdout).unwrap();
+    let complete = r#"
+        source "$1"
+        shift
+        COMP_WORDS=("$@")
+        COMP_CWORD=$(($# - 1))
+        _rprof rprof "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+        echo "${COMPREPLY[@]}"
+    "#;
+    let output = Command::new("bash")
+        .args(["-c", complete, "bash"])
+        .arg(&script)
+        .args(line.split(' '))
+        .output()
+        .unwrap();
+    stdout(&output)
+}
+
+#[test]
+fn bash_completes_tasks_of_tasks() {
+    for (line, words) in [
+        ("rprof ga", &["gate"][..]),
+        ("rprof gate ", &["run", "compare", "calibrate"]),
+        ("rprof gate run --", &["--base", "--budget", "--keep"]),
+        ("rprof gate compare --ba", &["--base", "--baseline"]),
+        ("rprof gate calibrate --", &["--cmd", "--threshold"]),
+        ("rprof gate run --inconclusive ", &["pass", "fail"]),
+    ] {
+        let offered = offered(line);
+        let offered: Vec<&str> = offered.split_whitespace().collect();
+        let has = |word: &&&str| offered.contains(word);
+        assert_eq!(
+            words.iter().find(|word| !has(word)),
+            None,
+            "{line}: {offered:?}"
+        );
     }
 }
 
@@ -368,6 +414,9 @@ fn the_manual_page_renders() {
     let text = String::from_utf8_lossy(&rendered.stdout).into_owned();
     for words in [
         "--on-fault",
+        "OPTIONS OF RPROF GATE RUN\n       --base <CMD>",
+        "OPTIONS OF RPROF GATE COMPARE\n       --base <FILE>",
+        "OPTIONS OF RPROF GATE CALIBRATE\n       --cmd <CMD>",
         "EXIT STATUS\n         0    done\n         1    failed\n",
         "EXAMPLES\n         sudo rprof --all -d 10s   ",
         "LEDGER\n       Where each tick of each CPU ended:\n         idle   ",

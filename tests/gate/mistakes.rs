@@ -57,22 +57,71 @@ fn what_is_typed() {
             &["run", "--base", "true", "--head", "true", "--budget", "0s"],
             "--budget '0s'",
         ),
+        (
+            &["nonsense"],
+            "rprof gate knows no nonsense, only run, compare, calibrate try: rprof gate --help",
+        ),
+        (
+            &[],
+            "rprof gate needs one of run, compare, calibrate try: rprof gate --help",
+        ),
+        (
+            &["run", "--base", "true", "--ruins", "8"],
+            "rprof gate run knows no option --ruins try: rprof gate run --help",
+        ),
+        (
+            &["compare", "--base", "a", "b"],
+            "is missing try: rprof gate compare --help",
+        ),
+        (
+            &["run", "--base", "true", "--head", "true", "--runs", "-3"],
+            "--runs '-3': it is a number from 8 to 500",
+        ),
+        (
+            &["run", "--base", "true", "--head", "true", "--budget", "-3s"],
+            "--budget '-3s': time does not run backwards",
+        ),
+        (
+            &[
+                "compare", "--base", "a", "b", "--head", "c", "d", "--seed", "-1",
+            ],
+            "--seed '-1': a seed is a whole number from 0",
+        ),
     ] {
         is_mistake(&gate(scratch.path(), args), MISTAKE, why);
     }
 }
 
 #[test]
+fn more_samples_than_the_kernel_makes() {
+    let scratch = Scratch::new();
+    let ran = scratch.file("ran");
+    let command = format!("touch {}", ran.display());
+    for commands in [
+        &["run", "--base", &command, "--head", &command][..],
+        &["calibrate", "--cmd", &command],
+    ] {
+        let answer = gate(scratch.path(), &[commands, &["-F", "100000000"]].concat());
+        let why = "100000000 samples a second are more than this kernel allows: from 1 to ";
+        is_mistake(&answer, MISTAKE, why);
+        assert!(!ran.exists(), "{}", answer.said);
+    }
+}
+
+#[test]
 fn thresholds() {
     let scratch = Scratch::new();
+    let range = "it is a share from 0.01 % to 1000 %";
     for (threshold, why) in [
-        ("0", "more than 0 %"),
-        ("0%", "more than 0 %"),
+        ("0", range),
+        ("0%", range),
+        ("-3%", range),
+        ("1e-9%", range),
         ("5", "a share is written 2% or 0.02"),
-        ("5000%", "less than 1000 %"),
-        ("nan", "is no share"),
-        ("inf", "is no share"),
-        ("much", "is no share"),
+        ("5000%", range),
+        ("nan", range),
+        ("inf", range),
+        ("much", range),
         ("", "--threshold"),
     ] {
         let args = ["compare", "--base", "a", "b", "--head", "c", "d"];
@@ -269,7 +318,7 @@ fn a_config_that_makes_no_sense() {
     for (text, why) in [
         ("\n= 3", "gate.toml: line 2: "),
         ("treshold = \"2%\"", "unknown field `treshold`"),
-        ("threshold = \"much\"", "is no share"),
+        ("threshold = \"much\"", "a share from 0.01 %"),
         ("threshold = 5", "a share is written"),
         ("[[function]]\nname = \"work\"", "missing field `threshold`"),
         (

@@ -4,7 +4,7 @@
 
 use std::io::{self, Write};
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 
 use super::args::{Args, ENVIRONMENT, EXAMPLES, EXIT_CODES, FILES};
@@ -29,18 +29,19 @@ pub fn man() -> io::Result<Vec<u8>> {
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
     // The generator's own section refers to pages of the subcommands, which do not exist.
+    let tasks = tasks(&Args::command(), "rprof");
     writeln!(page, ".SH COMMANDS")?;
-    for task in Args::command().get_subcommands() {
+    for (name, task) in &tasks {
         let about = task.get_about().map(ToString::to_string);
         let about = about.unwrap_or_default();
-        writeln!(page, ".TP\n\\fBrprof {}\\fR\n{about}", task.get_name())?;
+        writeln!(page, ".TP\n\\fB{name}\\fR\n{about}")?;
     }
     man.render_options_section(&mut page)?;
-    for task in Args::command().get_subcommands() {
+    for (name, task) in tasks {
         let mut options = Vec::new();
-        clap_mangen::Man::new(task.clone()).render_options_section(&mut options)?;
+        clap_mangen::Man::new(task).render_options_section(&mut options)?;
         let options = String::from_utf8_lossy(&options);
-        let title = format!(".SH OPTIONS OF RPROF {}", task.get_name().to_uppercase());
+        let title = format!(".SH OPTIONS OF {}", name.to_uppercase());
         let own = options.replacen(".SH OPTIONS", &title, 1);
         // Of those that have more than `--help`.
         if own.matches(".TP").count() > 1 {
@@ -59,4 +60,14 @@ pub fn man() -> io::Result<Vec<u8>> {
         writeln!(page, ".SH {title}\n.nf\n{}\n.fi", text.replace('-', "\\-"))?;
     }
     Ok(page)
+}
+
+/// The tasks of a command, those of each behind it, with their whole names.
+fn tasks(command: &Command, name: &str) -> Vec<(String, Command)> {
+    let tasks = command.get_subcommands().flat_map(|task| {
+        let name = format!("{name} {}", task.get_name());
+        let own = tasks(task, &name);
+        std::iter::once((name, task.clone())).chain(own)
+    });
+    tasks.collect()
 }

@@ -101,7 +101,7 @@ pub struct Calibrate {
     #[arg(long, value_name = "SHARE", value_parser = values::share, default_value = "2%")]
     pub threshold: f64,
     /// Where chance begins, the order of runs for one [default: anywhere]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::seed)]
     pub seed: Option<u64>,
 }
 
@@ -122,7 +122,7 @@ pub struct Judging {
 
     /// Where chance begins: with the same files, the same seed gives the same answer [default: 1; for run anywhere,
     /// and said]
-    #[arg(long, value_name = "N", help_heading = VERDICT)]
+    #[arg(long, value_name = "N", value_parser = values::seed, help_heading = VERDICT)]
     pub seed: Option<u64>,
 }
 

@@ -10,6 +10,7 @@
 //! | [`args`] | every option: its name, its documentation, its test |
 //! | [`values`] | how `10s`, `256MiB`, `0-3,5` and `K=V` are read |
 //! | [`parse`] | words to arguments, and what is said when they make no sense |
+//! | `place` | of which task the words are |
 //! | [`gate`] | the command line of `rprof gate` |
 //! | [`glob`] | patterns for names of processes |
 //! | [`settings`] | arguments to settings |
@@ -25,6 +26,7 @@ pub mod failure;
 pub mod gate;
 pub mod glob;
 pub mod parse;
+mod place;
 pub mod retype;
 pub mod settings;
 pub mod values;

@@ -9,6 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::args::{Args, SHORT_HELP};
 use super::failure::{Failure, exit};
+use super::place::Place;
 use super::retype::{Retype, quoted};
 use super::values::{LIST, Misread};
 
@@ -70,7 +71,7 @@ fn joined(words: &[OsString]) -> Vec<OsString> {
 }
 
 /// Options whose values begin with a number.
-const NUMBERS: [&str; 8] = [
+const NUMBERS: [&str; 12] = [
     "-p",
     "--pid",
     "-F",
@@ -79,6 +80,10 @@ const NUMBERS: [&str; 8] = [
     "--duration",
     "--cpus",
     "--max-memory",
+    "--threshold",
+    "--runs",
+    "--budget",
+    "--seed",
 ];
 
 /// Says in our words what clap found.
@@ -89,15 +94,19 @@ fn explain(error: &clap::Error, words: &[OsString]) -> Failure {
         _ => None,
     };
     let again = Retype::new(words);
+    let place = Place::of(words);
+    let help = place.help();
     let argument = get(ContextKind::InvalidArg).unwrap_or_default();
     let value = get(ContextKind::InvalidValue).unwrap_or_default();
     match error.kind() {
         ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand => {
             let word = get(ContextKind::InvalidSubcommand).unwrap_or(argument);
             let near = get(ContextKind::SuggestedArg);
-            unknown(&word, near, words)
+            unknown(&word, near, words, &place)
         }
-        ErrorKind::InvalidValue if value.is_empty() => needs_value(name_of(&argument), &again),
+        ErrorKind::InvalidValue if value.is_empty() => {
+            needs_value(name_of(&argument), &again, help)
+        }
         ErrorKind::InvalidValue => {
             let values = match error.get(ContextKind::ValidValue) {
                 Some(ContextValue::Strings(values)) => values.as_slice(),
@@ -135,7 +144,7 @@ fn explain(error: &clap::Error, words: &[OsString]) -> Failure {
                     look: Some(command),
                     ..
                 }) => failure.next(command),
-                _ => failure.next("rprof --help"),
+                _ => failure.next(help),
             }
         }
         ErrorKind::ArgumentConflict => Failure::usage(format!(
@@ -143,17 +152,18 @@ fn explain(error: &clap::Error, words: &[OsString]) -> Failure {
             name_of(&argument),
             get(ContextKind::PriorArg).map_or("the rest".to_string(), |a| name_of(&a).to_string())
         ))
-        .next("rprof --help"),
-        ErrorKind::MissingRequiredArgument => {
-            Failure::usage(format!("{argument} is missing")).next(missing(words))
-        }
-        ErrorKind::InvalidUtf8 => {
-            Failure::usage("an option's value is not valid UTF-8").next("rprof --help")
+        .next(help),
+        ErrorKind::MissingRequiredArgument => Failure::usage(format!("{argument} is missing"))
+            .next(missing(words).map_or(help, String::from)),
+        ErrorKind::InvalidUtf8 => Failure::usage("an option's value is not valid UTF-8").next(help),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            let (name, tasks) = (place.name(), place.tasks());
+            Failure::usage(format!("{name} needs one of {tasks}")).next(help)
         }
         _ => {
             let text = error.render().to_string();
             let first = text.lines().next().unwrap_or_default();
-            Failure::usage(first.trim_start_matches("error: ")).next("rprof --help")
+            Failure::usage(first.trim_start_matches("error: ")).next(help)
         }
     }
 }
@@ -174,15 +184,15 @@ const VALUES: [(&str, &str); 12] = [
     ("--color", "auto"),
 ];
 
-fn needs_value(name: &str, again: &Retype) -> Failure {
+fn needs_value(name: &str, again: &Retype, help: String) -> Failure {
     let failure = Failure::usage(format!("{name} needs a value"));
     match VALUES.iter().find(|(option, _)| *option == name) {
         Some((_, value)) => failure.next(again.with(names(name), Some(value))),
         None => failure.next(match name {
-            "--pid" => LIST,
-            "--user" => "getent passwd | cut -d: -f1",
-            "--cgroup" => "systemd-cgls",
-            _ => "rprof --help",
+            "--pid" => LIST.into(),
+            "--user" => "getent passwd | cut -d: -f1".into(),
+            "--cgroup" => "systemd-cgls".into(),
+            _ => help,
         }),
     }
 }
@@ -204,27 +214,24 @@ fn name_of(argument: &str) -> &str {
     argument.split([' ', '=']).next().unwrap_or(argument)
 }
 
-/// What to type when a word is missing after a subcommand.
-fn missing(words: &[OsString]) -> &'static str {
+/// What to type when a word is missing after a subcommand, if there is an example.
+fn missing(words: &[OsString]) -> Option<&'static str> {
     let typed = |task: &str| words.iter().any(|word| word == task);
     if typed("completions") {
-        "rprof completions bash"
+        Some("rprof completions bash")
     } else if typed("push") {
-        "rprof push rprof.pb.gz --to pyroscope+http://127.0.0.1:4040"
+        Some("rprof push rprof.pb.gz --to pyroscope+http://127.0.0.1:4040")
     } else {
-        "rprof --help"
+        None
     }
 }
 
 /// A word or an option that means nothing here.
-fn unknown(word: &str, near: Option<String>, words: &[OsString]) -> Failure {
+fn unknown(word: &str, near: Option<String>, words: &[OsString], place: &Place) -> Failure {
     if let Some((_, instead)) = LATER.iter().find(|(later, _)| name_of(word) == *later) {
         return Failure::usage(format!("{} is not in this version yet", name_of(word)))
             .next(*instead);
     }
-    let task = words
-        .get(1)
-        .and_then(|first| TASKS.iter().find(|task| first == **task));
     if TASKS.contains(&word) {
         return Failure::usage(format!(
             "{word} stands alone, without options of a recording"
@@ -232,10 +239,14 @@ fn unknown(word: &str, near: Option<String>, words: &[OsString]) -> Failure {
         .next(format!("rprof {word}"));
     }
     let option = word.starts_with('-');
-    if let Some(task) = task {
+    if place.is_task() {
         let kind = if option { "option " } else { "" };
-        return Failure::usage(format!("rprof {task} knows no {kind}{word}"))
-            .next(format!("rprof {task} --help"));
+        let only = match place.tasks() {
+            tasks if tasks.is_empty() || option => String::new(),
+            tasks => format!(", only {tasks}"),
+        };
+        let name = place.name();
+        return Failure::usage(format!("{name} knows no {kind}{word}{only}")).next(place.help());
     }
     if option {
         let failure = Failure::usage(format!("there is no option {word}"));
@@ -294,6 +305,26 @@ mod tests {
             (
                 "gate --max 5%",
                 "rprof gate knows no option --max\n  try: rprof gate --help",
+            ),
+            (
+                "gate nonsense",
+                "rprof gate knows no nonsense, only run, compare, calibrate\n  try: rprof gate --help",
+            ),
+            (
+                "gate",
+                "rprof gate needs one of run, compare, calibrate\n  try: rprof gate --help",
+            ),
+            (
+                "gate run --max 5%",
+                "rprof gate run knows no option --max\n  try: rprof gate run --help",
+            ),
+            (
+                "gate compare",
+                "--head <FILE>... is missing\n  try: rprof gate compare --help",
+            ),
+            (
+                "gate calibrate --cmd",
+                "--cmd needs a value\n  try: rprof gate calibrate --help",
             ),
             (
                 "./server --port 1",

@@ -533,10 +533,13 @@ fn comm(glob: &str, again: &Retype) -> Result<Glob, Failure> {
 }
 
 /// The kernel refuses, or throttles, what is above its limit.
-fn frequency(hertz: u32, machine: &Machine, again: &Retype) -> Result<u32, Failure> {
+///
+/// # Errors
+/// It is.
+pub(crate) fn frequency(hertz: u32, machine: &Machine, again: &Retype) -> Result<u32, Failure> {
     match machine.max_sample_rate {
         Some(limit) if hertz > limit => Err(Failure::usage(format!(
-            "{hertz} samples a second are more than this kernel allows, {limit}"
+            "{hertz} samples a second are more than this kernel allows: from 1 to {limit}"
         ))
         .next(again.with(["-F", "--freq"], Some(&limit.to_string())))
         .next(format!(

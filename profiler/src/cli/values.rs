@@ -51,27 +51,39 @@ impl std::fmt::Display for Misread {
 
 impl std::error::Error for Misread {}
 
-/// A share: `2%`, or 0.02. More than nothing, and less than ten times as much.
+/// A share: `2%`, or 0.02. Below the least no number of runs could tell it from nothing, and above the most a gate
+/// would let anything pass.
 ///
 /// # Errors
 /// It is none.
 pub fn share(text: &str) -> Result<f64, Misread> {
+    const LEAST: f64 = 0.0001;
+    const MOST: f64 = 10.0;
     let (number, scale) = match text.trim().strip_suffix('%') {
         Some(percent) => (percent.trim(), 100.0),
         None => (text.trim(), 1.0),
     };
     let share = number.parse::<f64>().ok().map(|number| number / scale);
-    if scale == 1.0 && share.is_some_and(|share| (1.0..1000.0).contains(&share)) {
+    if scale == 1.0 && share.is_some_and(|share| (1.0..=100.0 * MOST).contains(&share)) {
         let percent = format!("{number}%");
         return Err(Misread::new("a share is written 2% or 0.02").instead(percent));
     }
-    match share.filter(|share| share.is_finite()) {
-        Some(share) if share > 0.0 && share < 10.0 => Ok(share),
-        Some(_) => {
-            Err(Misread::new("a change is more than 0 % and less than 1000 %").instead("2%"))
+    match share {
+        // Which a NaN is not.
+        Some(share) if (LEAST..=MOST).contains(&share) => Ok(share),
+        _ => {
+            Err(Misread::new("it is a share from 0.01 % to 1000 %, like 2% or 0.02").instead("2%"))
         }
-        None => Err(Misread::new(format!("{} is no share", quoted(text))).instead("2%")),
     }
+}
+
+/// Where chance begins.
+///
+/// # Errors
+/// It is no such number.
+pub fn seed(text: &str) -> Result<u64, Misread> {
+    let seed = text.trim().parse().ok();
+    seed.ok_or_else(|| Misread::new("a seed is a whole number from 0").instead("1"))
 }
 
 /// Runs a side: of less than 8 nothing can be called regressed, so few orders of sides there are.
@@ -412,6 +424,30 @@ mod tests {
         assert_eq!(size("1B"), Ok(1));
         assert!(memory("1MiB").is_err());
         assert_eq!(memory("16MiB"), Ok(MIN_MEMORY));
+    }
+
+    #[test]
+    fn shares() {
+        for (text, read) in [
+            ("2%", 0.02),
+            ("0.02", 0.02),
+            ("0.01%", 0.0001),
+            ("0.0001", 0.0001),
+            ("1000 %", 10.0),
+        ] {
+            assert_eq!(share(text), Ok(read), "{text}");
+        }
+        for text in [
+            "", "0", "-3%", "1e-9%", "0.009%", "1001%", "nan", "NaN%", "inf", "-inf%", "1e999",
+            "2 %%",
+        ] {
+            let misread = share(text).unwrap_err();
+            assert!(misread.why.contains("from 0.01 % to 1000 %"), "{text}");
+        }
+        // Nobody knows what is meant.
+        for (text, instead) in [("1", "1%"), ("5", "5%"), ("1000", "1000%")] {
+            assert_eq!(share(text).unwrap_err().instead.as_deref(), Some(instead));
+        }
     }
 
     #[test]

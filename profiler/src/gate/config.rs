@@ -264,7 +264,7 @@ until = 2026-06-30
     #[test]
     fn what_makes_no_sense() {
         for (text, why) in [
-            ("threshold = \"-2%\"", "more than 0 %"),
+            ("threshold = \"-2%\"", "from 0.01 %"),
             ("treshold = \"2%\"", "unknown field `treshold`"),
             ("[[function]]\nname = \"a\"", "missing field `threshold`"),
             (

@@ -95,7 +95,7 @@ fn the_kernels_limit() {
     assert_eq!(settings("-a -F 1000").frequency, 1000);
     assert_eq!(
         refused("-a -F 1001").to_string(),
-        "rprof: 1001 samples a second are more than this kernel allows, 1000\n  \
+        "rprof: 1001 samples a second are more than this kernel allows: from 1 to 1000\n  \
          try: rprof -a -F 1000\n  \
          try: sudo sysctl kernel.perf_event_max_sample_rate=1001"
     );

@@ -36,6 +36,8 @@ pub mod exit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     what: String,
+    /// Lines of whoever failed.
+    said: Vec<String>,
     next: Vec<String>,
     code: u8,
 }
@@ -45,6 +47,7 @@ impl Failure {
     pub fn new(what: impl Into<String>) -> Self {
         Failure {
             what: what.into(),
+            said: Vec::new(),
             next: Vec::new(),
             code: exit::FAILED,
         }
@@ -107,6 +110,13 @@ impl Failure {
         self
     }
 
+    /// Adds what the command that failed has said: harmless lines, shown before all else.
+    #[must_use]
+    pub fn said(mut self, lines: Vec<String>) -> Self {
+        self.said = lines;
+        self
+    }
+
     /// Sets the exit code.
     #[must_use]
     pub fn code(mut self, code: u8) -> Self {
@@ -119,6 +129,16 @@ impl Failure {
         self.code
     }
 
+    /// What happened, without a full stop.
+    pub fn what(&self) -> String {
+        visible(&self.what)
+    }
+
+    /// What the command that failed has said.
+    pub fn said_lines(&self) -> &[String] {
+        &self.said
+    }
+
     /// The commands that can be typed next.
     pub fn next_commands(&self) -> &[String] {
         &self.next
@@ -127,7 +147,13 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.said {
+            writeln!(f, "  {line}")?;
+        }
         write!(f, "rprof: {}", visible(&self.what))?;
+        if !self.said.is_empty() {
+            f.write_str("; what it said is above")?;
+        }
         for next in &self.next {
             write!(f, "\n  try: {}", visible(next))?;
         }

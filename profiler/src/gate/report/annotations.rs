@@ -9,6 +9,7 @@ use super::sentences;
 use super::text::place;
 use super::told::{Row, Told};
 use super::words::{self, percent, time};
+use crate::cli::Failure;
 use crate::gate::comparison::Comparison;
 use crate::gate::statistics::design::Side;
 use crate::gate::statistics::verdict::Verdict;
@@ -24,7 +25,9 @@ const WAY: usize = 3;
 /// A line for each, for standard output: the verdict first, then functions, as errors only if that is what the
 /// verdict is. What passed needs no eyes, but was asked for.
 pub(super) fn github(of: &Comparison, told: &Told<'_>, places: &Places) -> String {
-    let level = match of.verdict {
+    let level = match told.counts_as.unwrap_or(of.verdict) {
+        // That it is not known needs eyes, whatever it counts as.
+        Verdict::Passed if of.verdict == Verdict::Inconclusive => "warning",
         Verdict::Passed => "notice",
         Verdict::Regressed => "error",
         Verdict::Inconclusive => "warning",
@@ -32,7 +35,8 @@ pub(super) fn github(of: &Comparison, told: &Told<'_>, places: &Places) -> Strin
     let mut reasons = of.reasons.clone();
     reasons.extend(sentences::undecided(of));
     let verdict = [vec![sentences::headline(of)], reasons].concat().join("\n");
-    let title = format!("rprof gate: {}", of.verdict);
+    let counting = sentences::counting(of.verdict, told);
+    let title = format!("rprof gate: {}{counting}", of.verdict);
     let mut lines = command(level, &[("title", title)], &verdict);
     for row in to_be_looked_at(told).take(GITHUB) {
         let mut properties = Vec::new();
@@ -53,6 +57,21 @@ pub(super) fn github(of: &Comparison, told: &Told<'_>, places: &Places) -> Strin
         lines.push_str(&command(level, &properties, &description(of, row, places)));
     }
     lines
+}
+
+/// There is nothing to be compared.
+pub(super) fn github_failure(why: &Failure) -> String {
+    let mut said = vec![why.what()];
+    said.extend(why.said_lines().iter().cloned());
+    let try_next = why.next_commands().iter();
+    said.extend(try_next.map(|next| format!("try: {next}")));
+    let title = "rprof gate: failed".to_string();
+    command("error", &[("title", title)], &said.join("\n"))
+}
+
+/// There is nothing to be compared. An issue has to be of a file, and that is of none: GitLab takes a list without any.
+pub(super) fn gitlab_failure() -> String {
+    "[]\n".into()
 }
 
 /// What is accepted needs no eyes.
@@ -82,7 +101,8 @@ fn property(text: &str) -> String {
 
 /// All functions that a file of the repository has, as a list of issues.
 pub(super) fn gitlab(of: &Comparison, told: &Told<'_>, places: &Places) -> String {
-    let severity = match of.verdict {
+    let severity = match told.counts_as.unwrap_or(of.verdict) {
+        Verdict::Passed if of.verdict == Verdict::Inconclusive => "minor",
         Verdict::Passed => "info",
         Verdict::Regressed => "major",
         Verdict::Inconclusive => "minor",

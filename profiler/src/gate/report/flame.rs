@@ -14,8 +14,10 @@ use inferno::flamegraph;
 use pprof::protos::Profile;
 
 use super::sentences;
+use super::told::Told;
 use super::words;
 use crate::cli::Failure;
+use crate::cli::failure::reason;
 use crate::gate::comparison::Comparison;
 use crate::gate::runs::{self, Runs};
 use crate::gate::statistics::design::Side;
@@ -186,15 +188,34 @@ fn frame(name: &str) -> String {
     words::name(name, NAME).replace(';', ":")
 }
 
-/// Draws it.
+/// It as text.
 ///
 /// # Errors
-/// Those of `out`.
-pub(super) fn write(of: &Comparison, stacks: &Stacks, out: &mut dyn Write) -> io::Result<()> {
+/// A profile is gone before its stacks were read.
+pub(super) fn text(of: &Comparison, runs: &Runs, told: &Told<'_>) -> Result<Vec<u8>, Failure> {
+    let not_drawn = |why: &str| Failure::new(format!("no flame graph: {why}"));
+    let stacks = Stacks::read(runs).map_err(|failure| {
+        let next = failure.next_commands().iter();
+        next.fold(not_drawn(&failure.what()), |failure, next| {
+            failure.next(next)
+        })
+    })?;
+    let mut svg = Vec::new();
+    write(of, &stacks, told, &mut svg).map_err(|error| not_drawn(&reason(&error)))?;
+    Ok(svg)
+}
+
+/// Draws it.
+fn write(of: &Comparison, stacks: &Stacks, told: &Told<'_>, out: &mut dyn Write) -> io::Result<()> {
     let full = FULL * of.rule.threshold * of.mean(Side::Base);
     let lines = stacks.lines(full);
     let mut options = flamegraph::Options::default();
-    options.title = format!("rprof gate: {}, {}", of.verdict, sentences::headline(of));
+    let counting = sentences::counting(of.verdict, told);
+    options.title = format!(
+        "rprof gate: {}{counting}: {}",
+        of.verdict,
+        sentences::headline(of)
+    );
     let gone = match lines.iter().any(|line| line.starts_with(GONE)) {
         true => format!(" {GONE}: gone in head."),
         false => String::new(),
@@ -233,7 +254,8 @@ mod tests {
 
     fn drawn(stacks: &Stacks) -> String {
         let mut svg = Vec::new();
-        write(&super::super::tests::comparison(), stacks, &mut svg).unwrap();
+        let of = super::super::tests::comparison();
+        write(&of, stacks, &Told::new(&of, None), &mut svg).unwrap();
         String::from_utf8(svg).unwrap()
     }
 

@@ -5,7 +5,8 @@
 //! {
 //!   "version": 1,
 //!   "rprof": "0.1.0",
-//!   "verdict": "passed" | "regressed" | "inconclusive",
+//!   "verdict": "passed" | "regressed" | "inconclusive",  // or "failed": see below
+//!   "counts_as": null,                  // "passed" | "regressed": what --inconclusive makes of it
 //!   "headline": "+8.4 % CPU time a run, where 2 % is allowed",
 //!   "reasons": [],                      // why nothing can be said, whatever the figures are: sentences
 //!   "advice": [],                       // what would decide what is not decided: sentences
@@ -45,6 +46,14 @@
 //! }
 //! ```
 //!
+//! Where nothing could be compared, the verdict is "failed", and all there is besides are `version`, `rprof`, `counts_as`
+//! (null), `headline` and `reasons` (why), `advice` and `notes` (empty), and
+//!
+//! ```json
+//!   "said": [],                         // lines of the command that failed, the last ones
+//!   "next": []                          // commands that can be typed next
+//! ```
+//!
 //! Times are nanoseconds of CPU of one run. `path` is `file` as the repository has it, or null; `line` null if it is
 //! not known. What only moved is in `moved` alone (`from` and `to` are as in `guilty`), unless it grew on the way.
 
@@ -53,6 +62,7 @@ use serde_json::{Value, json};
 use super::places::Places;
 use super::sentences;
 use super::told::{Kind, Pair, Row, Told};
+use crate::cli::Failure;
 use crate::gate::comparison::Comparison;
 use crate::gate::costs::Function;
 use crate::gate::explain::{Amount, Changed};
@@ -67,7 +77,27 @@ const VERSION: u32 = 1;
 
 /// It as text, with a newline at its end.
 pub(super) fn text(of: &Comparison, runs: &Runs, told: &Told<'_>, places: &Places) -> String {
-    let value = value(of, runs, told, places);
+    written(&value(of, runs, told, places))
+}
+
+/// There is nothing to be compared.
+pub(super) fn failure(why: &Failure) -> String {
+    let none: [&str; 0] = [];
+    written(&json!({
+        "version": VERSION,
+        "rprof": env!("CARGO_PKG_VERSION"),
+        "verdict": "failed",
+        "counts_as": Value::Null,
+        "headline": why.what(),
+        "reasons": [why.what()],
+        "advice": none,
+        "notes": none,
+        "said": why.said_lines(),
+        "next": why.next_commands(),
+    }))
+}
+
+fn written(value: &Value) -> String {
     let mut text = String::new();
     for c in format!("{value:#}").chars() {
         // Characters of names; serde_json has escaped some of them. Outside of them there are none.
@@ -123,6 +153,7 @@ fn value(of: &Comparison, runs: &Runs, told: &Told<'_>, places: &Places) -> Valu
         "version": VERSION,
         "rprof": env!("CARGO_PKG_VERSION"),
         "verdict": of.verdict.to_string(),
+        "counts_as": told.counts_as.map(|verdict| verdict.to_string()),
         "headline": sentences::headline(of),
         "reasons": of.reasons,
         "advice": sentences::undecided(of),

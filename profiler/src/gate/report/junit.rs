@@ -1,6 +1,7 @@
 //! A comparison as a test report, in the XML that JUnit's tasks of Ant made common: one test for all of a run, one for
 //! each entry of the project's file. What regressed failed; what is inconclusive was skipped, for it neither passed
-//! nor failed, and GitLab and Jenkins both show why.
+//! nor failed, and GitLab and Jenkins both show why, unless it counts as regressed. Where nothing could be compared
+//! there is one test, with an error.
 
 use std::io;
 
@@ -8,43 +9,84 @@ use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 
 use super::sentences;
+use super::told::Told;
 use super::words;
+use crate::cli::Failure;
+use crate::cli::failure::reason;
 use crate::gate::comparison::Comparison;
 use crate::gate::statistics::design::Side;
 use crate::gate::statistics::verdict::Verdict;
 
 const SUITE: &str = "rprof gate";
 
+const TOTAL: &str = "CPU time of a run";
+
 /// A test.
 struct Test {
+    outcome: Outcome,
     name: String,
-    verdict: Verdict,
-    /// Whether there are too few samples for an answer.
-    is_unknown: bool,
     /// What it came to.
     said: String,
     /// All that there is to be said.
     text: String,
 }
 
+/// How a test ended, in the words of JUnit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Success,
+    Failure,
+    Error,
+    Skipped,
+}
+
 /// It as text.
 ///
 /// # Errors
 /// None: it is written to memory.
-pub(super) fn text(of: &Comparison, text: &str) -> io::Result<String> {
-    let tests = tests(of, text);
+pub(super) fn text(of: &Comparison, told: &Told<'_>, text: &str) -> Result<Vec<u8>, Failure> {
     let seconds = format!("{:.6}", sentences::middle(of, Side::Head) / 1e9);
-    let count = |wanted: &dyn Fn(&Test) -> bool| tests.iter().filter(|test| wanted(test)).count();
+    suite(&tests(of, told, text), &seconds).map_err(not_written)
+}
+
+/// There is nothing to be compared.
+///
+/// # Errors
+/// None: it is written to memory.
+pub(super) fn failure(why: &Failure) -> Result<Vec<u8>, Failure> {
+    let next = why.next_commands().iter();
+    let mut lines = vec![why.what()];
+    lines.extend(why.said_lines().iter().cloned());
+    lines.extend(next.map(|next| format!("try: {next}")));
+    let test = Test {
+        outcome: Outcome::Error,
+        name: TOTAL.into(),
+        said: why.what(),
+        text: lines.join("\n"),
+    };
+    suite(&[test], "0").map_err(not_written)
+}
+
+fn not_written(error: io::Error) -> Failure {
+    Failure::new(format!("no test report: {}", reason(&error)))
+}
+
+fn suite(tests: &[Test], seconds: &str) -> io::Result<Vec<u8>> {
+    let count = |outcome| {
+        let such = tests.iter().filter(|test| test.outcome == outcome);
+        such.count().to_string()
+    };
     let all = tests.len().to_string();
-    let failures = count(&|test| test.verdict == Verdict::Regressed).to_string();
-    let skipped = count(&Test::is_skipped).to_string();
+    let failures = count(Outcome::Failure);
+    let errors = count(Outcome::Error);
+    let skipped = count(Outcome::Skipped);
     let counts = [
         ("name", SUITE),
         ("tests", &*all),
         ("failures", &*failures),
-        ("errors", "0"),
+        ("errors", &*errors),
         ("skipped", &*skipped),
-        ("time", &*seconds),
+        ("time", seconds),
     ];
     let mut out = Writer::new_with_indent(Vec::new(), b' ', 2);
     out.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
@@ -54,18 +96,18 @@ pub(super) fn text(of: &Comparison, text: &str) -> io::Result<String> {
         suite.write_inner_content(|out| {
             for (n, test) in tests.iter().enumerate() {
                 // The first is the run.
-                test.write(out, if n == 0 { &seconds } else { "0" })?;
+                test.write(out, if n == 0 { seconds } else { "0" })?;
             }
             Ok(())
         })?;
         Ok(())
     })?;
-    let mut text = String::from_utf8(out.into_inner()).map_err(io::Error::other)?;
-    text.push('\n');
+    let mut text = out.into_inner();
+    text.push(b'\n');
     Ok(text)
 }
 
-fn tests(of: &Comparison, text: &str) -> Vec<Test> {
+fn tests(of: &Comparison, told: &Told<'_>, text: &str) -> Vec<Test> {
     let mut reasons = of.reasons.clone();
     reasons.extend(sentences::undecided(of));
     // An entry's verdict is that entry's, and no figure counts if there are reasons not to believe it.
@@ -73,25 +115,40 @@ fn tests(of: &Comparison, text: &str) -> Vec<Test> {
         true => verdict,
         false => Verdict::Inconclusive,
     };
+    let outcome = |verdict| match verdict {
+        Verdict::Passed => Outcome::Success,
+        Verdict::Regressed => Outcome::Failure,
+        Verdict::Inconclusive if told.counts_as == Some(Verdict::Regressed) => Outcome::Failure,
+        Verdict::Inconclusive => Outcome::Skipped,
+    };
+    let counting = |verdict| match sentences::counting(verdict, told) {
+        counting if counting.is_empty() => String::new(),
+        counting => format!("{verdict}{counting}: "),
+    };
+    let verdict = believed(of.judged.verdict);
+    let said = format!("{}{}", counting(verdict), sentences::total(of));
     let total = Test {
-        name: "CPU time of a run".into(),
-        verdict: believed(of.judged.verdict),
-        is_unknown: false,
-        said: [vec![sentences::total(of)], reasons].concat().join(" "),
+        outcome: outcome(verdict),
+        name: TOTAL.into(),
+        said: [vec![said], reasons].concat().join(" "),
         text: text.to_string(),
     };
     let mut tests = vec![total];
     for entry in &of.ruled {
         let (_, what) = sentences::entry(entry);
-        let said = match &entry.judged {
-            None => "too few samples".into(),
-            Some(judged) => sentences::judgement(judged, entry.threshold),
+        let verdict = believed(entry.verdict());
+        let (outcome, said) = match &entry.judged {
+            None if verdict == Verdict::Passed => (Outcome::Skipped, "too few samples".into()),
+            None => (outcome(verdict), "too few samples".into()),
+            Some(judged) => (
+                outcome(verdict),
+                sentences::judgement(judged, entry.threshold),
+            ),
         };
         tests.push(Test {
+            outcome,
             name: words::name(&entry.name, words::LONG),
-            verdict: believed(entry.verdict()),
-            is_unknown: entry.judged.is_none(),
-            said: format!("{said} ({what})"),
+            said: format!("{}{said} ({what})", counting(verdict)),
             text: String::new(),
         });
     }
@@ -99,11 +156,6 @@ fn tests(of: &Comparison, text: &str) -> Vec<Test> {
 }
 
 impl Test {
-    fn is_skipped(&self) -> bool {
-        self.verdict == Verdict::Inconclusive
-            || (self.is_unknown && self.verdict == Verdict::Passed)
-    }
-
     fn write(&self, out: &mut Writer<Vec<u8>>, seconds: &str) -> io::Result<()> {
         let name = legal(&self.name);
         let said = legal(&self.said);
@@ -115,16 +167,22 @@ impl Test {
         ]);
         case.write_inner_content(|out| {
             let message = [("message", &*said)];
-            if self.verdict == Verdict::Regressed {
-                let failure = out.create_element("failure").with_attributes(message);
-                let failure = failure.with_attribute(("type", "regressed"));
+            let failed = match self.outcome {
+                Outcome::Failure => Some(("failure", "regressed")),
+                Outcome::Error => Some(("error", "failed")),
+                Outcome::Skipped => {
+                    let skipped = out.create_element("skipped").with_attributes(message);
+                    skipped.write_empty()?;
+                    None
+                }
+                Outcome::Success => None,
+            };
+            if let Some((element, kind)) = failed {
+                let element = out.create_element(element).with_attributes(message);
+                let element = element.with_attribute(("type", kind));
                 let inner = if text.is_empty() { &said } else { &text };
-                failure.write_text_content(BytesText::new(inner))?;
-            } else if self.is_skipped() {
-                let skipped = out.create_element("skipped").with_attributes(message);
-                skipped.write_empty()?;
-            }
-            if !text.is_empty() && self.verdict != Verdict::Regressed {
+                element.write_text_content(BytesText::new(inner))?;
+            } else if !text.is_empty() {
                 let system = out.create_element("system-out");
                 system.write_text_content(BytesText::new(&text))?;
             }

@@ -8,6 +8,7 @@ use super::sentences;
 use super::text::place;
 use super::told::{Row, Told};
 use super::words::{self, percent, time};
+use crate::cli::Failure;
 use crate::gate::comparison::Comparison;
 use crate::gate::config;
 use crate::gate::statistics::design::Side;
@@ -29,7 +30,11 @@ pub(super) fn text(of: &Comparison, told: &Told<'_>, places: &Places) -> String 
         Verdict::Inconclusive => ("⚠️", "inconclusive"),
     };
     let headline = escaped(&sentences::headline(of));
-    let _ = writeln!(out, "### {symbol} rprof gate: {word}\n\n**{headline}**\n");
+    let counting = sentences::counting(of.verdict, told);
+    let _ = writeln!(
+        out,
+        "### {symbol} rprof gate: {word}{counting}\n\n**{headline}**\n"
+    );
     let list = |out: &mut String, sentences: &[String]| {
         for sentence in sentences {
             let _ = writeln!(out, "- {}", escaped(sentence));
@@ -96,6 +101,27 @@ pub(super) fn text(of: &Comparison, told: &Told<'_>, places: &Places) -> String 
         out.push('\n');
         list(&mut out, &of.notes);
     }
+    out
+}
+
+/// There is nothing to be compared.
+pub(super) fn failure(why: &Failure) -> String {
+    let mut out = format!(
+        "### ⛔ rprof gate: failed\n\n**{}**\n",
+        escaped(&why.what())
+    );
+    let mut code = |title: &str, lines: &[String]| {
+        if lines.is_empty() {
+            return;
+        }
+        let _ = writeln!(out, "\n{title}:\n");
+        for line in lines {
+            // Lines that begin with four blanks are code: nothing in them is markup.
+            let _ = writeln!(out, "    {}", words::harmless(line));
+        }
+    };
+    code("What it said", why.said_lines());
+    code("Try", why.next_commands());
     out
 }
 

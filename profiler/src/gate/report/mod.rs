@@ -12,9 +12,10 @@
 //! | `told`, `sentences`, `words` | nothing: what all of them say, and how |
 //! | `more` | nothing: how many more runs would tell |
 //! | `places` | nothing: which file of the repository a profile means |
-//! | `files` | where reports go |
+//! | `destinations`, `files` | where reports go, and how |
 
 mod annotations;
+mod destinations;
 mod files;
 mod flame;
 pub mod json;
@@ -26,67 +27,74 @@ pub mod text;
 mod told;
 mod words;
 
-pub(in crate::gate) use words::harmless;
-
-#[cfg(test)]
-mod tests;
-
-use std::io;
-use std::path::Path;
-
-use self::files::Before;
+use self::destinations::Destination;
 use self::places::Places;
 use self::told::Told;
 use super::comparison::Comparison;
 use super::runs::Runs;
 use crate::cli::Failure;
 use crate::cli::failure::reason;
-use crate::cli::gate::Reports;
-use crate::cli::retype::{Retype, quoted};
-use crate::profile::output::{Format, Output};
+use crate::cli::gate::{Inconclusive, Reports};
+
+pub use destinations::check;
+pub(in crate::gate) use words::harmless;
+
+#[cfg(test)]
+mod tests;
 
 /// Writes what was asked for, all that can be written.
 ///
 /// # Errors
 /// Files that cannot be written.
-pub fn write(of: &Comparison, runs: &Runs, wanted: &Reports) -> Result<(), Failure> {
+pub fn write(
+    of: &Comparison,
+    runs: &Runs,
+    inconclusive: Option<Inconclusive>,
+    wanted: &Reports,
+) -> Result<(), Failure> {
     let places = Places::here();
-    let told = Told::new(of);
+    let told = Told::new(of, inconclusive);
     let mut failed = Failed::default();
-    if let Some(path) = &wanted.markdown {
-        let text = markdown::text(of, &told, &places);
-        let written = files::write(path, &text, Before::Kept);
-        failed.file("--markdown", path, written);
-    }
-    if let Some(path) = &wanted.json {
-        let text = json::text(of, runs, &told, &places);
-        let written = files::write(path, &text, Before::Replaced);
-        failed.file("--json", path, written);
-    }
-    if let Some(path) = &wanted.junit {
-        let written = junit::text(of, &text::plain(of, &places))
-            .and_then(|text| files::write(path, &text, Before::Replaced));
-        failed.file("--junit", path, written);
-    }
     if wanted.github {
-        let lines = annotations::github(of, &told, &places);
-        failed.file("--github", Path::new("-"), files::stdout(&lines));
+        failed.annotations(&annotations::github(of, &told, &places));
     }
-    if let Some(path) = &wanted.gitlab {
-        let text = annotations::gitlab(of, &told, &places);
-        let written = files::write(path, &text, Before::Replaced);
-        failed.file("--gitlab", path, written);
+    for destination in Destination::all(wanted) {
+        let text = match destination.option {
+            "--markdown" => Ok(markdown::text(of, &told, &places).into_bytes()),
+            "--json" => Ok(json::text(of, runs, &told, &places).into_bytes()),
+            "--junit" => junit::text(of, &told, &text::plain(of, &told, &places)),
+            "--gitlab" => Ok(annotations::gitlab(of, &told, &places).into_bytes()),
+            _ => flame::text(of, runs, &told),
+        };
+        match text {
+            Ok(text) => failed.write(&destination, &text),
+            Err(failure) => failed.add(&failure),
+        }
     }
-    if let Some(path) = &wanted.flamegraph {
-        match flame::Stacks::read(runs) {
-            Ok(stacks) => {
-                let written = Output::new(path, Some(Format::Svg))
-                    .write_with(&mut |out| flame::write(of, &stacks, out));
-                if let Err(error) = written {
-                    failed.flamegraph(path, &error);
-                }
-            }
-            Err(failure) => failed.unread(&failure),
+    failed.failure()
+}
+
+/// Writes that there is nothing to report, and why, wherever a report was asked for: a job's page that shows the
+/// one of yesterday, or none, tells nobody. There is no flame graph of it.
+///
+/// # Errors
+/// Files that cannot be written.
+pub fn write_failure(why: &Failure, wanted: &Reports) -> Result<(), Failure> {
+    let mut failed = Failed::default();
+    if wanted.github {
+        failed.annotations(&annotations::github_failure(why));
+    }
+    for destination in Destination::all(wanted) {
+        let text = match destination.option {
+            "--markdown" => Ok(markdown::failure(why).into_bytes()),
+            "--json" => Ok(json::failure(why).into_bytes()),
+            "--junit" => junit::failure(why),
+            "--gitlab" => Ok(annotations::gitlab_failure().into_bytes()),
+            _ => continue,
+        };
+        match text {
+            Ok(text) => failed.write(&destination, &text),
+            Err(failure) => failed.add(&failure),
         }
     }
     failed.failure()
@@ -100,62 +108,27 @@ struct Failed {
 }
 
 impl Failed {
-    fn file(&mut self, option: &str, path: &Path, written: io::Result<()>) {
-        let Err(error) = written else {
-            return;
-        };
-        if files::is_stdout(path) {
-            self.what.push(format!(
-                "cannot write to standard output: {}",
-                reason(&error)
-            ));
-            self.next.push(again(option, "/var/tmp/rprof-gate"));
-            return;
-        }
-        self.what.push(format!(
-            "cannot write {}: {}",
-            path.display(),
-            reason(&error)
-        ));
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        let shown = quoted(&folder.to_string_lossy());
-        self.next.push(match error.kind() {
-            io::ErrorKind::NotFound => format!("mkdir -p {shown}"),
-            io::ErrorKind::StorageFull => format!("df -h {shown}"),
-            io::ErrorKind::IsADirectory => {
-                again(option, &path.join("rprof-gate").to_string_lossy())
-            }
-            _ => format!("ls -ld {shown} {}", quoted(&path.to_string_lossy())),
-        });
-    }
-
-    fn flamegraph(&mut self, path: &Path, error: &crate::profile::output::NotWritten) {
-        let what = error.error.what();
-        match &error.saved {
-            Some(saved) => {
-                self.what
-                    .push(format!("{what}; the flame graph is in {}", saved.display()));
-                let saved = quoted(&saved.to_string_lossy());
-                self.next.push(format!("ls -l {saved}"));
-            }
-            None => {
-                self.what.push(what.to_string());
-                self.next
-                    .push(format!("ls -ld {}", quoted(&path.to_string_lossy())));
-            }
+    fn write(&mut self, destination: &Destination<'_>, text: &[u8]) {
+        if let Err(error) = files::write(destination.path, text, destination.before) {
+            self.add(&destination.failure(&error));
         }
     }
 
-    /// A profile that is gone before its stacks were read.
-    fn unread(&mut self, failure: &Failure) {
-        let text = failure.to_string();
-        let what = text.lines().next().unwrap_or_default();
-        let what = what.trim_start_matches("rprof: ");
-        self.what.push(format!("no flame graph: {what}"));
-        self.next.extend(failure.next_commands().iter().cloned());
+    fn annotations(&mut self, lines: &str) {
+        if let Err(error) = files::stdout(lines.as_bytes()) {
+            let why = reason(&error);
+            self.what
+                .push(format!("cannot write to standard output: {why}"));
+        }
+    }
+
+    fn add(&mut self, failure: &Failure) {
+        self.what.push(failure.what());
+        for next in failure.next_commands() {
+            if !self.next.contains(next) {
+                self.next.push(next.clone());
+            }
+        }
     }
 
     fn failure(self) -> Result<(), Failure> {
@@ -166,10 +139,4 @@ impl Failed {
         let next = self.next.into_iter();
         Err(next.fold(failure, |failure, next| failure.next(next)))
     }
-}
-
-/// The command that was typed, with another file.
-fn again(option: &str, file: &str) -> String {
-    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    Retype::new(&words).with(["", option], Some(file))
 }

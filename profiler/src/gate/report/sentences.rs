@@ -24,6 +24,14 @@ pub(super) fn interval(of: &Judged) -> (f64, f64) {
     (share(of.between.0), share(of.between.1))
 }
 
+/// What a verdict counts as, where it is one that must be taken for another: follows its own word.
+pub(super) fn counting(verdict: Verdict, told: &Told<'_>) -> String {
+    match told.counts_as {
+        Some(other) if verdict == Verdict::Inconclusive => format!(", which counts as {other}"),
+        _ => String::new(),
+    }
+}
+
 /// What it came to, after the verdict's own word.
 pub(super) fn headline(of: &Comparison) -> String {
     if !of.reasons.is_empty() {

@@ -6,6 +6,8 @@ use serde_json::Value;
 
 use super::places::Places;
 use super::told::Told;
+use std::path::Path;
+
 use super::*;
 use crate::gate::costs::Function;
 use crate::gate::explain::{Amount, Changed, Explained, Move, Moved};
@@ -134,13 +136,22 @@ fn obeyed(line: &str) -> bool {
         || line.contains(crate::report::drives_a_terminal)
 }
 
+fn plain(of: &Comparison) -> String {
+    text::plain(of, &Told::new(of, None), &places())
+}
+
+fn junit(of: &Comparison, inconclusive: Option<Inconclusive>, text: &str) -> String {
+    let text = junit::text(of, &Told::new(of, inconclusive), text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
 fn cells(text: &str) -> String {
     text.split_whitespace().collect::<Vec<&str>>().join(" ")
 }
 
 #[test]
 fn text_says_it_at_a_glance() {
-    let text = text::plain(&comparison(), &places());
+    let text = plain(&comparison());
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(
         lines[0],
@@ -175,7 +186,7 @@ fn text_says_it_at_a_glance() {
 
 #[test]
 fn text_of_what_is_not_known() {
-    let text = text::plain(&inconclusive(), &places());
+    let text = plain(&inconclusive());
     assert!(
         text.starts_with(
             "INCONCLUSIVE: +1.0 % CPU time a run, but these are too few runs to tell it from 2 %,"
@@ -191,7 +202,7 @@ fn text_of_what_is_not_known() {
         reasons: vec!["The runs were made on different processors: a, b.".into()],
         ..inconclusive()
     };
-    let text = text::plain(&unsure, &places());
+    let text = plain(&unsure);
     assert!(
         text.contains("  - The runs were made on different processors"),
         "{text}"
@@ -204,7 +215,7 @@ fn what_grew_on_the_way_is_guilty() {
     let mut of = comparison();
     of.explained.guilty[2] = changed(4, 0.0, 10.0, &[2]);
     of.explained.moved[0].came = 10e6;
-    let told = Told::new(&of);
+    let told = Told::new(&of, None);
     assert!(
         told.guilty
             .iter()
@@ -231,7 +242,7 @@ fn callers_are_those_of_the_repository() {
         ..Explained::default()
     };
     let said = |of: &Comparison| {
-        let told = Told::new(of);
+        let told = Told::new(of, None);
         told.guilty[0].called_by(&places(), 3, &str::to_string)
     };
     assert_eq!(said(&of), "… ← dispatch");
@@ -243,7 +254,7 @@ fn callers_are_those_of_the_repository() {
 #[test]
 fn markdown_holds_names_as_code() {
     let of = comparison();
-    let text = markdown::text(&of, &Told::new(&of), &places());
+    let text = markdown::text(&of, &Told::new(&of, None), &places());
     assert!(text.starts_with("### ❌ rprof gate: regressed\n"), "{text}");
     // Outside of code there is nothing of a name.
     for line in text.lines() {
@@ -271,7 +282,7 @@ fn markdown_holds_names_as_code() {
 #[test]
 fn json_can_be_read_back() {
     let of = comparison();
-    let text = json::text(&of, &Runs::default(), &Told::new(&of), &places());
+    let text = json::text(&of, &Runs::default(), &Told::new(&of, None), &places());
     assert!(text.lines().all(|line| !obeyed(line)), "{text}");
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(value["version"], 1);
@@ -290,7 +301,7 @@ fn json_can_be_read_back() {
     assert_eq!(value["entries"][0]["accepted"]["until"], "2026-12-31");
     assert_eq!(value["entries"][1]["change"], Value::Null);
     let of = inconclusive();
-    let text = json::text(&of, &Runs::default(), &Told::new(&of), &places());
+    let text = json::text(&of, &Runs::default(), &Told::new(&of, None), &places());
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(value["total"]["at_least"], Value::Null);
     assert_eq!(value["total"]["at_most"], Value::Null);
@@ -316,9 +327,13 @@ fn read_junit(text: &str) -> (Vec<(String, Vec<String>)>, Vec<String>) {
             })
         };
         match element.name().as_ref() {
-            b"testsuite" => counts = ["tests", "failures", "skipped"].map(value).to_vec(),
+            b"testsuite" => {
+                counts = ["tests", "failures", "errors", "skipped"]
+                    .map(value)
+                    .to_vec()
+            }
             b"testcase" => tests.push((value("name"), Vec::new())),
-            b"failure" | b"skipped" => {
+            b"failure" | b"error" | b"skipped" => {
                 let kind = String::from_utf8(element.name().as_ref().to_vec()).unwrap();
                 let test = tests.last_mut().unwrap();
                 test.1.push(format!("{kind}: {}", value("message")));
@@ -331,11 +346,11 @@ fn read_junit(text: &str) -> (Vec<(String, Vec<String>)>, Vec<String>) {
 #[test]
 fn junit_can_be_read_back() {
     let of = comparison();
-    let text = junit::text(&of, &text::plain(&of, &places())).unwrap();
+    let text = junit(&of, None, &plain(&of));
     let is_legal = |c: char| matches!(c, '\n' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}');
     assert!(text.chars().all(is_legal), "{text}");
     let (tests, counts) = read_junit(&text);
-    assert_eq!(counts, ["3", "1", "1"]);
+    assert_eq!(counts, ["3", "1", "0", "1"]);
     assert_eq!(tests[0].0, "CPU time of a run");
     assert_eq!(
         tests[0].1,
@@ -350,8 +365,8 @@ fn junit_can_be_read_back() {
     assert_eq!(tests[2].0, "rare");
     assert!(tests[2].1[0].starts_with("skipped: too few samples"));
     let of = inconclusive();
-    let (tests, counts) = read_junit(&junit::text(&of, "text").unwrap());
-    assert_eq!(counts, ["3", "0", "2"]);
+    let (tests, counts) = read_junit(&junit(&of, None, "text"));
+    assert_eq!(counts, ["3", "0", "0", "2"]);
     assert!(tests[0].1[0].starts_with("skipped: +1.0 % CPU time a run, but"));
     assert!(tests[0].1[0].contains("more runs a side"));
 }
@@ -359,7 +374,7 @@ fn junit_can_be_read_back() {
 #[test]
 fn github_finds_only_commands_that_are_meant() {
     let of = comparison();
-    let text = annotations::github(&of, &Told::new(&of), &places());
+    let text = annotations::github(&of, &Told::new(&of, None), &places());
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 3, "{text}");
     assert_eq!(
@@ -381,7 +396,7 @@ fn github_finds_only_commands_that_are_meant() {
     assert!(title.contains("%3A%3Aerror%3A%3Ax|"), "{title}");
     assert!(lines.iter().all(|line| !line.contains("##[")));
     let of = inconclusive();
-    let text = annotations::github(&of, &Told::new(&of), &places());
+    let text = annotations::github(&of, &Told::new(&of, None), &places());
     assert!(text.starts_with("::warning title=rprof gate%3A inconclusive::"));
     assert_eq!(text.lines().count(), 1, "{text}");
 }
@@ -390,10 +405,13 @@ fn github_finds_only_commands_that_are_meant() {
 fn what_is_accepted_needs_no_eyes() {
     let mut of = comparison();
     of.accepted[0] = true;
-    let github = annotations::github(&of, &Told::new(&of), &places());
+    let github = annotations::github(&of, &Told::new(&of, None), &places());
     assert!(!github.contains("in alpha"), "{github}");
-    assert_eq!(annotations::gitlab(&of, &Told::new(&of), &places()), "[]\n");
-    let text = text::plain(&of, &places());
+    assert_eq!(
+        annotations::gitlab(&of, &Told::new(&of, None), &places()),
+        "[]\n"
+    );
+    let text = plain(&of);
     assert!(
         cells(&text).contains("tests.rs:12, accepted, called by main"),
         "{text}"
@@ -405,7 +423,7 @@ fn gitlab_reads_a_list_of_issues() {
     let mut of = comparison();
     // Two of the same name in the same file, as instances of a template are.
     of.functions[1] = of.functions[0].clone();
-    let text = annotations::gitlab(&of, &Told::new(&of), &places());
+    let text = annotations::gitlab(&of, &Told::new(&of, None), &places());
     let issues: Vec<Value> = serde_json::from_str(&text).unwrap();
     assert_eq!(issues.len(), 2);
     assert_eq!(issues[0]["location"]["path"], "src/gate/report/tests.rs");
@@ -416,14 +434,14 @@ fn gitlab_reads_a_list_of_issues() {
     // The same in the next report, wherever the function has gone.
     of.lines[0] = 99;
     let again: Vec<Value> =
-        serde_json::from_str(&annotations::gitlab(&of, &Told::new(&of), &places())).unwrap();
+        serde_json::from_str(&annotations::gitlab(&of, &Told::new(&of, None), &places())).unwrap();
     assert_eq!(issues[0]["fingerprint"], again[0]["fingerprint"]);
     let none = Comparison {
         explained: Explained::default(),
         ..comparison()
     };
     assert_eq!(
-        annotations::gitlab(&none, &Told::new(&none), &places()),
+        annotations::gitlab(&none, &Told::new(&none, None), &places()),
         "[]\n"
     );
 }
@@ -437,14 +455,92 @@ fn what_can_be_written_is() {
         junit: Some(folder.path().to_path_buf()),
         ..Reports::default()
     };
-    let failure = write(&comparison(), &Runs::default(), &wanted).unwrap_err();
+    let failure = write(&comparison(), &Runs::default(), None, &wanted).unwrap_err();
     let said = failure.to_string();
     assert!(
-        said.contains("none/a.md: No such file or directory; cannot write"),
+        said.contains("none/a.md: No such file or directory; "),
         "{said}"
     );
     assert!(said.contains("\n  try: mkdir -p "), "{said}");
     assert_eq!(failure.next_commands().len(), 2, "{said}");
     let json = std::fs::read_to_string(folder.path().join("a.json")).unwrap();
     assert!(json.contains("\"verdict\": \"regressed\""));
+}
+
+#[test]
+fn what_an_inconclusive_answer_counts_as() {
+    let of = inconclusive();
+    for (as_what, word, outcomes) in [
+        (Inconclusive::Pass, "passed", ["3", "0", "0", "2"]),
+        (Inconclusive::Fail, "regressed", ["3", "1", "0", "1"]),
+    ] {
+        let as_what = Some(as_what);
+        let told = Told::new(&of, as_what);
+        let said = text::plain(&of, &told, &places());
+        let begin = format!("INCONCLUSIVE, which counts as {word}: +1.0 % CPU time a run, but");
+        assert!(said.starts_with(&begin), "{said}");
+        assert!(
+            said.lines().all(|line| line.chars().count() <= 100),
+            "{said}"
+        );
+        let markdown = markdown::text(&of, &told, &places());
+        let begin = format!("### ⚠️ rprof gate: inconclusive, which counts as {word}\n");
+        assert!(markdown.starts_with(&begin), "{markdown}");
+        let json = json::text(&of, &Runs::default(), &told, &places());
+        let value: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value["verdict"], "inconclusive");
+        assert_eq!(value["counts_as"], word);
+        let (tests, counts) = read_junit(&junit(&of, as_what, "text"));
+        assert_eq!(counts, outcomes);
+        let message = format!(": inconclusive, which counts as {word}: +1.0 % CPU time");
+        assert!(tests[0].1[0].contains(&message), "{tests:?}");
+        let github = annotations::github(&of, &told, &places());
+        let level = if word == "passed" { "warning" } else { "error" };
+        let begin =
+            format!("::{level} title=rprof gate%3A inconclusive%2C which counts as {word}::");
+        assert!(github.starts_with(&begin), "{github}");
+        // What is known counts as what it is.
+        let known = comparison();
+        assert_eq!(Told::new(&known, as_what).counts_as, None);
+    }
+}
+
+#[test]
+fn nothing_to_compare() {
+    let why = Failure::new(format!("\"{HOSTILE}\" failed with exit code 7"))
+        .said(vec![words::harmless(HOSTILE)])
+        .next("./bench");
+    let github = annotations::github_failure(&why);
+    assert!(
+        github.starts_with("::error title=rprof gate%3A failed::"),
+        "{github}"
+    );
+    assert_eq!(github.lines().count(), 1, "{github}");
+    assert!(!github.contains("##["), "{github}");
+    assert!(github.contains("%0Atry: ./bench"), "{github}");
+    let issues: Vec<Value> = serde_json::from_str(&annotations::gitlab_failure()).unwrap();
+    assert!(issues.is_empty());
+    let json = json::failure(&why);
+    assert!(json.lines().all(|line| !obeyed(line)), "{json}");
+    let value: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["verdict"], "failed");
+    assert!(value["headline"].as_str().unwrap().ends_with("exit code 7"));
+    assert_eq!(value["next"][0], "./bench");
+    let text = String::from_utf8(junit::failure(&why).unwrap()).unwrap();
+    let (tests, counts) = read_junit(&text);
+    assert_eq!(counts, ["1", "0", "1", "0"]);
+    assert!(
+        tests[0].1[0].ends_with("failed with exit code 7"),
+        "{tests:?}"
+    );
+    let markdown = markdown::failure(&why);
+    assert!(
+        markdown.starts_with("### ⛔ rprof gate: failed\n\n**"),
+        "{markdown}"
+    );
+    for line in markdown.lines().filter(|line| !line.starts_with("    ")) {
+        for bad in ["<script", "</code", "@all", "##["] {
+            assert!(!line.contains(bad), "{line}");
+        }
+    }
 }

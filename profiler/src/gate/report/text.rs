@@ -6,6 +6,7 @@ use super::sentences;
 use super::told::{Row, Told};
 use super::words::{self, LONG, percent};
 use crate::cli::args::Color;
+use crate::cli::gate::Inconclusive;
 use crate::cli::settings::colored;
 use crate::gate::comparison::Comparison;
 use crate::gate::config;
@@ -25,20 +26,19 @@ const OTHERS: usize = 5;
 const WAY: usize = 3;
 
 /// What it came to, as text for standard error.
-pub fn text(of: &Comparison) -> String {
+pub fn text(of: &Comparison, inconclusive: Option<Inconclusive>) -> String {
     let paint = Paint {
         on: colored(Color::Auto),
     };
-    painted(of, &Places::here(), paint)
+    painted(of, &Told::new(of, inconclusive), &Places::here(), paint)
 }
 
 /// The same without color, wherever it goes.
-pub(super) fn plain(of: &Comparison, places: &Places) -> String {
-    painted(of, places, Paint::default())
+pub(super) fn plain(of: &Comparison, told: &Told<'_>, places: &Places) -> String {
+    painted(of, told, places, Paint::default())
 }
 
-fn painted(of: &Comparison, places: &Places, paint: Paint) -> String {
-    let told = Told::new(of);
+fn painted(of: &Comparison, told: &Told<'_>, places: &Places, paint: Paint) -> String {
     let mut table = Table {
         lines: Vec::new(),
         paint,
@@ -52,9 +52,12 @@ fn painted(of: &Comparison, places: &Places, paint: Paint) -> String {
         Verdict::Inconclusive => paint.yellow(&verdict),
     };
     let headline = sentences::headline(of);
-    let mut lines = wrapped(&headline, WIDTH - 14).into_iter();
+    let counting = sentences::counting(of.verdict, told);
+    // As if the verdict were the longest: lines end where they would with another.
+    let width = WIDTH - 14 - counting.len();
+    let mut lines = wrapped(&headline, width).into_iter();
     let first = lines.next().unwrap_or_default();
-    table.text(&format!("{verdict}: {}", paint.bold(&first)));
+    table.text(&format!("{verdict}{counting}: {}", paint.bold(&first)));
     for line in lines {
         table.text(&format!("  {}", paint.bold(&line)));
     }
@@ -89,7 +92,7 @@ fn painted(of: &Comparison, places: &Places, paint: Paint) -> String {
         &told.guilty,
         (GUILTY, WAY),
     );
-    if let Some(why) = sentences::unexplained(of, &told) {
+    if let Some(why) = sentences::unexplained(of, told) {
         table.text("");
         table.note(&why);
     }

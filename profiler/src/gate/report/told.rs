@@ -1,19 +1,23 @@
-//! What reports tell of functions, whatever their format: guilty ones before their callers, and what only moved apart
-//! from both.
+//! What reports tell, whatever their format: what the verdict counts as; of functions guilty ones before their callers,
+//! and what only moved apart from both.
 
 use super::places::Places;
+use crate::cli::gate::Inconclusive;
 use crate::gate::comparison::Comparison;
 use crate::gate::costs::Function;
 use crate::gate::explain::{Amount, Changed, Moved};
 use crate::gate::statistics::design::Side;
+use crate::gate::statistics::verdict::Verdict;
 
 /// What moved from one function to another is told as such alone, unless it grew on the way by this share of the
 /// threshold.
 const GREW: f64 = 0.25;
 
-/// Functions of a comparison.
+/// What is told of a comparison.
 #[derive(Debug)]
 pub(super) struct Told<'a> {
+    /// What an inconclusive verdict counts as, for who must have one of two.
+    pub(super) counts_as: Option<Verdict>,
     /// Dearer by themselves.
     pub(super) guilty: Vec<Row<'a>>,
     /// Dearer by what they call.
@@ -118,7 +122,7 @@ impl Pair<'_> {
 }
 
 impl<'a> Told<'a> {
-    pub(super) fn new(of: &'a Comparison) -> Self {
+    pub(super) fn new(of: &'a Comparison, inconclusive: Option<Inconclusive>) -> Self {
         let worth = GREW * of.rule.threshold * of.mean(Side::Base);
         let explained = &of.explained;
         let find = |list: &'a [Changed], number: u32| {
@@ -184,7 +188,14 @@ impl<'a> Told<'a> {
                 ..by_itself(changed)
             })
         };
+        let counts_as = match inconclusive {
+            _ if of.verdict != Verdict::Inconclusive => None,
+            None => None,
+            Some(Inconclusive::Pass) => Some(Verdict::Passed),
+            Some(Inconclusive::Fail) => Some(Verdict::Regressed),
+        };
         Self {
+            counts_as,
             guilty: (explained.guilty.iter())
                 .filter_map(|changed| but_moved(changed, true))
                 .collect(),

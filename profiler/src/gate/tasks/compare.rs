@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::baseline::Baseline;
-use super::{judging, tell};
+use super::{Reporter, judging};
 use crate::cli::Failure;
 use crate::cli::gate::Compare;
 use crate::gate::comparison;
@@ -14,8 +14,12 @@ use crate::gate::statistics::verdict::Verdict;
 ///
 /// # Errors
 /// A file that cannot be read, or that is no profile of CPU time; too few; profiles that do not go together.
-pub(super) fn compare(typed: &Compare, say: &dyn Fn(&str)) -> Result<u8, Failure> {
-    let judging = judging(&typed.judging)?;
+pub(super) fn compare(
+    typed: &Compare,
+    reporter: &Reporter<'_>,
+    say: &dyn Fn(&str),
+) -> Result<u8, Failure> {
+    let judging = judging(&typed.judging, reporter)?;
     let baseline = typed
         .baseline
         .as_deref()
@@ -57,13 +61,7 @@ pub(super) fn compare(typed: &Compare, say: &dyn Fn(&str)) -> Result<u8, Failure
     if let Some(baseline) = &baseline {
         baseline.look(&runs, &mut comparison);
     }
-    let code = tell(
-        &comparison,
-        &runs,
-        typed.judging.inconclusive,
-        &typed.reports,
-        say,
-    )?;
+    let code = reporter.tell(&comparison, &runs)?;
     if let (Some(baseline), true) = (&baseline, typed.update) {
         // What nothing is known of is kept only to know it.
         let is_needed = comparison.verdict == Verdict::Inconclusive

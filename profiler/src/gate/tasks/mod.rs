@@ -7,6 +7,8 @@ mod calibrate;
 mod compare;
 mod run;
 
+use std::cell::Cell;
+
 use super::comparison::Comparison;
 use super::config::Config;
 use super::judging::Judging;
@@ -35,15 +37,52 @@ pub fn gate(task: &Gate, again: &Retype, say: &dyn Fn(&str)) -> Result<u8, Failu
         settings::frequency(runs.freq, &Machine::read(), again)?;
     }
     match task {
-        Gate::Run(run) => run::run(run, say),
-        Gate::Compare(compare) => compare::compare(compare, say),
+        Gate::Run(run) => reported(&run.reports, &run.judging, say, |reporter| {
+            run::run(run, reporter, say)
+        }),
+        Gate::Compare(compare) => reported(&compare.reports, &compare.judging, say, |reporter| {
+            compare::compare(compare, reporter, say)
+        }),
         Gate::Calibrate(calibrate) => calibrate::calibrate(calibrate, say),
     }
 }
 
+/// Compares, and reports what came of it, if only that nothing did.
+fn reported(
+    wanted: &typed::Reports,
+    judging: &typed::Judging,
+    say: &dyn Fn(&str),
+    compare: impl FnOnce(&Reporter<'_>) -> Result<u8, Failure>,
+) -> Result<u8, Failure> {
+    report::check(wanted)?;
+    let reporter = Reporter {
+        wanted,
+        inconclusive: judging.inconclusive,
+        say,
+        has_told: Cell::new(false),
+    };
+    compare(&reporter).inspect_err(|failure| {
+        // Who typed something else than was meant is there, and reads what is said.
+        if failure.exit_code() != exit::USAGE {
+            reporter.failed(failure);
+        }
+    })
+}
+
+/// Tells what comes out to those who asked for it.
+struct Reporter<'a> {
+    wanted: &'a typed::Reports,
+    inconclusive: Option<Inconclusive>,
+    say: &'a dyn Fn(&str),
+    /// Reports are written once: what fails afterwards makes no other answer of them.
+    has_told: Cell<bool>,
+}
+
 /// How runs are judged, with what the project has agreed on.
-fn judging(typed: &typed::Judging) -> Result<Judging, Failure> {
-    let config = Config::find(typed.config.as_deref())?;
+fn judging(typed: &typed::Judging, reporter: &Reporter<'_>) -> Result<Judging, Failure> {
+    let config = Config::find(typed.config.as_deref());
+    // That file is no part of the command line: jobs of CI fail by it, too.
+    let config = config.inspect_err(|failure| reporter.failed(failure))?;
     let rule = Rule::default();
     Ok(Judging {
         rule: Rule {
@@ -65,21 +104,28 @@ fn seed(typed: Option<u64>) -> u64 {
     typed.unwrap_or_else(|| rand::random_range(1..1_000_000))
 }
 
-/// Tells people and machines what came out; returns the exit code.
-fn tell(
-    comparison: &Comparison,
-    runs: &Runs,
-    inconclusive: Option<Inconclusive>,
-    reports: &typed::Reports,
-    say: &dyn Fn(&str),
-) -> Result<u8, Failure> {
-    say(&report::text::text(comparison));
-    report::write(comparison, runs, reports)?;
-    Ok(match (comparison.verdict, inconclusive) {
-        (Verdict::Passed, _) | (Verdict::Inconclusive, Some(Inconclusive::Pass)) => exit::DONE,
-        (Verdict::Regressed, _) | (Verdict::Inconclusive, Some(Inconclusive::Fail)) => {
-            exit::REGRESSED
+impl Reporter<'_> {
+    /// Tells people and machines what came out; returns the exit code.
+    fn tell(&self, comparison: &Comparison, runs: &Runs) -> Result<u8, Failure> {
+        self.has_told.set(true);
+        (self.say)(&report::text::text(comparison, self.inconclusive));
+        report::write(comparison, runs, self.inconclusive, self.wanted)?;
+        Ok(match (comparison.verdict, self.inconclusive) {
+            (Verdict::Passed, _) | (Verdict::Inconclusive, Some(Inconclusive::Pass)) => exit::DONE,
+            (Verdict::Regressed, _) | (Verdict::Inconclusive, Some(Inconclusive::Fail)) => {
+                exit::REGRESSED
+            }
+            (Verdict::Inconclusive, None) => exit::INCONCLUSIVE,
+        })
+    }
+
+    /// Tells machines that nothing came out. People are told by whoever has the failure.
+    fn failed(&self, why: &Failure) {
+        if self.has_told.replace(true) {
+            return;
         }
-        (Verdict::Inconclusive, None) => exit::INCONCLUSIVE,
-    })
+        if let Err(failure) = report::write_failure(why, self.wanted) {
+            (self.say)(&format!("{failure}\n"));
+        }
+    }
 }

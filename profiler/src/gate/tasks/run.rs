@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::benchmark::Benchmark;
 use super::blocks::{Block, Blocks, out_of_time as no_time, stopped};
-use super::{judging, seed, tell};
+use super::{Reporter, judging, seed};
 use crate::cli::Failure;
 use crate::cli::gate::Run;
 use crate::gate::comparison;
@@ -22,8 +22,8 @@ const MOST_LOOKS: usize = 20;
 ///
 /// # Errors
 /// A command failed, or its profile cannot be compared.
-pub(super) fn run(typed: &Run, say: &dyn Fn(&str)) -> Result<u8, Failure> {
-    let mut judging = judging(&typed.judging)?;
+pub(super) fn run(typed: &Run, reporter: &Reporter<'_>, say: &dyn Fn(&str)) -> Result<u8, Failure> {
+    let mut judging = judging(&typed.judging, reporter)?;
     judging.seed = seed(typed.judging.seed);
     let benchmark = Benchmark::new(&typed.runs, typed.keep.as_deref(), typed.budget, say)?;
     let began = Instant::now();
@@ -93,6 +93,5 @@ pub(super) fn run(typed: &Run, say: &dyn Fn(&str)) -> Result<u8, Failure> {
             .notes
             .push("It was stopped before it was done.".into());
     }
-    let (inconclusive, reports) = (typed.judging.inconclusive, &typed.reports);
-    tell(&comparison, runs, inconclusive, reports, say)
+    reporter.tell(&comparison, runs)
 }

@@ -15,7 +15,8 @@ impl Error {
         Self { what, next }
     }
 
-    pub(super) fn io(what: String, error: &io::Error) -> Self {
+    /// An operation failed: "`what`: why".
+    pub(crate) fn io(what: impl fmt::Display, error: &io::Error) -> Self {
         // The number in `os error 28` tells people nothing.
         let text = error.to_string();
         let text = text.split(" (os error").next().unwrap_or_default();

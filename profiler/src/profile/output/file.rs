@@ -1,10 +1,10 @@
 //! A file that appears complete or not at all. Bytes go to a temporary file beside the target
-//! (made with O_EXCL, which follows no link, readable by its owner only: a profile tells what others
-//! run), and a rename puts it in place. It never leaves a temporary file behind, also when rprof is
+//! (made with O_EXCL, which follows no link), and a rename puts it in place. It never leaves a temporary file behind, also when rprof is
 //! told to stop at once: see [`remove_partial_files`].
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -35,12 +35,18 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// A new file in `directory`.
-    pub(super) fn create(directory: &Path, prefix: &str, suffix: &str) -> io::Result<Self> {
+    /// A new file in `directory`, with those bits of `mode` that the umask leaves.
+    pub(super) fn create(
+        directory: &Path,
+        prefix: &str,
+        suffix: &str,
+        mode: u32,
+    ) -> io::Result<Self> {
         let mut partial = PARTIAL.lock().unwrap_or_else(PoisonError::into_inner);
         let file = Builder::new()
             .prefix(prefix)
             .suffix(suffix)
+            .permissions(Permissions::from_mode(mode))
             .tempfile_in(directory)?;
         let path = file.path().to_owned();
         partial.push(path.clone());

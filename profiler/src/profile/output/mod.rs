@@ -24,6 +24,9 @@ use super::{About, Profile, Symbols, firefox, folded, pprof, svg};
 /// How long a named pipe may be without a reader.
 const READER_WAIT: Duration = Duration::from_secs(5);
 
+/// A profile tells what others run.
+const PRIVATE: u32 = 0o600;
+
 /// How a profile is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -64,6 +67,10 @@ pub struct Output {
     path: Option<PathBuf>,
     format: Format,
     owner: Option<(u32, u32)>,
+    /// What a comparison leaves: see [`Output::of_gate`].
+    of_gate: bool,
+    /// Any file is replaced, not only a profile.
+    replaces_all: bool,
 }
 
 /// What stands at a path.
@@ -80,7 +87,22 @@ impl Output {
             path: (path != Path::new("-")).then(|| path.to_owned()),
             format: Format::of(asked, path),
             owner: sudo_caller(),
+            of_gate: false,
+            replaces_all: false,
         }
+    }
+
+    /// A file of `rprof gate`, which a job of CI hands on: others may read it as the umask says, and what cannot be
+    /// written can be made again, so nothing of it is saved elsewhere.
+    pub fn of_gate(mut self) -> Self {
+        self.of_gate = true;
+        self
+    }
+
+    /// Replaces files that are no profiles, too.
+    pub fn replaces_all(mut self) -> Self {
+        self.replaces_all = true;
+        self
     }
 
     /// Gives the file to this user and group instead of sudo's caller.
@@ -125,16 +147,15 @@ impl Output {
             }
             return Ok(());
         };
-        match look(path)? {
+        match self.look(path)? {
             // Opening it would wait for its reader, or make that reader see an end.
             Found::Stream => Ok(()),
             Found::Nothing | Found::Replaceable => {
-                Partial::create(directory(path), ".rprof-", ".part")
-                    .map(drop)
-                    .map_err(|e| {
-                        Error::io(format!("cannot create {}", path.display()), &e)
-                            .next(format!("-o /var/tmp/rprof{}", self.format.ending()))
-                    })
+                let made = Partial::create(directory(path), ".rprof-", ".part", self.mode());
+                made.map(drop).map_err(|e| {
+                    Error::io(format!("cannot create {}", path.display()), &e)
+                        .next(format!("-o /var/tmp/{}", self.usual_name()))
+                })
             }
         }
     }
@@ -160,8 +181,8 @@ impl Output {
     /// Writes what `encode` gives; it is called again if the first place fails.
     ///
     /// # Errors
-    /// Why it is not where it should be, and where it was saved instead: `$TMPDIR`, `/var/tmp` or
-    /// `/tmp`, readable by its owner only.
+    /// Why it is not where it should be, and where it was saved instead, unless it is [`Output::of_gate`]:
+    /// `$TMPDIR`, `/var/tmp` or `/tmp`, readable by its owner only.
     pub fn write_with(
         &self,
         encode: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
@@ -169,6 +190,9 @@ impl Output {
         let Err(error) = self.try_write(encode) else {
             return Ok(());
         };
+        if self.of_gate {
+            return Err(NotWritten { error, saved: None });
+        }
         let places = [
             std::env::var_os("TMPDIR").map(PathBuf::from),
             Some("/var/tmp".into()),
@@ -183,32 +207,105 @@ impl Output {
     }
 
     fn save(&self, directory: &Path, encode: Encode<'_>) -> io::Result<PathBuf> {
-        let mut partial = Partial::create(directory, "rprof-", self.format.ending())?;
+        let mut partial = Partial::create(directory, "rprof-", self.format.ending(), PRIVATE)?;
         partial.fill(encode, self.owner)?;
         partial.keep()
     }
 
     fn try_write(&self, encode: Encode<'_>) -> Result<(), Error> {
         let Some(path) = &self.path else {
-            let failed = |e: io::Error| Error::io("cannot write to standard output".into(), &e);
+            let failed = |e: io::Error| Error::io("cannot write to standard output", &e);
             // Not through std's own buffer, which looks for line ends.
             let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
             return write_all(&File::from(stdout), encode).map_err(failed);
         };
         let failed = |e: io::Error| Error::io(format!("cannot write {}", path.display()), &e);
-        if let Found::Stream = look(path)? {
+        if let Found::Stream = self.look(path)? {
             let stream = open_stream(path).map_err(failed)?;
             return write_all(&stream, encode).map_err(failed);
         }
-        let mut partial = Partial::create(directory(path), ".rprof-", ".part").map_err(failed)?;
+        let mut partial =
+            Partial::create(directory(path), ".rprof-", ".part", self.mode()).map_err(failed)?;
         partial.fill(encode, self.owner).map_err(failed)?;
         // Once more: somebody may have put a file there while we sampled.
-        let replace = match look(path)? {
+        let replace = match self.look(path)? {
             Found::Replaceable => true,
             Found::Nothing => false,
             Found::Stream => return Err(failed(io::ErrorKind::AlreadyExists.into())),
         };
         partial.rename(path, replace).map_err(failed)
+    }
+
+    /// Its bits, of which the umask takes some.
+    fn mode(&self) -> u32 {
+        match self.of_gate {
+            true => 0o666,
+            false => PRIVATE,
+        }
+    }
+
+    /// A name for it elsewhere.
+    fn usual_name(&self) -> String {
+        match self.replaces_all {
+            true => "rprof-gate".into(),
+            false => format!("rprof{}", self.format.ending()),
+        }
+    }
+
+    /// What stands at a path, or why it cannot be an output.
+    fn look(&self, path: &Path) -> Result<Found, Error> {
+        let shown = path.display();
+        let failed = |e: io::Error| Error::io(format!("cannot look at {shown}"), &e);
+        let own = match fs::symlink_metadata(path) {
+            Ok(found) => found.file_type(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(e) => return Err(failed(e)),
+        };
+        // `/dev/stdout` and what a shell makes of `>(…)` are links to pipes and devices.
+        let kind = match fs::metadata(path) {
+            Ok(found) => found.file_type(),
+            Err(_) if own.is_symlink() => own,
+            Err(e) => return Err(failed(e)),
+        };
+        if is_stream(kind) {
+            return Ok(Found::Stream);
+        }
+        let refused =
+            |what: &str, next: String| Err(Error::new(format!("{shown} {what}"), Some(next)));
+        if kind.is_dir() {
+            return refused(
+                "is a directory",
+                format!("-o {}", path.join(self.usual_name()).display()),
+            );
+        }
+        if own.is_symlink() {
+            let next = fs::canonicalize(path).unwrap_or_else(|_| self.usual_name().into());
+            return refused(
+                "is a symbolic link, which rprof does not follow",
+                format!("-o {}", next.display()),
+            );
+        }
+        if !kind.is_file() {
+            return refused(
+                "is neither a file nor a pipe",
+                format!("-o {}", self.usual_name()),
+            );
+        }
+        if self.replaces_all {
+            return Ok(Found::Replaceable);
+        }
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path);
+        match opened.and_then(|file| existing::is_replaceable(&file)) {
+            Ok(true) => Ok(Found::Replaceable),
+            Ok(false) => refused(
+                "exists and is not a profile: rprof does not overwrite it",
+                free_name(path),
+            ),
+            Err(e) => Err(failed(e)),
+        }
     }
 }
 
@@ -217,55 +314,6 @@ fn directory(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    }
-}
-
-/// What stands at a path, or why it cannot be an output.
-fn look(path: &Path) -> Result<Found, Error> {
-    let shown = path.display();
-    let failed = |e: io::Error| Error::io(format!("cannot look at {shown}"), &e);
-    let own = match fs::symlink_metadata(path) {
-        Ok(found) => found.file_type(),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(e) => return Err(failed(e)),
-    };
-    // `/dev/stdout` and what a shell makes of `>(…)` are links to pipes and devices.
-    let kind = match fs::metadata(path) {
-        Ok(found) => found.file_type(),
-        Err(_) if own.is_symlink() => own,
-        Err(e) => return Err(failed(e)),
-    };
-    if is_stream(kind) {
-        return Ok(Found::Stream);
-    }
-    let refused = |what: &str, next: String| Err(Error::new(format!("{shown} {what}"), Some(next)));
-    if kind.is_dir() {
-        return refused(
-            "is a directory",
-            format!("-o {}", path.join("rprof.pb.gz").display()),
-        );
-    }
-    if own.is_symlink() {
-        let next = fs::canonicalize(path).unwrap_or_else(|_| "rprof.pb.gz".into());
-        return refused(
-            "is a symbolic link, which rprof does not follow",
-            format!("-o {}", next.display()),
-        );
-    }
-    if !kind.is_file() {
-        return refused("is neither a file nor a pipe", "-o rprof.pb.gz".into());
-    }
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path);
-    match opened.and_then(|file| existing::is_replaceable(&file)) {
-        Ok(true) => Ok(Found::Replaceable),
-        Ok(false) => refused(
-            "exists and is not a profile: rprof does not overwrite it",
-            free_name(path),
-        ),
-        Err(e) => Err(failed(e)),
     }
 }
 

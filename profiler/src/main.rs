@@ -78,7 +78,7 @@ fn run(words: &[OsString], started: Timespec) -> Result<u8, Failure> {
             };
             push::files::push(&typed, &tell).map(|()| exit::DONE)
         }
-        Some(Task::Gate { gate }) => gate::tasks::gate(&gate, &Retype::new(words), &say),
+        Some(Task::Gate { gate }) => gate::tasks::gate(&gate, &say),
         Some(Task::Completions { shell }) => answer(&documents::completions(shell)),
         Some(Task::Man) => {
             let page = documents::man();
@@ -89,11 +89,14 @@ fn run(words: &[OsString], started: Timespec) -> Result<u8, Failure> {
 
 /// Records a profile.
 fn record(typed: &Record, words: &[OsString], started: Timespec) -> Result<u8, Failure> {
+    if let Some(gate) = typed.of_gate {
+        gate::tasks::orphan::end_with(gate);
+    }
     let again = Retype::new(words);
     let machine = Machine::read();
     let settings = Settings::resolve(typed, &machine, &again)?;
     check::allowed(&check::checks(&machine, &again.as_root()))?;
-    let output = output(&settings, &again)?;
+    let output = output(&settings, typed.of_gate.is_some(), &again)?;
     let publisher = match &settings.push {
         Some(push) => Some(publisher(push, &settings)?),
         None => None,
@@ -282,11 +285,14 @@ fn checked(json: bool, color: Color, words: &[OsString]) -> Result<u8, Failure> 
 }
 
 /// The profile's output, looked at before sampling: an hour of it must not end in "no such folder".
-fn output(settings: &Settings, again: &Retype) -> Result<Option<Output>, Failure> {
+fn output(settings: &Settings, of_gate: bool, again: &Retype) -> Result<Option<Output>, Failure> {
     let Some(path) = &settings.output else {
         return Ok(None);
     };
-    let output = Output::new(path, settings.format.map(Into::into));
+    let mut output = Output::new(path, settings.format.map(Into::into));
+    if of_gate {
+        output = output.of_gate();
+    }
     let checked = output.check_writable_before_sampling();
     checked.map_err(|error| Failure::output(&error, again))?;
     Ok(Some(output))

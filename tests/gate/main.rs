@@ -10,6 +10,7 @@
 //! | [`agreed`] | `gate.toml`, and a store of earlier runs |
 //! | [`mistakes`] | what cannot be run, read or compared |
 //! | [`running`] | how runs go on and end |
+//! | [`reporting`] | what is written where something fails |
 //! | [`profiles`] | profiles that are made up |
 
 mod agreed;
@@ -20,4 +21,5 @@ mod matrix;
 mod mistakes;
 mod others;
 mod profiles;
+mod reporting;
 mod running;

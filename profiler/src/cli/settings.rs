@@ -535,8 +535,8 @@ fn comm(glob: &str, again: &Retype) -> Result<Glob, Failure> {
 /// The kernel refuses, or throttles, what is above its limit.
 ///
 /// # Errors
-/// It is.
-pub(crate) fn frequency(hertz: u32, machine: &Machine, again: &Retype) -> Result<u32, Failure> {
+/// It is; exit code 2.
+pub fn frequency(hertz: u32, machine: &Machine, again: &Retype) -> Result<u32, Failure> {
     match machine.max_sample_rate {
         Some(limit) if hertz > limit => Err(Failure::usage(format!(
             "{hertz} samples a second are more than this kernel allows: from 1 to {limit}"

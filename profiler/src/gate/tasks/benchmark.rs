@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use super::words::words;
 use crate::cli::Failure;
 use crate::cli::command;
+use crate::cli::failure::exit;
 use crate::cli::gate::Runs;
-use crate::cli::retype::quoted;
+use crate::cli::retype::{Retype, quoted};
+use crate::cli::settings;
 use crate::gate::report::harmless;
 use crate::profile::output::sudo_caller;
+use crate::report::check::{self, Machine};
 use crate::report::plain;
 use crate::sampling::limits::Limits;
 use crate::sampling::signals::{Signal, Signals};
@@ -22,6 +26,10 @@ use crate::sampling::signals::{Signal, Signals};
 const SHOWN: u64 = 16 << 10;
 /// Of each of its lines, so many characters.
 const LINE: usize = 400;
+/// Begins a sentence of rprof.
+const RPROF: &str = "rprof: ";
+/// Bytes that are no room.
+const FULL: u64 = 64 << 10;
 /// How often it is looked at the time.
 const LOOK: Duration = Duration::from_millis(500);
 /// Who is told to end, and does not, is killed after so long.
@@ -30,7 +38,6 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Runs commands.
 pub(super) struct Benchmark<'a> {
     how: &'a Runs,
-    say: &'a dyn Fn(&str),
     folder: PathBuf,
     program: PathBuf,
     signals: Signals,
@@ -52,17 +59,19 @@ pub(super) enum Ended {
 }
 
 impl<'a> Benchmark<'a> {
-    /// Profiles go to this folder; `None`: to one that is removed at the end. All runs end in `budget`. `say`: text
-    /// for people.
+    /// Profiles go to this folder; `None`: to one that is removed at the end. All runs end in `budget`.
     ///
     /// # Errors
-    /// There is no such folder, and it can not be made.
+    /// Nothing can be profiled here. There is no such folder, and it can not be made.
     pub(super) fn new(
         how: &'a Runs,
         keep: Option<&Path>,
         budget: Option<Duration>,
-        say: &'a dyn Fn(&str),
     ) -> Result<Self, Failure> {
+        allowed(how)?;
+        if let Some(user) = &how.user {
+            command::user(user)?;
+        }
         let (folder, temporary) = match keep {
             Some(folder) => {
                 let failed = |error| {
@@ -87,16 +96,12 @@ impl<'a> Benchmark<'a> {
                 (made.path().to_path_buf(), Some(made))
             }
         };
-        if let Some(user) = &how.user {
-            command::user(user)?;
-        }
         let program = std::env::current_exe()
             .map_err(|error| Failure::new(format!("cannot find rprof's own file: {error}")))?;
         let signals = Signals::new()
             .map_err(|error| Failure::new(format!("cannot wait for signals: {error}")))?;
         Ok(Self {
             how,
-            say,
             folder,
             program,
             signals,
@@ -108,14 +113,15 @@ impl<'a> Benchmark<'a> {
     /// Runs a command; its profile gets this name.
     ///
     /// # Errors
-    /// It failed; what it said was shown.
+    /// It failed; what it said goes with that.
     pub(super) fn run(&self, command: &str, name: &str) -> Result<Ended, Failure> {
         let profile = self.folder.join(format!("{name}.pb.gz"));
         let failed = |doing: &str, error: &std::io::Error| {
             Failure::new(format!("cannot {doing} {command:?}: {error}"))
         };
-        let mut output =
-            tempfile::tempfile_in(&self.folder).map_err(|error| failed("run", &error))?;
+        let mut output = tempfile::tempfile_in(&self.folder).map_err(|error| {
+            Failure::file("make a file in", &self.folder, &error).next(self.room())
+        })?;
         let clone = |file: &File| {
             file.try_clone()
                 .map(Stdio::from)
@@ -123,6 +129,7 @@ impl<'a> Benchmark<'a> {
         };
         let mut rprof = Command::new(&self.program);
         rprof
+            .args(["--of-gate", &std::process::id().to_string()])
             .args(["--quiet", "--freq", &self.how.freq.to_string(), "--output"])
             .arg(&profile);
         if let Some(user) = &self.how.user {
@@ -152,11 +159,14 @@ impl<'a> Benchmark<'a> {
         let group = rprof.id().cast_signed();
         let mut told = None;
         let ended = loop {
-            if let Some(ended) = rprof
-                .try_wait()
-                .map_err(|error| failed("wait for", &error))?
-            {
-                break ended;
+            if has_ended(group).map_err(|error| failed("wait for", &error))? {
+                if told.is_some() {
+                    // What the command has started, and not waited for. The pid is still the recorder's, and so the
+                    // group's.
+                    // SAFETY: numbers only.
+                    unsafe { libc::killpg(group, libc::SIGKILL) };
+                }
+                break rprof.wait().map_err(|error| failed("wait for", &error))?;
             }
             let signal = self.signals.next(Some(LOOK), &mut Vec::new());
             let is_late = self
@@ -200,41 +210,125 @@ impl<'a> Benchmark<'a> {
         if self._temporary.is_none() {
             let _ = std::fs::remove_file(profile);
         }
-        let length = output.metadata().map_or(0, |about| about.len());
-        let mut said = Vec::new();
-        let _ = output
-            .seek(SeekFrom::Start(length.saturating_sub(SHOWN)))
-            .and_then(|_| output.take(SHOWN).read_to_end(&mut said));
-        let said = String::from_utf8_lossy(&said);
-        let lines: Vec<String> = (said.trim_end().lines())
-            // Not at the begin of a line: CI systems take some words there for commands.
-            .map(|line| format!("  {}", harmless(&plain(&line.replace('\t', "    "), LINE))))
-            .collect();
-        if !lines.is_empty() {
-            (self.say)(&format!("{}\n", lines.join("\n")));
+        let mut lines = last_lines(output);
+        if !is_profiled {
+            let (why, next) = recorders_own(&mut lines);
+            return self.not_profiled(command, ended, why, next).said(lines);
         }
         let how = match ended.code() {
             Some(code) => format!("exit code {code}"),
             None => format!("{ended}"),
         };
-        let output = match lines.as_slice() {
-            [] => ", and said nothing",
-            _ => "; what it said is above",
-        };
-        match is_profiled {
-            true => Failure::new(format!("{command:?} failed with {how}{output}")).next(command),
-            false => Failure::new(format!("{command:?} could not be profiled{output}"))
-                .next(format!("rprof -o /var/tmp/one.pb.gz -- {}", typed(command))),
+        let failure = format!("{command:?} failed with {how}");
+        if self.is_full() {
+            // What it says goes there: it may have failed by that alone.
+            let folder = self.folder.display();
+            return Failure::new(format!("{failure}, and {folder} has no room left"))
+                .next(self.room())
+                .said(lines);
         }
+        match lines.as_slice() {
+            [] => Failure::new(format!("{failure}, and said nothing")),
+            _ => Failure::new(failure),
+        }
+        .next(command)
+        .said(lines)
+    }
+
+    /// There is no profile of a run: `why` by the recorder's own words, with what it would type next.
+    fn not_profiled(
+        &self,
+        command: &str,
+        ended: ExitStatus,
+        why: Option<String>,
+        next: Vec<String>,
+    ) -> Failure {
+        let is_of_room = |why: &String| why.contains("No space left on device");
+        if self.is_full() || why.as_ref().is_some_and(is_of_room) {
+            let folder = self.folder.display();
+            return Failure::new(format!(
+                "{folder} has no room left for the profile of a run"
+            ))
+            .next(self.room());
+        }
+        let code = ended.code().and_then(|code| u8::try_from(code).ok());
+        let done = match code {
+            Some(exit::CANNOT_RUN | exit::NOT_FOUND) => "run",
+            _ => "profiled",
+        };
+        let why = why.map_or_else(String::new, |why| format!(": {why}"));
+        let failure = Failure::new(format!("{command:?} could not be {done}{why}"));
+        // Commands of its own are none of what was typed.
+        let mut next = next.into_iter().filter(|next| !next.contains("rprof"));
+        failure.next(next.next().unwrap_or_else(|| "rprof check".into()))
+    }
+
+    /// Tells how much room there is.
+    fn room(&self) -> String {
+        format!("df -h {}", quoted(&self.folder.to_string_lossy()))
+    }
+
+    fn is_full(&self) -> bool {
+        rustix::fs::statvfs(&self.folder)
+            .is_ok_and(|about| about.f_bavail.saturating_mul(about.f_frsize) < FULL)
     }
 }
 
-/// A command as a shell reads it.
-fn typed(command: &str) -> String {
-    match words(command).as_slice() {
-        [sh, c, script] if sh == "sh" && c == "-c" => format!("sh -c {}", quoted(script)),
-        words => words.join(" "),
+/// Whether this machine lets commands be profiled so. Asked before the first one is run, of us and not of a recorder:
+/// what is to be typed next is what was typed.
+fn allowed(how: &Runs) -> Result<(), Failure> {
+    let again = Retype::new(&std::env::args_os().collect::<Vec<_>>());
+    let machine = Machine::read();
+    check::allowed(&check::checks(&machine, &again.as_root())).map_err(|failure| {
+        let next = failure.next_commands().iter();
+        let next = next.map(|next| next.replace("rprof --all -d 10s", &again.line()));
+        next.fold(Failure::new(failure.what()), Failure::next)
+    })?;
+    settings::frequency(how.freq, &machine, &again).map(drop)
+}
+
+/// Whether a child has ended. It is still to be waited for.
+fn has_ended(child: libc::pid_t) -> std::io::Result<bool> {
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+    let Some(child) = Pid::from_raw(child) else {
+        return Ok(true);
+    };
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match waitid(WaitId::Pid(child), look) {
+        Ok(ended) => Ok(ended.is_some()),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
     }
+}
+
+/// The end of what was said, as lines that can be shown.
+fn last_lines(output: &mut File) -> Vec<String> {
+    let length = output.metadata().map_or(0, |about| about.len());
+    let mut said = Vec::new();
+    let _ = output
+        .seek(SeekFrom::Start(length.saturating_sub(SHOWN)))
+        .and_then(|_| output.take(SHOWN).read_to_end(&mut said));
+    let said = String::from_utf8_lossy(&said);
+    (said.trim_end().lines())
+        .map(|line| harmless(&plain(&line.replace('\t', "    "), LINE)))
+        // A line that begins so is a command to GitHub's runner.
+        .map(|line| match line.trim_start().starts_with("::") {
+            true => format!("… {line}"),
+            false => line,
+        })
+        .collect()
+}
+
+/// Takes what the recorder has said off the lines: its sentence is the last that begins so, and what it would type
+/// next follows.
+fn recorders_own(lines: &mut Vec<String>) -> (Option<String>, Vec<String>) {
+    let Some(at) = lines.iter().rposition(|line| line.starts_with(RPROF)) else {
+        return (None, Vec::new());
+    };
+    let own = lines.split_off(at);
+    let why = own.first().and_then(|line| line.strip_prefix(RPROF));
+    let next = own.iter().filter_map(|line| line.strip_prefix("  try: "));
+    (why.map(String::from), next.map(String::from).collect())
 }
 
 /// Profiles of another comparison would be taken for some of this one.
@@ -252,33 +346,5 @@ fn of_another(folder: &Path) -> Result<(), Failure> {
             folder.display()
         ))
         .next(format!("rm {}/*.pb.gz", quoted(&folder.to_string_lossy())))),
-    }
-}
-
-/// The words of a command: as they are, or, if only a shell knows what they mean, given to one.
-pub(super) fn words(command: &str) -> Vec<String> {
-    let plain = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_@%+:,./-=".contains(c);
-    let words: Vec<String> = command.split_whitespace().map(String::from).collect();
-    // `A=B program` sets a variable.
-    let sets = words.first().is_some_and(|word| word.contains('='));
-    if command.chars().all(plain) && !command.contains('\n') && !sets && !words.is_empty() {
-        words
-    } else {
-        ["sh", "-c", command].map(String::from).to_vec()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_needs_a_shell() {
-        assert_eq!(words("./bench --size=3"), ["./bench", "--size=3"]);
-        assert_eq!(words("cd a && ./bench"), ["sh", "-c", "cd a && ./bench"]);
-        assert_eq!(words("A=1 ./bench"), ["sh", "-c", "A=1 ./bench"]);
-        assert_eq!(words("./bench 'a b'"), ["sh", "-c", "./bench 'a b'"]);
-        assert_eq!(words("./a\n./b"), ["sh", "-c", "./a\n./b"]);
-        assert_eq!(words(""), ["sh", "-c", ""]);
     }
 }

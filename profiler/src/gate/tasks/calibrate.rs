@@ -29,7 +29,7 @@ const BY_CHANCE: f64 = 0.01;
 /// # Errors
 /// The command failed, or its profile cannot be compared.
 pub(super) fn calibrate(typed: &Calibrate, say: &dyn Fn(&str)) -> Result<u8, Failure> {
-    let benchmark = Benchmark::new(&typed.runs, None, None, say)?;
+    let benchmark = Benchmark::new(&typed.runs, None, None)?;
     let mut blocks = Blocks::begin(benchmark, &typed.cmd, &typed.cmd, &[], seed(typed.seed))?;
     let planned = 2 * typed.runs.runs.next_multiple_of(2) as usize;
     while blocks.len() < planned {

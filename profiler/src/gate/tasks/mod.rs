@@ -5,7 +5,9 @@ mod benchmark;
 mod blocks;
 mod calibrate;
 mod compare;
+pub mod orphan;
 mod run;
+mod words;
 
 use std::cell::Cell;
 
@@ -18,24 +20,12 @@ use super::statistics::verdict::{Rule, Verdict};
 use crate::cli::Failure;
 use crate::cli::failure::exit;
 use crate::cli::gate::{self as typed, Gate, Inconclusive};
-use crate::cli::retype::Retype;
-use crate::cli::settings;
-use crate::report::check::Machine;
 
-/// Does it; `again`: the command line at hand, `say`: text for people.
+/// Does it; `say`: text for people.
 ///
 /// # Errors
 /// What cannot be run, read, compared or written.
-pub fn gate(task: &Gate, again: &Retype, say: &dyn Fn(&str)) -> Result<u8, Failure> {
-    let runs = match task {
-        Gate::Run(run) => Some(&run.runs),
-        Gate::Calibrate(calibrate) => Some(&calibrate.runs),
-        Gate::Compare(_) => None,
-    };
-    if let Some(runs) = runs {
-        // Else the first run would fail, and say so of a command that nobody typed.
-        settings::frequency(runs.freq, &Machine::read(), again)?;
-    }
+pub fn gate(task: &Gate, say: &dyn Fn(&str)) -> Result<u8, Failure> {
     match task {
         Gate::Run(run) => reported(&run.reports, &run.judging, say, |reporter| {
             run::run(run, reporter, say)

@@ -25,7 +25,7 @@ const MOST_LOOKS: usize = 20;
 pub(super) fn run(typed: &Run, reporter: &Reporter<'_>, say: &dyn Fn(&str)) -> Result<u8, Failure> {
     let mut judging = judging(&typed.judging, reporter)?;
     judging.seed = seed(typed.judging.seed);
-    let benchmark = Benchmark::new(&typed.runs, typed.keep.as_deref(), typed.budget, say)?;
+    let benchmark = Benchmark::new(&typed.runs, typed.keep.as_deref(), typed.budget)?;
     let began = Instant::now();
     let progress = |line: &str| {
         if !typed.runs.quiet {

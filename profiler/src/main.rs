@@ -15,6 +15,7 @@ use rprof_profiler::cli::retype::Retype;
 use rprof_profiler::cli::settings::{Target, Verbosity, colored};
 use rprof_profiler::cli::{Failure, Settings, documents};
 use rprof_profiler::gate;
+use rprof_profiler::gate::tasks::orphan;
 use rprof_profiler::profile::output::{Format, Output};
 use rprof_profiler::profile::{self, About};
 use rprof_profiler::push::gather::Run;
@@ -89,14 +90,15 @@ fn run(words: &[OsString], started: Timespec) -> Result<u8, Failure> {
 
 /// Records a profile.
 fn record(typed: &Record, words: &[OsString], started: Timespec) -> Result<u8, Failure> {
-    if let Some(gate) = typed.of_gate {
-        gate::tasks::orphan::end_with(gate);
+    let gate = orphan::gate(words);
+    if let Some(gate) = gate {
+        orphan::end_with(gate);
     }
     let again = Retype::new(words);
     let machine = Machine::read();
     let settings = Settings::resolve(typed, &machine, &again)?;
     check::allowed(&check::checks(&machine, &again.as_root()))?;
-    let output = output(&settings, typed.of_gate.is_some(), &again)?;
+    let output = output(&settings, gate.is_some(), &again)?;
     let publisher = match &settings.push {
         Some(push) => Some(publisher(push, &settings)?),
         None => None,

@@ -546,7 +546,7 @@ fn who_may_not_profile_is_told_what_to_type() {
     assert!(!none.stderr.contains("--quiet"), "{}", none.stderr);
 }
 
-/// Processes that were started with this word, but for gate itself.
+/// Processes, recorders among them, that were started with this word, but for gate itself.
 fn running(word: &str) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").expect("proc").flatten();
     let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
@@ -564,7 +564,9 @@ fn started(scratch: &Scratch, command: &str, word: &str) -> Child {
             "run", "--base", command, "--head", "true", "--json", "a.json",
         ],
     );
+    // Who is killed cannot remove what was there.
     let child = gate
+        .env("TMPDIR", scratch.path())
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

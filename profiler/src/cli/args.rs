@@ -285,10 +285,6 @@ pub struct Record {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = Color::Auto, help_heading = OUTPUT)]
     pub color: Color,
 
-    /// A run of `rprof gate`, which is this process: it ends with that, and its profile is as gate's files are.
-    #[arg(long, hide = true, value_name = "PID")]
-    pub of_gate: Option<u32>,
-
     /// Accepted because perf's users type it: stacks are always on.
     #[arg(short = 'g', hide = true, action = ArgAction::Count)]
     pub stacks: u8,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use super::orphan;
 use super::words::words;
 use crate::cli::Failure;
 use crate::cli::command;
@@ -129,7 +130,7 @@ impl<'a> Benchmark<'a> {
         };
         let mut rprof = Command::new(&self.program);
         rprof
-            .args(["--of-gate", &std::process::id().to_string()])
+            .arg0(orphan::name(std::process::id()))
             .args(["--quiet", "--freq", &self.how.freq.to_string(), "--output"])
             .arg(&profile);
         if let Some(user) = &self.how.user {
@@ -259,7 +260,8 @@ impl<'a> Benchmark<'a> {
         let why = why.map_or_else(String::new, |why| format!(": {why}"));
         let failure = Failure::new(format!("{command:?} could not be {done}{why}"));
         // Commands of its own are none of what was typed.
-        let mut next = next.into_iter().filter(|next| !next.contains("rprof"));
+        let is_own = |next: &String| next.contains(orphan::NAME) || next.starts_with("rprof ");
+        let mut next = next.into_iter().filter(|next| !is_own(next));
         failure.next(next.next().unwrap_or_else(|| "rprof check".into()))
     }
 

@@ -2,10 +2,24 @@
 //! killed must not leave a benchmark that runs on beside the next one. The recorder waits for that end; nothing is
 //! written then.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, getpgrp, getpid, getppid, pidfd_open};
+
+/// Begins the name that a recorder of gate has: no option, for nobody has to type it.
+pub(super) const NAME: &str = "rprof-of-gate-";
+
+/// The name of a recorder that this process starts.
+pub fn name(gate: u32) -> String {
+    format!("{NAME}{gate}")
+}
+
+/// The process of gate that has started us, if one has.
+pub fn gate(words: &[OsString]) -> Option<u32> {
+    words.first()?.to_str()?.strip_prefix(NAME)?.parse().ok()
+}
 
 /// Ends this process and its group when that one, its parent, has ended.
 pub fn end_with(parent: u32) {

@@ -60,7 +60,11 @@ fn profiles() {
         if let Ok(comparison) = compare(&runs, &Judging::default()) {
             assert!(comparison.judged.p > 0.0 && comparison.judged.p <= 1.0);
             assert!(!comparison.judged.change().is_nan());
-            assert!(!text(&comparison).contains("NaN"), "{}", text(&comparison));
+            assert!(
+                !text(&comparison, None).contains("NaN"),
+                "{}",
+                text(&comparison, None)
+            );
         }
     });
 }

@@ -10,7 +10,6 @@
 //! | `annotations` | functions beside their text, on GitHub and GitLab |
 //! | `flame` | a flame graph |
 //! | `told`, `sentences`, `words` | nothing: what all of them say, and how |
-//! | `more` | nothing: how many more runs would tell |
 //! | `places` | nothing: which file of the repository a profile means |
 //! | `destinations`, `files` | where reports go, and how |
 

@@ -1,5 +1,6 @@
 //! A file that appears complete or not at all. Bytes go to a temporary file beside the target
-//! (made with O_EXCL, which follows no link), and a rename puts it in place. It never leaves a temporary file behind, also when rprof is
+//! (made with O_EXCL, which follows no link), and a rename puts it in place. It never leaves a temporary file behind,
+//! also when rprof is
 //! told to stop at once: see [`remove_partial_files`].
 
 use std::fs::{self, File, Permissions};

@@ -317,10 +317,13 @@ fn a_config_that_makes_no_sense() {
     };
     for (text, why) in [
         ("\n= 3", "gate.toml: line 2: "),
-        ("treshold = \"2%\"", "unknown field `treshold`"),
+        ("treshold = \"2%\"", "there is no key \"treshold\""),
         ("threshold = \"much\"", "a share from 0.01 %"),
         ("threshold = 5", "a share is written"),
-        ("[[function]]\nname = \"work\"", "missing field `threshold`"),
+        (
+            "[[function]]\nname = \"work\"",
+            "line 1: this entry has no threshold",
+        ),
         (
             "[[function]]\nname = \"\"\nthreshold = 0.1",
             "an empty pattern",
@@ -330,8 +333,16 @@ fn a_config_that_makes_no_sense() {
             "a reason must be given",
         ),
         (
-            "[[accepted]]\nname = \"work\"\nby = \"5%\"\nreason = \"safe\"\nuntil = \"soon\"",
-            "gate.toml",
+            "[[accepted]]\nname = \"work\"\nby = \"5%\"\nreason = \"safe\"\nuntil = \"2026-13-99\"",
+            "gate.toml: line 5: until: a day is expected, like 2026-12-31: without quotes, and without a time",
+        ),
+        (
+            "[[accepted]]\nname = \"work\"\nby = true",
+            "gate.toml: line 3: by: a share is expected, like \"2%\" or 0.02",
+        ),
+        (
+            &"[[function]]\nname = \"work\"\nthreshold = \"5%\"\n".repeat(21),
+            "gate.toml: it has 21 entries, and 20 are the most",
         ),
     ] {
         is_mistake(&said(text), MISTAKE, why);
@@ -342,4 +353,9 @@ fn a_config_that_makes_no_sense() {
     };
     is_mistake(&named(&scratch.file("none.toml")), FAILED, "No such file");
     is_mistake(&named(scratch.path()), FAILED, "cannot read");
+    // A file that is there, and is not: without a word everything it says would be lost.
+    std::fs::remove_file(&config).expect("a file");
+    std::os::unix::fs::symlink(scratch.file("gone.toml"), &config).expect("a link");
+    let answer = compare(&scratch, &files, &[]);
+    is_mistake(&answer, FAILED, "cannot read gate.toml: No such file");
 }

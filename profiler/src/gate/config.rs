@@ -5,13 +5,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use serde::Deserialize;
-use toml::value::{Date, Datetime};
+use toml::value::Date;
 
 use super::patterns::Pattern;
+use crate::cli::Failure;
 use crate::cli::glob::Glob;
 use crate::cli::retype::quoted;
-use crate::cli::{Failure, values};
+
+mod table;
+use table::Table;
 
 /// What is looked for where nothing else is said.
 pub const NAME: &str = "gate.toml";
@@ -48,51 +50,12 @@ pub struct Accepted {
     pub until: String,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    threshold: Option<Share>,
-    #[serde(default)]
-    function: Vec<OfFunction>,
-    #[serde(default)]
-    accepted: Vec<OfAccepted>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OfFunction {
-    name: String,
-    file: Option<String>,
-    threshold: Share,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OfAccepted {
-    name: String,
-    file: Option<String>,
-    by: Share,
-    reason: String,
-    until: Datetime,
-}
-
-/// `"5%"` or `0.05`.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Share {
-    Text(String),
-    Number(f64),
-}
-
-impl Share {
-    fn read(&self) -> Result<f64, String> {
-        let text = match self {
-            Self::Text(text) => text.clone(),
-            Self::Number(number) => number.to_string(),
-        };
-        values::share(&text).map_err(|error| error.to_string())
-    }
-}
+/// Keys of the file, of a function, and of what is accepted.
+const KEYS: [&[&str]; 3] = [
+    &["threshold", "function", "accepted"],
+    &["name", "file", "threshold"],
+    &["name", "file", "by", "reason", "until"],
+];
 
 impl Config {
     /// Reads the file that was named, or the one in this folder if there is one.
@@ -102,8 +65,13 @@ impl Config {
     pub fn find(named: Option<&Path>) -> Result<Self, Failure> {
         let path = match named {
             Some(path) => path.to_path_buf(),
-            None if Path::new(NAME).exists() => PathBuf::from(NAME),
-            None => return Ok(Self::default()),
+            // A link that leads nowhere is there, too: what was agreed on must not be lost without a word.
+            None => match Path::new(NAME).symlink_metadata() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Ok(Self::default());
+                }
+                _ => PathBuf::from(NAME),
+            },
         };
         let shown = quoted(&path.to_string_lossy());
         let text = read_small(&path)
@@ -118,51 +86,42 @@ impl Config {
     /// # Errors
     /// What is wrong with it.
     pub fn read(text: &str, today: (u16, u8, u8)) -> Result<Self, String> {
-        let file: File = toml::from_str(text).map_err(|error| {
-            // The line itself is not shown: it may be of any file, if somebody made a link to it.
-            let before = error.span().and_then(|span| text.get(..span.start));
-            let line = before.map_or(1, |before| before.matches('\n').count() + 1);
-            format!("line {line}: {}", error.message())
-        })?;
-        if file.function.len() + file.accepted.len() > MOST {
-            return Err(format!("it has more than {MOST} entries"));
+        let [keys, of_function, of_accepted] = KEYS;
+        let file = Table::parse(text, keys)?;
+        let functions = file.tables("function", of_function)?;
+        let accepted = file.tables("accepted", of_accepted)?;
+        if functions.len() + accepted.len() > MOST {
+            return Err(format!(
+                "it has {} entries, and {MOST} are the most: each makes it likelier that chance is called a change",
+                functions.len() + accepted.len()
+            ));
         }
         let mut config = Self {
-            threshold: file.threshold.as_ref().map(Share::read).transpose()?,
+            threshold: file.share("threshold")?,
             ..Self::default()
         };
-        for of in file.function {
-            let threshold = of
-                .threshold
-                .read()
-                .map_err(|why| in_entry(&of.name, &why))?;
-            let pattern = config.pattern(&of.name, of.file.as_deref(), false)?;
+        for of in functions {
+            let pattern = config.pattern(&of, false)?;
+            let threshold = of.needed("threshold", of.share("threshold")?)?;
             config.functions.push((pattern, threshold));
         }
-        for of in file.accepted {
-            let wrong = |why: &str| in_entry(&of.name, why);
-            let by = of.by.read().map_err(|why| wrong(&why))?;
-            let reason = of.reason.trim();
+        for of in accepted {
+            let name = of.needed("name", of.text("name")?)?;
+            let by = of.needed("by", of.share("by")?)?;
+            let reason = of.needed("reason", of.text("reason")?)?;
+            let reason = reason.trim();
             if reason.is_empty() {
-                return Err(wrong("a reason must be given"));
+                return Err(of.wrong("reason", "a reason must be given"));
             }
-            let Datetime {
-                date: Some(Date { year, month, day }),
-                time: None,
-                ..
-            } = of.until
-            else {
-                return Err(wrong("its end is a day, like until = 2026-12-31"));
-            };
+            let Date { year, month, day } = of.needed("until", of.day("until")?)?;
             let until = format!("{year:04}-{month:02}-{day:02}");
             if (year, month, day) < today {
                 config.over.push(format!(
-                    "{} is not accepted any more since {until} ({reason}): its entry in {NAME} is over.",
-                    of.name
+                    "{name} is not accepted any more since {until} ({reason}): its entry in {NAME} is over."
                 ));
                 continue;
             }
-            let pattern = config.pattern(&of.name, of.file.as_deref(), true)?;
+            let pattern = config.pattern(&of, true)?;
             config.accepted.push(Accepted {
                 pattern,
                 by,
@@ -173,16 +132,15 @@ impl Config {
         Ok(config)
     }
 
-    fn pattern(
-        &mut self,
-        name: &str,
-        file: Option<&str>,
-        is_accepted: bool,
-    ) -> Result<usize, String> {
-        let glob = |text: &str| Glob::parse(text).map_err(|why| in_entry(name, why));
+    fn pattern(&mut self, of: &Table<'_>, is_accepted: bool) -> Result<usize, String> {
+        let glob = |key: &str| -> Result<Option<Glob>, String> {
+            let text = of.text(key)?;
+            text.map(|text| Glob::parse(&text).map_err(|why| of.wrong(key, &why)))
+                .transpose()
+        };
         self.patterns.push(Pattern {
-            name: glob(name)?,
-            file: file.map(glob).transpose()?,
+            name: of.needed("name", glob("name")?)?,
+            file: glob("file")?,
             is_accepted,
         });
         Ok(self.patterns.len() - 1)
@@ -202,10 +160,6 @@ fn read_small(path: &Path) -> io::Result<String> {
         true => Err(io::Error::other("it is too large")),
         false => Ok(text),
     }
-}
-
-fn in_entry(name: &str, why: &str) -> String {
-    format!("the entry of {name:?}: {why}")
 }
 
 /// The day it is, in UTC.
@@ -263,27 +217,76 @@ until = 2026-06-30
 
     #[test]
     fn what_makes_no_sense() {
+        let accepted = |until: &str| {
+            format!("[[accepted]]\nname = \"a\"\nby = \"5%\"\nreason = \"b\"\nuntil = {until}")
+        };
+        let no_day =
+            "line 5: until: a day is expected, like 2026-12-31: without quotes, and without a time";
         for (text, why) in [
-            ("threshold = \"-2%\"", "from 0.01 %"),
-            ("treshold = \"2%\"", "unknown field `treshold`"),
-            ("[[function]]\nname = \"a\"", "missing field `threshold`"),
+            (
+                "threshold = \"-2%\"",
+                "line 1: threshold: it is a share from 0.01 % to 1000 %, like 2% or 0.02",
+            ),
+            (
+                "\nthreshold = true",
+                "line 2: threshold: a share is expected, like \"2%\" or 0.02",
+            ),
+            ("threshold = nan", "line 1: threshold: it is a share"),
+            ("threshold = 2%", "line 1: threshold: "),
+            ("secret = 2%", "line 1: "),
+            (
+                "treshold = \"2%\"",
+                "line 1: there is no key \"treshold\", only threshold, function, accepted",
+            ),
+            (
+                "[[function]]\nname = \"a\"",
+                "line 1: this entry has no threshold; it has name, file, threshold",
+            ),
+            (
+                "[function]\nname = \"a\"",
+                "line 1: function: [[function]] is expected, and what belongs to it on the lines below",
+            ),
+            ("function = 3", "line 1: function: [[function]] is expected"),
+            (
+                "[[function]]\nname = 3\nthreshold = 0.1",
+                "line 2: name: a text in quotes is expected",
+            ),
             (
                 "[[function]]\nname = \"\"\nthreshold = 0.1",
-                "an empty pattern",
+                "line 2: name: an empty pattern",
             ),
             (
                 "[[accepted]]\nname = \"a\"\nby = \"5%\"\nreason = \" \"\nuntil = 2026-12-31",
-                "the entry of \"a\": a reason must be given",
+                "line 4: reason: a reason must be given",
             ),
+            (&accepted("\"2026-13-99\""), no_day),
+            (&accepted("\"2026-12-31\""), no_day),
+            (&accepted("2026-12-31T00:00:00Z"), no_day),
+            (&accepted("2026-12-31T00:00:00"), no_day),
+            (&accepted("12:00:00"), no_day),
+            (&accepted("2026"), no_day),
             (
-                "[[accepted]]\nname = \"a\"\nby = \"5%\"\nreason = \"b\"\nuntil = 12:00:00",
-                "its end is a day",
+                &accepted("2026-13-99"),
+                "line 5: until: invalid date, expected month",
             ),
+            (&accepted("2026-02-30"), "line 5: until: invalid date"),
             ("= 3", "line 1: "),
         ] {
             let said = Config::read(text, (2026, 7, 1)).unwrap_err();
             assert!(said.contains(why), "{text}: {said}");
+            assert!(!said.contains("secret"), "{said}");
         }
+    }
+
+    #[test]
+    fn so_many_entries() {
+        let entries = |n: usize| "[[function]]\nname = \"a\"\nthreshold = 0.1\n".repeat(n);
+        assert!(Config::read(&entries(MOST), (2026, 7, 1)).is_ok());
+        let said = Config::read(&entries(MOST + 1), (2026, 7, 1)).unwrap_err();
+        assert!(
+            said.starts_with("it has 21 entries, and 20 are the most"),
+            "{said}"
+        );
     }
 
     #[test]

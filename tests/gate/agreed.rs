@@ -1,11 +1,12 @@
-//! What a project has agreed on: `gate.toml`, and a folder of earlier runs.
+//! What a project has agreed on: `gate.toml`.
 
 use std::path::PathBuf;
 
-use rprof_tests::scratch::Scratch;
+use rprof_tests::machine;
+use rprof_tests::scratch::{OPTIMIZED, Scratch};
 
-use crate::answer::{Answer, FAILED, INCONCLUSIVE, PASSED, REGRESSED, compare, gate};
-use crate::profiles::{profile, sides, written};
+use crate::answer::{Answer, PASSED, REGRESSED, compare, gate};
+use crate::profiles::sides;
 
 /// Runs a side.
 const RUNS: i64 = 10;
@@ -59,59 +60,38 @@ fn an_accepted_regression() {
         .says("work is not accepted any more since 2020-12-31 (checks what it reads)");
 }
 
+/// Two commands, the second twice as dear, as `gate.c` runs them.
+fn twice_as_dear(scratch: &Scratch) -> Answer {
+    let program = scratch.cc("gate.c", "gate", OPTIMIZED);
+    let [base, head] = ["alpha 400 beta 400", "alpha 400 beta 1200"]
+        .map(|phases| format!("{} {phases}", program.display()));
+    let args = ["run", "--base", &base, "--head", &head, "--runs", "60"];
+    gate(scratch.path(), &args)
+}
+
 #[test]
-fn a_baseline() {
+fn what_was_agreed_on_counts_while_commands_run() {
     let scratch = Scratch::new();
-    let store = scratch.file("store");
-    let stored = || {
-        let files = std::fs::read_dir(&store).into_iter().flatten().flatten();
-        files.count()
+    let agreed = |text: &str| {
+        std::fs::write(scratch.file("gate.toml"), text).expect("a file");
+        let _alone = machine::alone();
+        twice_as_dear(&scratch)
     };
-    let mut made = 0;
-    let mut against = |millis: i64, more: &[&str]| {
-        let heads = (0..RUNS).map(|n| {
-            made += 1;
-            let file = written(
-                &scratch,
-                &format!("head-{made}.pb.gz"),
-                &profile(made, millis + n * 7 % 5),
-            );
-            file.to_str().expect("a path").to_string()
-        });
-        let heads: Vec<String> = heads.collect();
-        let mut args = vec!["compare", "--baseline", "store"];
-        args.extend(more);
-        args.push("--head");
-        args.extend(heads.iter().map(String::as_str));
-        gate(scratch.path(), &args)
-    };
-    let update = &["--update"][..];
-    against(500, &[])
-        .expect(FAILED)
-        .says("there is no baseline");
-    assert_eq!(stored(), 0);
-    against(500, update)
-        .expect(PASSED)
-        .says("nothing to compare with yet");
-    assert_eq!(stored(), 10);
-    // To look is not to add.
-    against(500, &[])
-        .expect(INCONCLUSIVE)
-        .says("of one time only");
-    assert_eq!(stored(), 10);
-    against(501, update).expect(INCONCLUSIVE);
-    // Two times are enough.
-    against(500, &[]).expect(PASSED);
-    assert_eq!(stored(), 20);
-    // What regressed is not what the next is compared with.
-    against(600, update)
+    // Of a run all is allowed, of a function not.
+    let run = "threshold = \"900%\"\n";
+    let function = "[[function]]\nname = \"beta\"\nthreshold = \"20%\"\n";
+    agreed(run).expect(PASSED);
+    agreed(&format!("{run}{function}"))
         .expect(REGRESSED)
-        .says("The baseline was left as it is.")
-        .blames("work");
-    assert_eq!(stored(), 20);
-    // The newest sets stay.
-    for _ in 0..5 {
-        against(500, update).expect(PASSED);
-    }
-    assert_eq!(stored(), 50);
+        .blames("beta");
+    let accepted = |by: &str| {
+        format!(
+            "threshold = \"20%\"\n[[accepted]]\nname = \"beta\"\nby = \"{by}\"\nreason = \"checks what it reads\"\n\
+             until = 2999-12-31\n"
+        )
+    };
+    agreed(&accepted("300%"))
+        .expect(PASSED)
+        .says("checks what it reads");
+    agreed(&accepted("20%")).expect(REGRESSED).blames("beta");
 }

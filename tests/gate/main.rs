@@ -7,7 +7,7 @@
 //! | [`changes`] · [`builds`] | programs that change, and those that are only built again |
 //! | [`matrix`] | small changes; takes long |
 //! | [`others`] | profiles of other profilers |
-//! | [`agreed`] | `gate.toml`, and a store of earlier runs |
+//! | [`agreed`] · [`baseline`] | `gate.toml`, and a folder of earlier runs |
 //! | [`mistakes`] | what cannot be run, read or compared |
 //! | [`running`] | how runs go on and end |
 //! | [`reporting`] | what is written where something fails |
@@ -15,6 +15,7 @@
 
 mod agreed;
 mod answer;
+mod baseline;
 mod builds;
 mod changes;
 mod matrix;

@@ -256,7 +256,7 @@ fn files_that_are_no_profiles() {
     std::fs::create_dir(&folder).expect("our own");
     for (file, why) in [
         (scratch.file("none"), "No such file"),
-        (folder, "is no file"),
+        (folder, "is a folder"),
         (bytes("empty", &[]), "cannot be compared"),
         (bytes("text", b"a text\n"), "is not in the format of pprof"),
         (bytes("zeros", &[0; 4096]), "cannot be compared"),
@@ -269,20 +269,69 @@ fn files_that_are_no_profiles() {
     ] {
         let [base, mut head] = sides(&scratch, 2, [500, 500]);
         head[1] = file;
-        is_mistake(&compare(&scratch, &[base, head], &[]), FAILED, why);
+        let code = if head[1].is_dir() { MISTAKE } else { FAILED };
+        is_mistake(&compare(&scratch, &[base, head], &[]), code, why);
     }
 }
 
 #[test]
-fn the_same_file_twice() {
+fn the_same_run_twice() {
     let scratch = Scratch::new();
     let [base, head] = sides(&scratch, 2, [500, 500]);
+    let name = |file: &Path| file.display().to_string();
     let link = scratch.file("link.pb.gz");
     std::os::unix::fs::symlink(&base[0], &link).expect("a link");
-    for second in [&base[0], &base[1], &head[0], &link] {
+    let copy = scratch.file("copy.pb.gz");
+    std::fs::copy(&head[0], &copy).expect("a copy");
+    let other = scratch.file("other.pb.gz");
+    std::fs::copy(&base[1], &other).expect("a copy");
+    for (second, why) in [
+        (&head[0], format!("{} is named twice", name(&head[0]))),
+        (&base[1], format!("{} is named twice", name(&base[1]))),
+        (
+            &link,
+            format!("{} and {} are the same file", name(&base[0]), name(&link)),
+        ),
+        (
+            &copy,
+            format!("{} and {} hold the same run", name(&head[0]), name(&copy)),
+        ),
+        (
+            &other,
+            format!("{} and {} hold the same run", name(&base[1]), name(&other)),
+        ),
+    ] {
         let files = [base.clone(), vec![head[0].clone(), second.clone()]];
         let answer = compare(&scratch, &files, &[]);
-        is_mistake(&answer, MISTAKE, "is named twice");
+        is_mistake(&answer, MISTAKE, &why);
+        answer.says("each run counts once");
+    }
+}
+
+#[test]
+fn a_folder_as_a_profile() {
+    let scratch = Scratch::new();
+    sides(&scratch, 2, [500, 500]);
+    let folder = scratch.file("runs of base");
+    std::fs::create_dir(&folder).expect("our own");
+    for (args, why) in [
+        (
+            [
+                "--base",
+                "runs of base/",
+                "--head",
+                "made-1.pb.gz",
+                "made-2.pb.gz",
+            ],
+            "is a folder; --base takes files: --base 'runs of base'/*.pb.gz",
+        ),
+        (
+            ["--base", "made-0.pb.gz", "made-3.pb.gz", "--head", "."],
+            ". is a folder; --head takes files: --head ./*.pb.gz",
+        ),
+    ] {
+        let answer = gate(scratch.path(), &[&["compare"], &args[..]].concat());
+        is_mistake(&answer, MISTAKE, why);
     }
 }
 

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`costs`] | what one run cost, function by function |
 //! | [`runs`] | many of them: sides, blocks, files |
+//! | [`once`] | that no run counts twice |
 //! | [`config`], [`patterns`] | `gate.toml`: what functions may cost, and what is accepted |
 //! | [`names`] | names that stay from build to build |
 //! | [`matching`] | which function of one build is which of the other |
@@ -23,6 +24,7 @@ pub mod explain;
 pub mod judging;
 pub mod matching;
 pub mod names;
+pub mod once;
 pub mod patterns;
 pub mod report;
 pub mod runs;

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::costs::{self, RunCosts};
+use super::once;
 use super::patterns::Pattern;
 use super::statistics::design::{BLOCK, Design, Side};
 use crate::cli::Failure;
@@ -64,7 +65,8 @@ impl Runs {
         let base = base.iter().map(|path| (Side::Base, path.as_path()));
         let head = head.iter().map(|path| (Side::Head, path.as_path()));
         let mut files: Vec<(Side, &Path)> = base.chain(head).collect();
-        twice(&files)?;
+        let names: Vec<&Path> = files.iter().map(|(_, file)| *file).collect();
+        once::each(&names)?;
         let mut costs = read_all(&files, patterns)?;
         go_together(&files, &costs)?;
         let known = costs.iter().all(|run| run.start > 0);
@@ -167,21 +169,6 @@ fn blocks(sides: &[Side]) -> Option<Vec<u32>> {
     };
     let is_even = (place(Side::Base) - place(Side::Head)).abs() <= 1.0;
     (are_balanced && is_even).then(|| (0..sides.len()).map(|n| (n / BLOCK) as u32).collect())
-}
-
-/// The same file as two runs would be two runs that agree as no two do.
-fn twice(files: &[(Side, &Path)]) -> Result<(), Failure> {
-    let mut known = std::collections::BTreeSet::new();
-    for (_, file) in files {
-        let real = file.canonicalize().unwrap_or_else(|_| file.to_path_buf());
-        if !known.insert(real) {
-            return Err(Failure::usage(format!(
-                "{} is named twice: each file is one run",
-                file.display()
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Reads files side by side.

@@ -1,19 +1,22 @@
 //! A store of earlier runs, in a folder that CI keeps from job to job: a set of runs each time, the newest ones stay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
 
 use crate::cli::Failure;
 use crate::cli::retype::quoted;
-use crate::gate::comparison::Comparison;
-use crate::gate::runs::Runs;
-use crate::gate::statistics::design::Side;
-use crate::gate::statistics::verdict::Verdict;
+use crate::gate::once::{Content, content};
+use crate::profile::output::sudo_caller;
+
+mod days;
+pub(super) use days::look;
 
 /// Sets that are kept.
 const SETS: usize = 5;
-/// What days differ by, so many times, is between the threshold and a change that is believed.
-const DAYS: f64 = 2.0;
 /// Ends the name of a file: `set-000012-run-003.pb.gz`.
 const END: &str = ".pb.gz";
 
@@ -36,10 +39,18 @@ impl Baseline {
                 )),
             );
         }
+        let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let new: Vec<&Path> = folder.ancestors().take_while(is_new).collect();
         std::fs::create_dir_all(folder).map_err(|error| {
             Failure::file("make", folder, &error)
                 .next(format!("ls -ld {}", quoted(&folder.to_string_lossy())))
         })?;
+        if let Some((user, group)) = sudo_caller() {
+            for folder in new {
+                // Where this is refused the runs still are worth having.
+                let _ = std::os::unix::fs::lchown(folder, Some(user), Some(group));
+            }
+        }
         Ok(Self {
             folder: folder.to_path_buf(),
         })
@@ -55,12 +66,48 @@ impl Baseline {
         self.sets().is_ok_and(|sets| sets.len() < 2)
     }
 
-    /// All of its runs.
+    /// How much it holds: `10 runs of 1 set`.
     ///
     /// # Errors
     /// The folder can not be read.
-    pub(super) fn files(&self) -> Result<Vec<PathBuf>, Failure> {
-        Ok(self.sets()?.into_values().flatten().collect())
+    pub(super) fn size(&self) -> Result<String, Failure> {
+        let sets = self.sets()?;
+        let runs: usize = sets.values().map(Vec::len).sum();
+        let s = |n: usize| if n == 1 { "" } else { "s" };
+        let (of_runs, of_sets) = (s(runs), s(sets.len()));
+        Ok(format!(
+            "{runs} run{of_runs} of {} set{of_sets}",
+            sets.len()
+        ))
+    }
+
+    /// Its runs that are none of these, and those of these that it does not hold: a job that is run again has put its
+    /// runs here already, and they are not to be compared with themselves.
+    ///
+    /// # Errors
+    /// The folder can not be read.
+    pub(super) fn apart(&self, head: &[PathBuf]) -> Result<[Vec<PathBuf>; 2], Failure> {
+        let stored: Vec<PathBuf> = self.sets()?.into_values().flatten().collect();
+        // What can not be read is no run; who reads it later says why.
+        let not_in = |files: &[PathBuf], others: &[PathBuf]| -> Vec<PathBuf> {
+            let others: BTreeSet<Content> =
+                others.iter().filter_map(|file| content(file)).collect();
+            let is_other = |file: &&PathBuf| content(file).is_none_or(|of| !others.contains(&of));
+            files.iter().filter(is_other).cloned().collect()
+        };
+        Ok([not_in(&stored, head), not_in(head, &stored)])
+    }
+
+    /// How many profiles are here that were put here by hand.
+    ///
+    /// # Errors
+    /// The folder can not be read.
+    pub(super) fn strangers(&self) -> Result<usize, Failure> {
+        let is_stranger = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.ends_with(END) && numbers(path).is_none()
+        };
+        Ok(self.entries()?.filter(is_stranger).count())
     }
 
     /// Adds a set, and lets go what is too old.
@@ -69,18 +116,31 @@ impl Baseline {
     /// It can not be written; then nothing was added.
     pub(super) fn add(&self, files: &[PathBuf]) -> Result<(), Failure> {
         let sets = self.sets()?;
-        let number = sets.last_key_value().map_or(1, |(number, _)| number + 1);
-        let mut temporary = Vec::new();
-        for file in files {
-            let new = tempfile::NamedTempFile::new_in(&self.folder)
-                .map_err(|error| self.not_written(&error))?;
-            std::fs::copy(file, new.path()).map_err(|error| self.not_written(&error))?;
-            temporary.push(new);
-        }
-        for (n, new) in (1..).zip(temporary) {
-            let name = format!("set-{number:06}-run-{n:03}{END}");
-            new.persist(self.folder.join(name))
-                .map_err(|error| self.not_written(&error.error))?;
+        let mut number = sets.last_key_value().map_or(1, |(number, _)| number + 1);
+        let copies = files.iter().map(|file| self.copy(file));
+        let copies =
+            (copies.collect::<io::Result<Vec<_>>>()).map_err(|error| self.not_written(&error))?;
+        let mut added: Vec<PathBuf> = Vec::new();
+        for (run, mut copy) in (1..).zip(copies) {
+            loop {
+                let path = self
+                    .folder
+                    .join(format!("set-{number:06}-run-{run:03}{END}"));
+                match copy.persist_noclobber(&path) {
+                    Ok(_) => break added.push(path),
+                    // Of another job, which is at the same. Who has the first run of a number has all of them.
+                    Err(error) if run == 1 && error.error.kind() == ErrorKind::AlreadyExists => {
+                        copy = error.file;
+                        number += 1;
+                    }
+                    Err(error) => {
+                        for path in added {
+                            let _ = std::fs::remove_file(path);
+                        }
+                        return Err(self.not_written(&error.error));
+                    }
+                }
+            }
         }
         let old = (sets.len() + 1).saturating_sub(SETS);
         for file in sets.into_values().take(old).flatten() {
@@ -90,61 +150,36 @@ impl Baseline {
         Ok(())
     }
 
-    /// Runs of several days say how much days differ: a change that is not more than that is none.
-    pub(super) fn look(&self, runs: &Runs, comparison: &mut Comparison) {
-        let mut sets: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-        let each = runs.sides.iter().zip(&runs.files).zip(&runs.costs);
-        for ((side, file), run) in each {
-            if let (Side::Base, Some((set, _))) = (side, numbers(file)) {
-                sets.entry(set).or_default().push(run.total);
-            }
+    /// A copy in the folder, without a name that counts. Under sudo it belongs to the caller.
+    fn copy(&self, file: &Path) -> io::Result<NamedTempFile> {
+        let mut file = File::open(file)?;
+        let mut copy = NamedTempFile::new_in(&self.folder)?;
+        io::copy(&mut file, &mut copy)?;
+        copy.as_file()
+            .set_permissions(file.metadata()?.permissions())?;
+        if let Some((user, group)) = sudo_caller() {
+            let _ = std::os::unix::fs::fchown(copy.as_file(), Some(user), Some(group));
         }
-        let means: Vec<f64> = (sets.values())
-            .map(|totals| totals.iter().sum::<f64>() / totals.len().max(1) as f64)
-            .collect();
-        let least = means.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = means.iter().copied().fold(0.0, f64::max);
-        let moved = most / least - 1.0;
-        if means.len() < 2 {
-            comparison.reasons.push(
-                "The baseline has runs of one time only: how much the machine differs from day to day is not known."
-                    .into(),
-            );
-            comparison.verdict = Verdict::Inconclusive;
-            return;
-        }
-        let change = comparison.judged.change();
-        let threshold = comparison.rule.threshold;
-        // Today may differ from those days by as much again, either way.
-        let is_doubtful = match comparison.verdict {
-            Verdict::Regressed => change - threshold < DAYS * moved,
-            _ => threshold - change < DAYS * moved,
-        };
-        if is_doubtful {
-            comparison.reasons.push(format!(
-                "The baseline's own {} sets differ by {:.1} %: runs of different times cannot decide a change of \
-                 {:.1} %.",
-                means.len(),
-                100.0 * moved,
-                100.0 * change.abs().max(comparison.rule.threshold)
-            ));
-            comparison.verdict = Verdict::Inconclusive;
-        }
+        Ok(copy)
     }
 
     fn sets(&self) -> Result<BTreeMap<u64, Vec<PathBuf>>, Failure> {
-        let entries = std::fs::read_dir(&self.folder).map_err(|error| {
-            Failure::file("read", &self.folder, &error)
-                .next(format!("ls -ld {}", quoted(&self.folder.to_string_lossy())))
-        })?;
         let mut sets: BTreeMap<u64, Vec<PathBuf>> = BTreeMap::new();
-        for path in entries.flatten().map(|entry| entry.path()) {
+        for path in self.entries()? {
             if let Some((set, _)) = numbers(&path) {
                 sets.entry(set).or_default().push(path);
             }
         }
         sets.values_mut().for_each(|files| files.sort());
         Ok(sets)
+    }
+
+    fn entries(&self) -> Result<impl Iterator<Item = PathBuf> + use<>, Failure> {
+        let entries = std::fs::read_dir(&self.folder).map_err(|error| {
+            Failure::file("read", &self.folder, &error)
+                .next(format!("ls -ld {}", quoted(&self.folder.to_string_lossy())))
+        })?;
+        Ok(entries.flatten().map(|entry| entry.path()))
     }
 
     fn not_written(&self, error: &std::io::Error) -> Failure {
@@ -175,10 +210,49 @@ mod tests {
         for _ in 0..8 {
             baseline.add(&[file.clone(), file.clone()]).unwrap();
         }
-        let files = baseline.files().unwrap();
-        let names: Vec<_> = files.iter().map(|file| numbers(file).unwrap()).collect();
+        let files = baseline.sets().unwrap().into_values().flatten();
+        let names: Vec<_> = files.map(|file| numbers(&file).unwrap()).collect();
         let wanted: Vec<_> = (4..=8).flat_map(|set| [(set, 1), (set, 2)]).collect();
         assert_eq!(names, wanted);
         assert_eq!(std::fs::read_dir(baseline.folder()).unwrap().count(), 11);
+    }
+    #[test]
+    fn jobs_that_add_at_the_same_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("store");
+        std::thread::scope(|scope| {
+            for job in 0..SETS {
+                let file = folder.path().join(format!("{job}.pb.gz"));
+                std::fs::write(&file, format!("profile {job}")).unwrap();
+                let baseline = Baseline::open(&store, true).unwrap();
+                scope.spawn(move || baseline.add(&vec![file; 20]).unwrap());
+            }
+        });
+        // All are there, and no set is of two jobs.
+        let baseline = Baseline::open(&store, false).unwrap();
+        assert_eq!(baseline.size().unwrap(), "100 runs of 5 sets");
+        for files in baseline.sets().unwrap().into_values() {
+            let contents: BTreeSet<_> = files.iter().map(|file| content(file)).collect();
+            assert_eq!(contents.len(), 1);
+        }
+    }
+
+    #[test]
+    fn runs_that_are_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["a", "b", "c"].map(|name| {
+            let file = folder.path().join(name);
+            std::fs::write(&file, name).unwrap();
+            file
+        });
+        let [a, b, c] = files;
+        let baseline = Baseline::open(&folder.path().join("store"), true).unwrap();
+        baseline.add(&[a.clone(), b.clone()]).unwrap();
+        let [others, new] = baseline.apart(&[b, c.clone()]).unwrap();
+        assert_eq!(new, [c]);
+        assert_eq!(others, [baseline.folder().join("set-000001-run-001.pb.gz")]);
+        std::fs::write(baseline.folder().join("mine.pb.gz"), "d").unwrap();
+        assert_eq!(baseline.strangers().unwrap(), 1);
+        assert_eq!(baseline.size().unwrap(), "2 runs of 1 set");
     }
 }

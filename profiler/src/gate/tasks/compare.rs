@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::baseline::Baseline;
+use super::baseline::{self, Baseline};
 use super::{Reporter, judging};
 use crate::cli::Failure;
+use crate::cli::failure::exit;
 use crate::cli::gate::Compare;
+use crate::cli::retype::quoted;
 use crate::gate::comparison;
+use crate::gate::judging::Judging;
 use crate::gate::runs::Runs;
 use crate::gate::statistics::verdict::Verdict;
 
@@ -25,31 +28,24 @@ pub(super) fn compare(
         .as_deref()
         .map(|folder| Baseline::open(folder, typed.update))
         .transpose()?;
-    let base = match &baseline {
-        Some(baseline) => baseline.files()?,
-        None => typed.base.clone(),
+    let [base, new] = match &baseline {
+        Some(baseline) => baseline.apart(&typed.head)?,
+        None => [typed.base.clone(), Vec::new()],
     };
+    no_folder("--base", &typed.base)?;
+    no_folder("--head", &typed.head)?;
     enough("--head", &typed.head)?;
-    if let (Some(baseline), true) = (&baseline, base.is_empty()) {
-        if !typed.update {
-            return Err(Failure::new(format!(
-                "the baseline {} is empty: there is nothing to compare with yet",
-                baseline.folder().display()
-            ))
-            .next(format!(
-                "rprof gate compare --baseline {} --update --head …",
-                baseline.folder().display()
-            )));
+    if let Some(baseline) = &baseline {
+        if base.is_empty() {
+            return first(baseline, typed, &new, &judging, say);
         }
-        // What cannot be compared later must not be kept.
-        Runs::read(&[], &typed.head, &judging.config.patterns)?;
-        baseline.add(&typed.head)?;
-        say(&format!(
-            "The baseline {} was empty, and holds these {} runs now: nothing to compare with yet.\n",
-            baseline.folder().display(),
-            typed.head.len()
-        ));
-        return Ok(crate::cli::failure::exit::DONE);
+        let strangers = baseline.strangers()?;
+        if strangers > 0 {
+            let folder = baseline.folder().display();
+            say(&format!(
+                "Profiles in {folder} that were not put there by --update do not count: {strangers}.\n"
+            ));
+        }
     }
     let side = match &baseline {
         Some(_) => "--baseline",
@@ -58,8 +54,8 @@ pub(super) fn compare(
     enough(side, &base)?;
     let runs = Runs::read(&base, &typed.head, &judging.config.patterns)?;
     let mut comparison = comparison::compare(&runs, &judging)?;
-    if let Some(baseline) = &baseline {
-        baseline.look(&runs, &mut comparison);
+    if baseline.is_some() {
+        baseline::look(&runs, &mut comparison);
     }
     let code = reporter.tell(&comparison, &runs)?;
     if let (Some(baseline), true) = (&baseline, typed.update) {
@@ -69,12 +65,80 @@ pub(super) fn compare(
             && comparison.reasons.len() == 1
             && baseline.is_young();
         if comparison.verdict == Verdict::Passed || is_needed {
-            baseline.add(&typed.head)?;
+            add(baseline, &new, say)?;
         } else {
             say("The baseline was left as it is.\n");
         }
     }
     Ok(code)
+}
+
+/// There is nothing to compare with yet.
+fn first(
+    baseline: &Baseline,
+    typed: &Compare,
+    new: &[PathBuf],
+    judging: &Judging,
+    say: &dyn Fn(&str),
+) -> Result<u8, Failure> {
+    let folder = baseline.folder().display();
+    let strangers = baseline.strangers()?;
+    if !typed.update {
+        let shown = quoted(&baseline.folder().to_string_lossy());
+        let again = format!("rprof gate compare --baseline {shown} --update --head");
+        return Err(if new.len() < typed.head.len() {
+            Failure::new(format!(
+                "the baseline {folder} holds only these runs: there is nothing to compare with yet"
+            ))
+            .next(format!("{again} …"))
+        } else if strangers > 0 {
+            Failure::new(format!(
+                "the baseline {folder} has no runs that count: the profiles there, {strangers}, were not put there by --update"
+            ))
+            .next(format!("{again} {shown}/*.pb.gz"))
+        } else {
+            Failure::new(format!(
+                "the baseline {folder} is empty: there is nothing to compare with yet"
+            ))
+            .next(format!("{again} …"))
+        });
+    }
+    // What cannot be compared later must not be kept.
+    Runs::read(&[], &typed.head, &judging.config.patterns)?;
+    say("Nothing to compare with yet.\n");
+    add(baseline, new, say)?;
+    Ok(exit::DONE)
+}
+
+/// Adds runs, unless they are there.
+fn add(baseline: &Baseline, new: &[PathBuf], say: &dyn Fn(&str)) -> Result<(), Failure> {
+    let folder = baseline.folder().display();
+    if new.is_empty() {
+        say(&format!(
+            "The baseline {folder} holds these runs already, and was left as it is.\n"
+        ));
+        return Ok(());
+    }
+    baseline.add(new)?;
+    say(&format!(
+        "The baseline {folder} holds {} now.\n",
+        baseline.size()?
+    ));
+    Ok(())
+}
+
+/// A folder is no run, and no runs.
+fn no_folder(side: &str, files: &[PathBuf]) -> Result<(), Failure> {
+    let Some(folder) = files.iter().find(|file| file.is_dir()) else {
+        return Ok(());
+    };
+    let name = folder.to_string_lossy();
+    let shown = quoted(name.trim_end_matches('/'));
+    Err(Failure::usage(format!(
+        "{} is a folder; {side} takes files: {side} {shown}/*.pb.gz",
+        folder.display()
+    ))
+    .next("rprof gate compare --base a/*.pb.gz --head b/*.pb.gz"))
 }
 
 fn enough(side: &str, files: &[PathBuf]) -> Result<(), Failure> {

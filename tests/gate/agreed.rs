@@ -63,7 +63,7 @@ fn an_accepted_regression() {
 /// Two commands, the second twice as dear, as `gate.c` runs them.
 fn twice_as_dear(scratch: &Scratch) -> Answer {
     let program = scratch.cc("gate.c", "gate", OPTIMIZED);
-    let [base, head] = ["alpha 400 beta 400", "alpha 400 beta 1200"]
+    let [base, head] = ["alpha 200 beta 200", "alpha 200 beta 600"]
         .map(|phases| format!("{} {phases}", program.display()));
     let args = ["run", "--base", &base, "--head", &head, "--runs", "60"];
     gate(scratch.path(), &args)
@@ -83,7 +83,7 @@ fn what_was_agreed_on_counts_while_commands_run() {
     agreed(run).expect(PASSED);
     agreed(&format!("{run}{function}"))
         .expect(REGRESSED)
-        .blames("beta");
+        .says("beta by gate.toml");
     let accepted = |by: &str| {
         format!(
             "threshold = \"20%\"\n[[accepted]]\nname = \"beta\"\nby = \"{by}\"\nreason = \"checks what it reads\"\n\

@@ -135,7 +135,7 @@ impl Config {
     fn pattern(&mut self, of: &Table<'_>, is_accepted: bool) -> Result<usize, String> {
         let glob = |key: &str| -> Result<Option<Glob>, String> {
             let text = of.text(key)?;
-            text.map(|text| Glob::parse(&text).map_err(|why| of.wrong(key, &why)))
+            text.map(|text| Glob::parse(&text).map_err(|why| of.wrong(key, why)))
                 .transpose()
         };
         self.patterns.push(Pattern {

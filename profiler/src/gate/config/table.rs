@@ -36,7 +36,7 @@ impl<'a> Table<'a> {
     ) -> Result<Self, String> {
         if let Some(other) = entries
             .keys()
-            .find(|key| !keys.contains(&&*key.get_ref().as_ref()))
+            .find(|key| !keys.contains(&key.get_ref().as_ref()))
         {
             return Err(format!(
                 "line {}: there is no key {:?}, only {}",

@@ -90,8 +90,6 @@ fn what_was_agreed_on_counts_while_commands_run() {
              until = 2999-12-31\n"
         )
     };
-    agreed(&accepted("300%"))
-        .expect(PASSED)
-        .says("checks what it reads");
+    agreed(&accepted("300%")).expect(PASSED).says("2999-12-31");
     agreed(&accepted("20%")).expect(REGRESSED).blames("beta");
 }

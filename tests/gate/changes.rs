@@ -101,7 +101,7 @@ fn a_child_process_is_dearer() {
 fn a_child_that_nobody_waits_for_is_dearer() {
     let (answer, truth) = phases("alpha 700 unwaited 500", "alpha 700 unwaited 1000");
     is_dearer(&answer, &truth, "in_child", "unwaited");
-    answer.says("were not waited for");
+    answer.says("by the kernel's task clock");
 }
 
 #[test]

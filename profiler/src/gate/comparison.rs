@@ -29,8 +29,8 @@ pub struct Comparison {
     pub seed: u64,
     /// Each run's side, and the nanoseconds it took.
     pub runs: Vec<(Side, f64)>,
-    /// Whether totals are clocks of processes, not samples.
-    pub clocked: bool,
+    /// What totals are by.
+    pub clock: Clock,
     /// Entries of the project's file, and what they came to.
     pub ruled: Vec<Ruled>,
     /// Which functions explain it.
@@ -110,7 +110,7 @@ pub fn compare(runs: &Runs, judging: &Judging) -> Result<Comparison, Failure> {
         rule: judging.rule,
         seed: judging.seed,
         runs: runs.sides.iter().copied().zip(totals).collect(),
-        clocked: runs.clock != Clock::Samples,
+        clock: runs.clock,
         ruled,
         explained,
         lines: functions.lines,

@@ -140,7 +140,7 @@ pub fn explain(
     explained.sort();
     asked.blame_callers(&mut explained);
     if explained.guilty.is_empty() {
-        explained.likely = asked.likely();
+        explained.likely = asked.likely(&explained.moved);
     }
     explained
 }
@@ -218,12 +218,18 @@ impl Asked<'_> {
         Some((changed, is_guilty, growth.by > 0.0))
     }
 
-    /// Who grew most by itself.
-    fn likely(&self) -> Option<Changed> {
-        let grown = self
-            .known
-            .iter()
-            .filter(|(_, (own, _))| own.by >= self.least);
+    /// Who grew most by itself, of those that did not only move.
+    fn likely(&self, moved: &[Move]) -> Option<Changed> {
+        let is_merged = |number: u32| {
+            moved.iter().any(|one| match one.how {
+                Moved::Renamed(from, to) | Moved::Inlined(from, to) | Moved::Split(from, to) => {
+                    [from, to].contains(&number)
+                }
+                Moved::Work(..) => false,
+            })
+        };
+        let grown = (self.known.iter())
+            .filter(|(number, (own, _))| own.by >= self.least && !is_merged(**number));
         // The lower number of two equals, so that the same files give the same answer.
         let most = grown.max_by(|(a, (x, _)), (b, (y, _))| x.by.total_cmp(&y.by).then(b.cmp(a)));
         let (&number, (own, _)) = most?;

@@ -154,14 +154,9 @@ impl Verdicts<'_> {
         ruled
     }
 
-    /// The chance to be wrong that all of a run has, once more for all entries together.
     fn rule(&self, threshold: f64) -> Rule {
-        let entries = self.judging.config.patterns.len().max(1);
-        Rule {
-            threshold,
-            alarm: self.judging.rule.alarm / entries as f64,
-            ..self.judging.rule
-        }
+        let entries = self.judging.config.patterns.len();
+        self.judging.rule.of_entry(threshold, entries)
     }
 
     fn judge(&self, costs: &[f64], rule: &Rule) -> Option<Judged> {

@@ -19,7 +19,7 @@ const MAX_FILE: u64 = 256 << 20;
 /// Files at most.
 const MAX_FILES: usize = 400;
 /// Processes that nobody waited for took this share of a run at least: below, it may be what clocks differ by.
-const UNWAITED: f64 = 0.01;
+const UNWAITED: f64 = 0.0025;
 
 /// Runs of two sides, in the order in which they were made.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +46,7 @@ pub enum Clock {
     Samples,
     /// The clocks of processes that were waited for, which are all.
     Processes,
-    /// A counter: there are some that were not waited for, or outlive the command.
+    /// The kernel's task clock, which has more: there are some that were not waited for, or outlive the command.
     Counter,
 }
 
@@ -91,7 +91,8 @@ impl Runs {
         Ok(runs)
     }
 
-    /// Finds the clock that all runs have and that knows all of their processes, and takes totals from it.
+    /// Finds the clock that all runs have and that knows all of their processes, and takes totals from it: the same
+    /// for all of them, whatever a run by itself would have.
     pub fn set_totals(&mut self) {
         let sum = |of: fn(&RunCosts) -> Option<Duration>, side: Side| -> Option<f64> {
             let runs = self.sides.iter().zip(&self.costs);
@@ -102,15 +103,21 @@ impl Runs {
             |run: &RunCosts| run.command.cpu,
             |run: &RunCosts| run.command.counted,
         );
+        let stolen = |run: &RunCosts| Some(run.command.conditions.steal);
         let has_others = |side| {
             let both = sum(waited, side).zip(sum(counted, side));
-            both.is_some_and(|(waited, counted)| counted > (1.0 + UNWAITED) * waited)
+            // The counter goes on while the hypervisor has the CPU.
+            let stolen = sum(stolen, side).unwrap_or(0.0);
+            both.is_some_and(|(waited, counted)| counted - stolen > (1.0 + UNWAITED) * waited)
         };
         let all_have =
             |of: fn(&RunCosts) -> Option<Duration>| self.costs.iter().all(|run| of(run).is_some());
         self.clock = match (all_have(waited), all_have(counted)) {
+            // A later block changes nothing of what earlier ones have shown.
+            (_, true) if self.clock == Clock::Counter => Clock::Counter,
             (_, true) if has_others(Side::Base) || has_others(Side::Head) => Clock::Counter,
             (true, _) => Clock::Processes,
+            (false, true) => Clock::Counter,
             _ => Clock::Samples,
         };
         for run in &mut self.costs {

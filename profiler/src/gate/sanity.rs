@@ -67,8 +67,8 @@ pub fn look(runs: &Runs, judged: &Judged) -> Found {
     }
     if runs.clock == Clock::Counter {
         found.notes.push(
-            "Some processes were not waited for by their parents, or outlive the command: totals are those of the \
-             kernel's task clock, which has theirs, too."
+            "The kernel's task clock has more than the clocks of processes that were waited for: some were not, or \
+             outlive the command. Totals are those of the task clock."
                 .into(),
         );
     }

@@ -12,16 +12,14 @@ impl Asked<'_> {
     /// Pairs of a dearer and a cheaper function that are about as much.
     pub(super) fn moved(&self, explained: &Explained) -> Vec<Move> {
         let mut moved = self.split(explained);
-        let is_split = |changed: &&Changed| {
-            let mut split = moved.iter().map(|one| one.how);
-            let is_one = |how| matches!(how, Moved::Split(from, to) if [from, to].contains(&changed.function));
-            split.any(is_one)
+        moved.extend(self.joined(explained, &moved));
+        let left = |list: &'_ [Changed]| -> Vec<usize> {
+            let free = (0..list.len()).filter(|&at| !is_told(&moved, list[at].function));
+            free.collect()
         };
-        let mut left: Vec<&Changed> = explained.cheaper.iter().collect();
-        let mut dearer: Vec<&Changed> = explained.guilty.iter().collect();
-        for list in [&mut left, &mut dearer] {
-            list.retain(|changed| !is_split(changed));
-        }
+        let (cheaper, dearer) = (left(&explained.cheaper), left(&explained.guilty));
+        let mut left: Vec<&Changed> = cheaper.iter().map(|&at| &explained.cheaper[at]).collect();
+        let dearer = dearer.iter().map(|&at| &explained.guilty[at]);
         for dearer in dearer {
             let likeness = |cheaper: &Changed| likeness(-cheaper.own.growth, dearer.own.growth);
             let known = |cheaper: &Changed| match self.kind(cheaper, dearer) {
@@ -51,29 +49,54 @@ impl Asked<'_> {
     /// are called as they were.
     fn split(&self, explained: &Explained) -> Vec<Move> {
         let mut split: Vec<Move> = Vec::new();
-        for cheaper in &explained.cheaper {
+        // One that is dearer with its parts than it was stands among callers.
+        for cheaper in explained.cheaper.iter().chain(&explained.callers) {
             let from = cheaper.function;
-            let is_part = |to: &Changed| {
+            let is_part = |to: &&Changed| {
                 let is_called = self.of.calls.contains_key(&(to.function, from));
-                let is_free = !(split.iter())
-                    .any(|one| matches!(one.how, Moved::Split(_, part) if part == to.function));
                 let takes_its_place = self.is_gone(from) && self.alike(&cheaper.way, &to.way);
+                let is_free = to.own.growth > 0.0 && !is_told(&split, to.function);
                 is_free && self.is_new(to.function) && (is_called || takes_its_place)
             };
-            let parts = explained.guilty.iter().filter(|to| is_part(to));
-            let parts: Vec<&Changed> = parts.collect();
-            let all: f64 = parts.iter().map(|part| part.own.growth).sum();
+            let parts: Vec<&Changed> = explained.guilty.iter().filter(is_part).collect();
             // One that takes the place of one that is gone has another name, and that is all.
             let is_renamed = parts.len() == 1 && self.is_gone(from);
-            if !is_renamed && likeness(-cheaper.own.growth, all) >= 1.0 - ABOUT {
+            let came: f64 = parts.iter().map(|part| part.own.growth).sum();
+            let went = -cheaper.own.growth;
+            if !is_renamed && likeness(went, came) >= 1.0 - ABOUT {
                 split.extend(parts.iter().map(|part| Move {
                     how: Moved::Split(from, part.function),
-                    went: -cheaper.own.growth * part.own.growth / all,
+                    went: went * part.own.growth / came,
                     came: part.own.growth,
                 }));
             }
         }
         split
+    }
+
+    /// Functions that have several in them now that they called.
+    fn joined(&self, explained: &Explained, split: &[Move]) -> Vec<Move> {
+        let mut joined: Vec<Move> = Vec::new();
+        for dearer in &explained.guilty {
+            let to = dearer.function;
+            let is_part = |from: &&Changed| {
+                let number = from.function;
+                let is_free = !is_told(split, number) && !is_told(&joined, number);
+                let is_called = self.of.calls.contains_key(&(number, to));
+                is_free && from.own.growth < 0.0 && self.is_gone(number) && is_called
+            };
+            let parts: Vec<&Changed> = explained.cheaper.iter().filter(is_part).collect();
+            let went = -parts.iter().map(|part| part.own.growth).sum::<f64>();
+            let came = dearer.own.growth;
+            if parts.len() > 1 && !is_told(split, to) && likeness(went, came) >= 1.0 - ABOUT {
+                joined.extend(parts.iter().map(|part| Move {
+                    how: Moved::Inlined(part.function, to),
+                    went: -part.own.growth,
+                    came: came * -part.own.growth / went,
+                }));
+            }
+        }
+        joined
     }
 
     fn kind(&self, cheaper: &Changed, dearer: &Changed) -> Moved {
@@ -108,18 +131,23 @@ impl Asked<'_> {
     /// What has another name, or is a part of another, is no work more or less: of all that were one thing, or are one
     /// now, that is told which is left when they are taken together.
     pub(super) fn merge(&self, explained: &mut Explained) {
-        let mut merged: Vec<u32> = Vec::new();
+        // The one that stays, and those that are it.
+        let mut wholes: Vec<(u32, Vec<u32>)> = Vec::new();
         for moved in &explained.moved {
-            let (from, parts): (u32, Vec<u32>) = match moved.how {
-                Moved::Renamed(from, to) | Moved::Inlined(from, to) => (from, vec![to]),
-                Moved::Split(from, _) if merged.contains(&from) => continue,
-                Moved::Split(from, _) => (from, parts(&explained.moved, from)),
+            let (whole, part) = match moved.how {
+                Moved::Renamed(from, to) | Moved::Inlined(from, to) => (to, from),
+                Moved::Split(from, to) => (from, to),
                 // That one did it instead of the other is a guess.
                 Moved::Work(..) => continue,
             };
-            merged.push(from);
+            match wholes.iter_mut().find(|(of, _)| *of == whole) {
+                Some((_, parts)) => parts.push(part),
+                None => wholes.push((whole, vec![part])),
+            }
+        }
+        for (whole, parts) in wholes {
             let sum = |costs: &[Vec<f64>]| -> Vec<f64> {
-                let mut sum = costs[from as usize].clone();
+                let mut sum = costs[whole as usize].clone();
                 for &part in &parts {
                     let part = costs[part as usize].iter();
                     sum.iter_mut()
@@ -128,46 +156,65 @@ impl Asked<'_> {
                 }
                 sum
             };
+            let is_of = |changed: &mut Changed| {
+                changed.function == whole || parts.contains(&changed.function)
+            };
+            let Explained {
+                guilty,
+                callers,
+                cheaper,
+                ..
+            } = &mut *explained;
+            let mut lists = [guilty, callers, cheaper];
+            let lists = lists.iter_mut();
+            let were: Vec<Changed> = lists.flat_map(|list| list.extract_if(.., is_of)).collect();
+            // Who calls its parts had, or has, their cost already.
+            let calls = |&part: &u32| self.of.calls.contains_key(&(part, whole));
+            let is_whole = !self.is_gone(whole);
             let own = self.amount(&sum(&self.of.own));
-            let all = match moved.how {
-                // Its caller had it before.
-                Moved::Inlined(_, to) => self.amount(&self.of.all[to as usize]),
-                // It has its parts still.
-                Moved::Split(from, _) if !self.is_gone(from) => {
-                    self.amount(&self.of.all[from as usize])
-                }
-                _ => self.amount(&sum(&self.of.all)),
+            let all = match is_whole && parts.iter().all(calls) {
+                true => self.amount(&self.of.all[whole as usize]),
+                false => self.amount(&sum(&self.of.all)),
             };
-            explained.cheaper.retain(|changed| changed.function != from);
-            let is_part = |changed: &mut Changed| parts.contains(&changed.function);
-            let of_parts: Vec<Changed> = explained.guilty.extract_if(.., is_part).collect();
-            let Some(mut changed) = of_parts.into_iter().next() else {
-                continue;
-            };
-            (changed.own, changed.all) = (own, all);
             let Some(amount) = [all, own].into_iter().find(|of| of.matters(self.least)) else {
                 continue;
             };
+            // What is gone is told by the largest that took its place, which is the first.
+            let function = match (is_whole, parts.first()) {
+                (false, Some(&first)) => first,
+                _ => whole,
+            };
+            let p = were.iter().map(|were| were.p).fold(1.0, f64::min);
             let list = match amount.growth > 0.0 {
                 true => &mut explained.guilty,
                 false => &mut explained.cheaper,
             };
-            list.push(changed);
+            list.push(Changed {
+                function,
+                all,
+                own,
+                p,
+                way: self.way(function),
+            });
         }
     }
 }
 
-/// What a function was split into.
-fn parts(moved: &[Move], from: u32) -> Vec<u32> {
-    let part = |one: &Move| match one.how {
-        Moved::Split(of, part) if of == from => Some(part),
-        _ => None,
-    };
-    moved.iter().filter_map(part).collect()
+/// Whether it is known how this function moved.
+fn is_told(moved: &[Move], function: u32) -> bool {
+    moved.iter().any(|one| {
+        let (Moved::Renamed(from, to)
+        | Moved::Inlined(from, to)
+        | Moved::Split(from, to)
+        | Moved::Work(from, to)) = one.how;
+        [from, to].contains(&function)
+    })
 }
 
 /// 1: just as much.
 fn likeness(went: f64, came: f64) -> f64 {
-    let ratio = went / came;
-    ratio.min(1.0 / ratio)
+    if went <= 0.0 || came <= 0.0 {
+        return 0.0;
+    }
+    (went / came).min(came / went)
 }

@@ -85,6 +85,7 @@ fn a_renamed_function_is_one() {
         found.guilty.is_empty() && found.cheaper.is_empty(),
         "{found:?}"
     );
+    assert_eq!(found.likely, None);
 }
 
 #[test]
@@ -153,6 +154,46 @@ fn a_function_that_is_two_now() {
     assert_eq!(names(&found.guilty, &of), ["second"]);
     let by = found.guilty[0].own.growth;
     assert!((11.0..13.0).contains(&by), "{by}");
+}
+
+#[test]
+fn a_part_of_its_own_and_all_of_it_dearer() {
+    let (found, of) = explained(&[
+        ("main", MAIN, [5.0, 5.0]),
+        ("outer", MAIN, [70.0, 10.0]),
+        ("inner", 1, [0.0, 70.0]),
+    ]);
+    assert_eq!(moved(&found), [Moved::Split(1, 2)]);
+    // Which was there before, and is where the part is called.
+    assert_eq!(names(&found.guilty, &of), ["outer"]);
+    let grown = &found.guilty[0];
+    assert!((9.0..11.0).contains(&grown.own.growth), "{grown:?}");
+    assert!((9.0..11.0).contains(&grown.all.growth), "{grown:?}");
+}
+
+#[test]
+fn two_that_are_in_their_caller_now() {
+    let joined = |more: f64| {
+        explained(&[
+            ("main", MAIN, [5.0, 5.0]),
+            ("outer", MAIN, [10.0, 70.0 + more]),
+            ("one", 1, [25.0, 0.0]),
+            ("other", 1, [35.0, 0.0]),
+        ])
+    };
+    let (found, _) = joined(0.0);
+    let told = [Moved::Inlined(3, 1), Moved::Inlined(2, 1)];
+    assert_eq!(moved(&found), told);
+    assert!(
+        found.guilty.is_empty() && found.cheaper.is_empty(),
+        "{found:?}"
+    );
+    let (found, of) = joined(12.0);
+    assert_eq!(moved(&found), told);
+    assert_eq!(names(&found.guilty, &of), ["outer"]);
+    let by = found.guilty[0].own.growth;
+    assert!((11.0..13.0).contains(&by), "{by}");
+    assert!(found.cheaper.is_empty());
 }
 
 #[test]

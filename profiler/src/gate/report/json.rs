@@ -13,7 +13,7 @@
 //!   "notes": [],                        // what else is to be known: sentences
 //!   "seed": 1,
 //!   "rule": { "threshold": 0.02, "alarm": 0.0025, "miss": 0.05 },
-//!   "clocked": true,                    // totals are clocks of processes; else sums of samples
+//!   "clock": "processes" | "task clock" | "samples",   // what totals are by
 //!   "total": {                          // all of a run, but for what is accepted
 //!     "verdict": "regressed",
 //!     "change": 0.084,                  // 0.084 is +8.4 %
@@ -67,7 +67,7 @@ use crate::gate::comparison::Comparison;
 use crate::gate::costs::Function;
 use crate::gate::explain::{Amount, Changed};
 use crate::gate::judging::Ruled;
-use crate::gate::runs::Runs;
+use crate::gate::runs::{Clock, Runs};
 use crate::gate::statistics::design::Side;
 use crate::gate::statistics::verdict::Judged;
 use crate::report::drives_a_terminal;
@@ -164,7 +164,11 @@ fn value(of: &Comparison, runs: &Runs, told: &Told<'_>, places: &Places) -> Valu
             "alarm": of.rule.alarm,
             "miss": of.rule.miss,
         },
-        "clocked": of.clocked,
+        "clock": match of.clock {
+            Clock::Processes => "processes",
+            Clock::Counter => "task clock",
+            Clock::Samples => "samples",
+        },
         "total": total,
         "instructions": of.instructions.as_ref().map(|counted| judged(Some(counted))),
         "runs": each,

@@ -5,9 +5,10 @@ use super::words::{self, chance, counted, more_time, percent, time, typed};
 use crate::gate::comparison::Comparison;
 use crate::gate::config;
 use crate::gate::judging::Ruled;
+use crate::gate::runs::Clock;
 use crate::gate::statistics::design::Side;
 use crate::gate::statistics::more::{More, more};
-use crate::gate::statistics::verdict::{Judged, Rule, Verdict};
+use crate::gate::statistics::verdict::{Judged, Verdict};
 
 /// How sure bounds are: what the columns of all tables mean.
 pub(super) fn bounds(of: &Comparison) -> String {
@@ -112,10 +113,10 @@ pub(super) fn basis(of: &Comparison) -> String {
         "{} of base, {} of head{}; a run varies by {}; chance makes as much in {} of cases; seed {}",
         counted(runs(Side::Base), "run"),
         runs(Side::Head),
-        if of.clocked {
-            ", by the clock of their processes"
-        } else {
-            ", by their samples"
+        match of.clock {
+            Clock::Processes => ", by the clock of their processes",
+            Clock::Counter => ", by the kernel's task clock",
+            Clock::Samples => ", by their samples",
         },
         percent(of.judged.estimate.deviation).trim_start_matches('+'),
         chance(of.judged.p),
@@ -130,20 +131,17 @@ pub(super) fn undecided(of: &Comparison) -> Vec<String> {
         return Vec::new();
     }
     let runs = of.of(Side::Base).count().min(of.of(Side::Head).count());
-    // Each entry has its part of the chance of a false alarm: as they are judged.
-    let alarm = of.rule.alarm / (1 + of.ruled.len()) as f64;
-    let rule = |threshold| Rule {
-        threshold,
-        alarm,
-        ..of.rule
-    };
     let mut said = Vec::new();
-    let total = more(&of.judged, &rule(of.rule.threshold), runs);
+    let total = more(&of.judged, &of.rule, runs);
     said.extend(total.map(|more| sentence(more, of.rule.threshold)));
     for entry in &of.ruled {
         if entry.verdict() == Verdict::Inconclusive
             && let Some(judged) = &entry.judged
-            && let Some(more) = more(judged, &rule(entry.threshold), runs)
+            && let Some(more) = more(
+                judged,
+                &of.rule.of_entry(entry.threshold, of.ruled.len()),
+                runs,
+            )
         {
             let name = words::name(&entry.name, 40);
             said.push(format!("For {name}: {}", sentence(more, entry.threshold)));
@@ -163,12 +161,12 @@ fn sentence(more: More, threshold: f64) -> String {
             "About {runs} more runs a side would show that it is below {threshold}, if {} is what it is.",
             percent(change)
         ),
-        More::Noisy(could) => format!(
-            "Runs vary too much here for a threshold of {threshold}: with as many, {} could be decided.",
+        More::Noisy(runs, could) => format!(
+            "Runs vary too much here for a threshold of {threshold}: {runs} a side could decide {}.",
             typed(could)
         ),
-        More::Close(could) => format!(
-            "That is too close to {threshold} for any number of runs: as many could decide {}.",
+        More::Close(runs, could) => format!(
+            "That is too close to {threshold} for any number of runs: {runs} a side could decide {}.",
             typed(could)
         ),
     }

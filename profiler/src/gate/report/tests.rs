@@ -12,6 +12,7 @@ use super::*;
 use crate::gate::costs::Function;
 use crate::gate::explain::{Amount, Changed, Explained, Move, Moved};
 use crate::gate::judging::Ruled;
+use crate::gate::runs::Clock;
 use crate::gate::statistics::change::Estimate;
 use crate::gate::statistics::design::Side::{Base, Head};
 use crate::gate::statistics::verdict::{Judged, Rule, Verdict};
@@ -67,7 +68,7 @@ pub(super) fn comparison() -> Comparison {
         rule: Rule::default(),
         seed: 1,
         runs: runs.to_vec(),
-        clocked: true,
+        clock: Clock::Processes,
         ruled: vec![
             Ruled {
                 is_met: true,

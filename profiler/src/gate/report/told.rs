@@ -182,7 +182,19 @@ impl<'a> Told<'a> {
             let Some((.., pair)) = pair else {
                 return Some(by_itself(changed));
             };
-            let left = if is_dearer { pair.net() } else { -pair.net() };
+            let left = match pair.kind {
+                // Of several the row has all.
+                Kind::Split | Kind::Inlined => {
+                    let (own, all) = (changed.own.growth, changed.all.growth);
+                    if is_dearer {
+                        own.max(all)
+                    } else {
+                        -own.min(all)
+                    }
+                }
+                Kind::Renamed | Kind::Work if is_dearer => pair.net(),
+                Kind::Renamed | Kind::Work => -pair.net(),
+            };
             (left > worth).then(|| Row {
                 moved: Some(*pair),
                 ..by_itself(changed)

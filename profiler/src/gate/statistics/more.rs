@@ -17,10 +17,10 @@ pub enum More {
     Find(usize, f64),
     /// So many would show that a change of this size is below the threshold.
     Pass(usize, f64),
-    /// Runs vary too much; this threshold could be decided.
-    Noisy(f64),
-    /// The change is about the threshold; this one could be decided.
-    Close(f64),
+    /// Runs vary too much; so many a side could decide this threshold.
+    Noisy(usize, f64),
+    /// The change is about the threshold; so many a side could decide this one.
+    Close(usize, f64),
 }
 
 /// What would decide `judged`, which is inconclusive and was made of so many runs a side; `rule`: with its own
@@ -45,8 +45,10 @@ pub fn more(judged: &Judged, rule: &Rule, runs: usize) -> Option<More> {
     Some(match needed {
         Some(needed) if is_dearer => More::Find(more(needed), judged.change()),
         Some(needed) => More::Pass(more(needed), judged.change()),
-        None if power.below(most) > threshold => More::Noisy(up(power.told(enough).exp_m1())),
-        None => More::Close(up((change.max(0.0) + power.below(enough)).exp_m1())),
+        None if power.below(most) > threshold => {
+            More::Noisy(enough, up(power.told(enough).exp_m1()))
+        }
+        None => More::Close(enough, up((change.max(0.0) + power.below(enough)).exp_m1())),
     })
 }
 
@@ -107,15 +109,15 @@ mod tests {
         // No exchange of so few is rare.
         let few = more(&of(0.10, 0.001), &rule, 3);
         assert!(matches!(few, Some(More::Find(6, _))), "{few:?}");
-        // 2.49 * 0.3 is far above 2 %; 10 runs a side tell 3.72 * 0.3 * sqrt(1/5) = 0.5 as a logarithm.
-        let noisy = more(&of(0.01, 0.3), &rule, 10);
+        // 0.3 is far above 2 %; 20 runs a side tell 3.8 * 0.3 * sqrt(2 / 20) = 0.36 as a logarithm.
+        let noisy = more(&of(0.01, 0.3), &rule, 20);
         assert!(
-            matches!(noisy, Some(More::Noisy(least)) if (least - 0.65).abs() < 1e-9),
+            matches!(noisy, Some(More::Noisy(20, least)) if (least - 0.45).abs() < 1e-9),
             "{noisy:?}"
         );
         let close = more(&of(0.0199, 0.01), &rule, 10);
         assert!(
-            matches!(close, Some(More::Close(least)) if least > 0.0299 && least < 0.04),
+            matches!(close, Some(More::Close(12, least)) if least > 0.0299 && least < 0.04),
             "{close:?}"
         );
         let passed = Judged {

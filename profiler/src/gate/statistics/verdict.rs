@@ -17,6 +17,18 @@ pub struct Rule {
     pub miss: f64,
 }
 
+impl Rule {
+    /// Of one of so many parts of a run that have thresholds of their own: the chance to be wrong that all of a run has,
+    /// once more for all of them together.
+    pub fn of_entry(&self, threshold: f64, entries: usize) -> Self {
+        Self {
+            threshold,
+            alarm: self.alarm / entries.max(1) as f64,
+            ..*self
+        }
+    }
+}
+
 impl Default for Rule {
     fn default() -> Self {
         Self {

@@ -35,20 +35,31 @@ pub(in crate::gate::tasks) fn look(runs: &Runs, comparison: &mut Comparison) {
         comparison.verdict = Verdict::Inconclusive;
         return;
     }
-    let change = comparison.judged.change();
-    let threshold = comparison.rule.threshold;
+    // All of a run, and each entry of the project's file: verdict, change, and what is allowed.
+    let total = &comparison.judged;
+    let entries = comparison.ruled.iter().filter_map(|entry| {
+        let change = entry.judged.as_ref()?.change();
+        Some((entry.verdict(), change, entry.threshold))
+    });
+    let parts: Vec<(Verdict, f64, f64)> = entries
+        .chain([(total.verdict, total.change(), comparison.rule.threshold)])
+        .collect();
     // Today may differ from those days by as much again, either way.
-    let is_doubtful = match comparison.verdict {
+    let is_doubtful = |&&(verdict, change, threshold): &&(Verdict, f64, f64)| match verdict {
         Verdict::Regressed => change - threshold < DAYS * moved,
         _ => threshold - change < DAYS * moved,
     };
-    if is_doubtful {
+    let mut regressed = parts.iter().filter(|part| part.0 == Verdict::Regressed);
+    if regressed.any(|part| !is_doubtful(&part)) {
+        return;
+    }
+    if let Some((_, change, threshold)) = parts.iter().find(is_doubtful) {
         comparison.reasons.push(format!(
             "The baseline's own {} sets differ by {:.1} %: runs of different times cannot decide a change of \
              {:.1} %.",
             means.len(),
             100.0 * moved,
-            100.0 * change.abs().max(comparison.rule.threshold)
+            100.0 * change.abs().max(*threshold)
         ));
         comparison.verdict = Verdict::Inconclusive;
     }

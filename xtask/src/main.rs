@@ -46,7 +46,7 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "full",
-        options: "[--quick] [tests gate-small-changes gate-bench vm-6.1 vm-6.12 vm-7.2 vm-nowait fuzz bench soak]",
+        options: "[--quick] [tests gate-small-changes gate-bench gate-real vm-6.1 vm-6.12 vm-7.2 vm-nowait fuzz bench soak]",
         about: "all that takes long, for hours; its last table is tests/RESULTS.md",
         run: full::run,
     },

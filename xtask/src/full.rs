@@ -23,7 +23,7 @@ struct Step {
     shown: bool,
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     Step {
         what: "tests",
         // As the README says it, and on to the end.

@@ -360,6 +360,23 @@ fn open_stream(path: &Path) -> io::Result<File> {
     }
 }
 
+/// Makes a folder, and those that it is in; under sudo those that are new belong to the caller.
+///
+/// # Errors
+/// It is not there, and can not be made.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let new: Vec<&Path> = folder.ancestors().take_while(is_new).collect();
+    fs::create_dir_all(folder)?;
+    if let Some((user, group)) = sudo_caller() {
+        for folder in new {
+            // Somebody may have put a link there since. Where it is refused what goes there still is worth having.
+            let _ = std::os::unix::fs::lchown(folder, Some(user), Some(group));
+        }
+    }
+    Ok(())
+}
+
 /// User and group of who called sudo.
 pub(crate) fn sudo_caller() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {

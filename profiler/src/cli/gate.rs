@@ -77,7 +77,7 @@ pub struct Compare {
     /// A folder of earlier runs, in the cache of CI say, to compare with
     #[arg(long, conflicts_with = "base", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub baseline: Option<PathBuf>,
-    /// Add head's profiles to the baseline if they passed, or if it has less than two sets
+    /// Add head's profiles to the baseline if they passed, or if only what days differ by keeps them from it
     #[arg(long, requires = "baseline", conflicts_with = "base")]
     pub update: bool,
     /// How the verdict is found.

@@ -69,8 +69,14 @@ pub(super) fn github_failure(why: &Failure) -> String {
     command("error", &[("title", title)], &said.join("\n"))
 }
 
-/// There is nothing to be compared. An issue has to be of a file, and that is of none: GitLab takes a list without any.
-pub(super) fn gitlab_failure() -> String {
+/// There is nothing to compare with yet.
+pub(super) fn github_first(why: &str) -> String {
+    let title = "rprof gate: nothing was compared".to_string();
+    command("notice", &[("title", title)], why)
+}
+
+/// Nothing was compared. An issue has to be of a file, and that is of none: GitLab takes a list without any.
+pub(super) fn gitlab_nothing() -> String {
     "[]\n".into()
 }
 

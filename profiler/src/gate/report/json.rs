@@ -5,7 +5,7 @@
 //! {
 //!   "version": 1,
 //!   "rprof": "0.1.0",
-//!   "verdict": "passed" | "regressed" | "inconclusive",  // or "failed": see below
+//!   "verdict": "passed" | "regressed" | "inconclusive",  // or "failed", "none": see below
 //!   "counts_as": null,                  // "passed" | "regressed": what --inconclusive makes of it
 //!   "headline": "+8.4 % CPU time a run, where 2 % is allowed",
 //!   "reasons": [],                      // why nothing can be said, whatever the figures are: sentences
@@ -46,8 +46,9 @@
 //! }
 //! ```
 //!
-//! Where nothing could be compared, the verdict is "failed", and all there is besides are `version`, `rprof`, `counts_as`
-//! (null), `headline` and `reasons` (why), `advice` and `notes` (empty), and
+//! Where nothing could be compared, the verdict is "failed"; where a baseline had no runs yet to compare with, it is
+//! "none". All there is besides then are `version`, `rprof`, `counts_as` (null), `headline` and `reasons` (why),
+//! `advice` and `notes` (empty), and
 //!
 //! ```json
 //!   "said": [],                         // lines of the command that failed, the last ones
@@ -82,18 +83,27 @@ pub(super) fn text(of: &Comparison, runs: &Runs, told: &Told<'_>, places: &Place
 
 /// There is nothing to be compared.
 pub(super) fn failure(why: &Failure) -> String {
+    nothing("failed", &why.what(), why.said_lines(), why.next_commands())
+}
+
+/// There is nothing to compare with yet.
+pub(super) fn first(why: &str) -> String {
+    nothing("none", why, &[], &[])
+}
+
+fn nothing(verdict: &str, why: &str, said: &[String], next: &[String]) -> String {
     let none: [&str; 0] = [];
     written(&json!({
         "version": VERSION,
         "rprof": env!("CARGO_PKG_VERSION"),
-        "verdict": "failed",
+        "verdict": verdict,
         "counts_as": Value::Null,
-        "headline": why.what(),
-        "reasons": [why.what()],
+        "headline": why,
+        "reasons": [why],
         "advice": none,
         "notes": none,
-        "said": why.said_lines(),
-        "next": why.next_commands(),
+        "said": said,
+        "next": next,
     }))
 }
 

@@ -1,7 +1,7 @@
 //! A comparison as a test report, in the XML that JUnit's tasks of Ant made common: one test for all of a run, one for
 //! each entry of the project's file. What regressed failed; what is inconclusive was skipped, for it neither passed
 //! nor failed, and GitLab and Jenkins both show why, unless it counts as regressed. Where nothing could be compared
-//! there is one test, with an error.
+//! there is one test, with an error; where there is nothing to compare with yet, it was skipped.
 
 use std::io;
 
@@ -63,6 +63,20 @@ pub(super) fn failure(why: &Failure) -> Result<Vec<u8>, Failure> {
         name: TOTAL.into(),
         said: why.what(),
         text: lines.join("\n"),
+    };
+    suite(&[test], "0").map_err(not_written)
+}
+
+/// There is nothing to compare with yet.
+///
+/// # Errors
+/// None: it is written to memory.
+pub(super) fn first(why: &str) -> Result<Vec<u8>, Failure> {
+    let test = Test {
+        outcome: Outcome::Skipped,
+        name: TOTAL.into(),
+        said: why.into(),
+        text: String::new(),
     };
     suite(&[test], "0").map_err(not_written)
 }

@@ -41,6 +41,9 @@ pub(in crate::gate) use words::harmless;
 #[cfg(test)]
 mod tests;
 
+/// What is said of the first runs of a baseline.
+const FIRST: &str = "Nothing to compare with yet: the next runs are compared with these";
+
 /// Writes what was asked for, all that can be written.
 ///
 /// # Errors
@@ -53,24 +56,16 @@ pub fn write(
 ) -> Result<(), Failure> {
     let places = Places::here();
     let told = Told::new(of, inconclusive);
-    let mut failed = Failed::default();
-    if wanted.github {
-        failed.annotations(&annotations::github(of, &told, &places));
-    }
-    for destination in Destination::all(wanted) {
-        let text = match destination.option {
+    let github = || annotations::github(of, &told, &places);
+    each(wanted, github, |option| {
+        Some(match option {
             "--markdown" => Ok(markdown::text(of, &told, &places).into_bytes()),
             "--json" => Ok(json::text(of, runs, &told, &places).into_bytes()),
             "--junit" => junit::text(of, &told, &text::plain(of, &told, &places)),
             "--gitlab" => Ok(annotations::gitlab(of, &told, &places).into_bytes()),
             _ => flame::text(of, runs, &told),
-        };
-        match text {
-            Ok(text) => failed.write(&destination, &text),
-            Err(failure) => failed.add(&failure),
-        }
-    }
-    failed.failure()
+        })
+    })
 }
 
 /// Writes that there is nothing to report, and why, wherever a report was asked for: a job's page that shows the
@@ -79,21 +74,49 @@ pub fn write(
 /// # Errors
 /// Files that cannot be written.
 pub fn write_failure(why: &Failure, wanted: &Reports) -> Result<(), Failure> {
+    let github = || annotations::github_failure(why);
+    each(wanted, github, |option| match option {
+        "--markdown" => Some(Ok(markdown::failure(why).into_bytes())),
+        "--json" => Some(Ok(json::failure(why).into_bytes())),
+        "--junit" => Some(junit::failure(why)),
+        "--gitlab" => Some(Ok(annotations::gitlab_nothing().into_bytes())),
+        _ => None,
+    })
+}
+
+/// Writes that there is nothing to compare with yet, as [`write_failure`] does.
+///
+/// # Errors
+/// Files that cannot be written.
+pub fn write_first(wanted: &Reports) -> Result<(), Failure> {
+    let github = || annotations::github_first(FIRST);
+    each(wanted, github, |option| match option {
+        "--markdown" => {
+            let text = format!("### rprof gate: nothing was compared\n\n**{FIRST}**\n");
+            Some(Ok(text.into_bytes()))
+        }
+        "--json" => Some(Ok(json::first(FIRST).into_bytes())),
+        "--junit" => Some(junit::first(FIRST)),
+        "--gitlab" => Some(Ok(annotations::gitlab_nothing().into_bytes())),
+        _ => None,
+    })
+}
+
+/// Writes the text of each report that was asked for, if it has one.
+fn each(
+    wanted: &Reports,
+    github: impl FnOnce() -> String,
+    text: impl Fn(&str) -> Option<Result<Vec<u8>, Failure>>,
+) -> Result<(), Failure> {
     let mut failed = Failed::default();
     if wanted.github {
-        failed.annotations(&annotations::github_failure(why));
+        failed.annotations(&github());
     }
     for destination in Destination::all(wanted) {
-        let text = match destination.option {
-            "--markdown" => Ok(markdown::failure(why).into_bytes()),
-            "--json" => Ok(json::failure(why).into_bytes()),
-            "--junit" => junit::failure(why),
-            "--gitlab" => Ok(annotations::gitlab_failure().into_bytes()),
-            _ => continue,
-        };
-        match text {
-            Ok(text) => failed.write(&destination, &text),
-            Err(failure) => failed.add(&failure),
+        match text(destination.option) {
+            Some(Ok(text)) => failed.write(&destination, &text),
+            Some(Err(failure)) => failed.add(&failure),
+            None => {}
         }
     }
     failed.failure()

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
 use crate::cli::Failure;
 use crate::cli::retype::quoted;
 use crate::gate::once::{Content, content};
-use crate::profile::output::sudo_caller;
+use crate::profile::output::{make_folder, sudo_caller};
 
 mod days;
 pub(super) use days::look;
@@ -19,6 +20,10 @@ pub(super) use days::look;
 const SETS: usize = 5;
 /// Ends the name of a file: `set-000012-run-003.pb.gz`.
 const END: &str = ".pb.gz";
+/// Begins and ends the name of a file that is being added.
+const ADDING: [&str; 2] = [".rprof-", ".part"];
+/// Nobody adds a file for so long: who has begun it was killed.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// A folder of sets.
 pub(super) struct Baseline {
@@ -39,18 +44,10 @@ impl Baseline {
                 )),
             );
         }
-        let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
-        let new: Vec<&Path> = folder.ancestors().take_while(is_new).collect();
-        std::fs::create_dir_all(folder).map_err(|error| {
+        make_folder(folder).map_err(|error| {
             Failure::file("make", folder, &error)
                 .next(format!("ls -ld {}", quoted(&folder.to_string_lossy())))
         })?;
-        if let Some((user, group)) = sudo_caller() {
-            for folder in new {
-                // Where this is refused the runs still are worth having.
-                let _ = std::os::unix::fs::lchown(folder, Some(user), Some(group));
-            }
-        }
         Ok(Self {
             folder: folder.to_path_buf(),
         })
@@ -59,11 +56,6 @@ impl Baseline {
     /// Where it is.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
-    }
-
-    /// Whether it can not say yet how much days differ.
-    pub(super) fn is_young(&self) -> bool {
-        self.sets().is_ok_and(|sets| sets.len() < 2)
     }
 
     /// How much it holds: `10 runs of 1 set`.
@@ -115,6 +107,7 @@ impl Baseline {
     /// # Errors
     /// It can not be written; then nothing was added.
     pub(super) fn add(&self, files: &[PathBuf]) -> Result<(), Failure> {
+        self.remove_unfinished();
         let sets = self.sets()?;
         let mut number = sets.last_key_value().map_or(1, |(number, _)| number + 1);
         let copies = files.iter().map(|file| self.copy(file));
@@ -153,7 +146,11 @@ impl Baseline {
     /// A copy in the folder, without a name that counts. Under sudo it belongs to the caller.
     fn copy(&self, file: &Path) -> io::Result<NamedTempFile> {
         let mut file = File::open(file)?;
-        let mut copy = NamedTempFile::new_in(&self.folder)?;
+        let [begin, end] = ADDING;
+        let mut copy = tempfile::Builder::new()
+            .prefix(begin)
+            .suffix(end)
+            .tempfile_in(&self.folder)?;
         io::copy(&mut file, &mut copy)?;
         copy.as_file()
             .set_permissions(file.metadata()?.permissions())?;
@@ -161,6 +158,21 @@ impl Baseline {
             let _ = std::os::unix::fs::fchown(copy.as_file(), Some(user), Some(group));
         }
         Ok(copy)
+    }
+
+    /// Removes what jobs have left that were killed while they added. Others may be adding right now.
+    fn remove_unfinished(&self) {
+        let is_unfinished = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let [begin, end] = ADDING;
+            let changed = path.symlink_metadata().and_then(|about| about.modified());
+            let age = changed.ok().and_then(|changed| changed.elapsed().ok());
+            name.starts_with(begin) && name.ends_with(end) && age.is_some_and(|age| age > LONG)
+        };
+        for path in self.entries().into_iter().flatten().filter(is_unfinished) {
+            // What stays is removed next time.
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     fn sets(&self) -> Result<BTreeMap<u64, Vec<PathBuf>>, Failure> {
@@ -216,6 +228,34 @@ mod tests {
         assert_eq!(names, wanted);
         assert_eq!(std::fs::read_dir(baseline.folder()).unwrap().count(), 11);
     }
+
+    #[test]
+    fn what_was_not_added_to_its_end_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.pb.gz");
+        std::fs::write(&file, "profile").unwrap();
+        let baseline = Baseline::open(&folder.path().join("store"), true).unwrap();
+        let now = std::time::SystemTime::now();
+        for (name, age) in [
+            (".rprof-old.part", 2 * LONG),
+            (".rprof-new.part", LONG / 2),
+            (".other", 2 * LONG),
+        ] {
+            let file = File::create(baseline.folder().join(name)).unwrap();
+            file.set_modified(now - age).unwrap();
+        }
+        baseline.add(&[file]).unwrap();
+        let names = baseline.entries().unwrap();
+        let mut names: Vec<_> = names
+            .map(|path| path.file_name().unwrap().to_owned())
+            .collect();
+        names.sort();
+        assert_eq!(
+            names,
+            [".other", ".rprof-new.part", "set-000001-run-001.pb.gz"]
+        );
+    }
+
     #[test]
     fn jobs_that_add_at_the_same_time() {
         let folder = tempfile::tempdir().unwrap();

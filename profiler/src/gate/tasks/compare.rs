@@ -22,7 +22,7 @@ pub(super) fn compare(
     reporter: &Reporter<'_>,
     say: &dyn Fn(&str),
 ) -> Result<u8, Failure> {
-    let judging = judging(&typed.judging, reporter)?;
+    let judging = judging(&typed.judging)?;
     let baseline = typed
         .baseline
         .as_deref()
@@ -37,7 +37,7 @@ pub(super) fn compare(
     enough("--head", &typed.head)?;
     if let Some(baseline) = &baseline {
         if base.is_empty() {
-            return first(baseline, typed, &new, &judging, say);
+            return first(baseline, typed, &new, &judging, reporter, say);
         }
         let strangers = baseline.strangers()?;
         if strangers > 0 {
@@ -54,23 +54,38 @@ pub(super) fn compare(
     enough(side, &base)?;
     let runs = Runs::read(&base, &typed.head, &judging.config.patterns)?;
     let mut comparison = comparison::compare(&runs, &judging)?;
+    let (alone, has_reasons) = (comparison.verdict, !comparison.reasons.is_empty());
     if baseline.is_some() {
         baseline::look(&runs, &mut comparison);
     }
     let code = reporter.tell(&comparison, &runs)?;
     if let (Some(baseline), true) = (&baseline, typed.update) {
-        // What nothing is known of is kept only to know it.
-        let is_needed = comparison.verdict == Verdict::Inconclusive
-            && comparison.judged.verdict != Verdict::Regressed
-            && comparison.reasons.len() == 1
-            && baseline.is_young();
-        if comparison.verdict == Verdict::Passed || is_needed {
+        // That too little is known of days, or that they differ, is no reason to leave them out: without new ones the
+        // next comparison would know no more, and those that differ would stay for ever.
+        let is_of_days =
+            !has_reasons && !comparison.reasons.is_empty() && alone != Verdict::Regressed;
+        if comparison.verdict == Verdict::Passed || is_of_days {
             add(baseline, &new, say)?;
         } else {
-            say("The baseline was left as it is.\n");
+            say(&left(baseline, alone));
         }
     }
     Ok(code)
+}
+
+/// Runs that are not added: why, and what to do if they should be.
+fn left(baseline: &Baseline, verdict: Verdict) -> String {
+    let folder = baseline.folder();
+    let why = match verdict {
+        Verdict::Regressed => "what regressed is not what later runs are to be compared with",
+        _ => "of these runs too little is known for later ones to be compared with them",
+    };
+    format!(
+        "The baseline {} was left as it is: {why}. If they are as they should be, begin it anew with them: \
+         rm {}/set-*.pb.gz, and then the same command.\n",
+        folder.display(),
+        quoted(&folder.to_string_lossy())
+    )
 }
 
 /// There is nothing to compare with yet.
@@ -79,6 +94,7 @@ fn first(
     typed: &Compare,
     new: &[PathBuf],
     judging: &Judging,
+    reporter: &Reporter<'_>,
     say: &dyn Fn(&str),
 ) -> Result<u8, Failure> {
     let folder = baseline.folder().display();
@@ -107,6 +123,7 @@ fn first(
     Runs::read(&[], &typed.head, &judging.config.patterns)?;
     say("Nothing to compare with yet.\n");
     add(baseline, new, say)?;
+    reporter.first()?;
     Ok(exit::DONE)
 }
 

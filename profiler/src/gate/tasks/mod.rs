@@ -51,12 +51,8 @@ fn reported(
         say,
         has_told: Cell::new(false),
     };
-    compare(&reporter).inspect_err(|failure| {
-        // Who typed something else than was meant is there, and reads what is said.
-        if failure.exit_code() != exit::USAGE {
-            reporter.failed(failure);
-        }
-    })
+    // A job of CI whose command line makes no sense any more is one that failed, too.
+    compare(&reporter).inspect_err(|failure| reporter.failed(failure))
 }
 
 /// Tells what comes out to those who asked for it.
@@ -69,10 +65,8 @@ struct Reporter<'a> {
 }
 
 /// How runs are judged, with what the project has agreed on.
-fn judging(typed: &typed::Judging, reporter: &Reporter<'_>) -> Result<Judging, Failure> {
-    let config = Config::find(typed.config.as_deref());
-    // That file is no part of the command line: jobs of CI fail by it, too.
-    let config = config.inspect_err(|failure| reporter.failed(failure))?;
+fn judging(typed: &typed::Judging) -> Result<Judging, Failure> {
+    let config = Config::find(typed.config.as_deref())?;
     let rule = Rule::default();
     Ok(Judging {
         rule: Rule {
@@ -107,6 +101,12 @@ impl Reporter<'_> {
             }
             (Verdict::Inconclusive, None) => exit::INCONCLUSIVE,
         })
+    }
+
+    /// Tells machines that there is nothing to compare with yet.
+    fn first(&self) -> Result<(), Failure> {
+        self.has_told.set(true);
+        report::write_first(self.wanted)
     }
 
     /// Tells machines that nothing came out. People are told by whoever has the failure.

@@ -23,7 +23,7 @@ const MOST_LOOKS: usize = 20;
 /// # Errors
 /// A command failed, or its profile cannot be compared.
 pub(super) fn run(typed: &Run, reporter: &Reporter<'_>, say: &dyn Fn(&str)) -> Result<u8, Failure> {
-    let mut judging = judging(&typed.judging, reporter)?;
+    let mut judging = judging(&typed.judging)?;
     judging.seed = seed(typed.judging.seed);
     let benchmark = Benchmark::new(&typed.runs, typed.keep.as_deref(), typed.budget)?;
     let began = Instant::now();

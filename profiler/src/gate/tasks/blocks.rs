@@ -53,8 +53,9 @@ impl<'a> Blocks<'a> {
                 Ended::Stopped => return Err(stopped()),
                 Ended::OutOfTime => return Err(out_of_time()),
                 Ended::Well(profile) => {
-                    Runs::read(std::slice::from_ref(&profile), &[], &[])?;
+                    let read = Runs::read(std::slice::from_ref(&profile), &[], &[]);
                     let _ = std::fs::remove_file(profile);
+                    read?;
                 }
             }
         }
@@ -70,16 +71,38 @@ impl<'a> Blocks<'a> {
         })
     }
 
-    /// Makes one more.
+    /// Makes one more. Of one that is not whole no profile stays: it would be taken for a run that was compared.
     ///
     /// # Errors
     /// A command failed, or its profile is none of CPU time.
     pub(super) fn block(&mut self) -> Result<Block, Failure> {
+        let mut made = Vec::new();
+        let block = self.runs_of_block(&mut made);
+        if !matches!(block, Ok(Block::Made)) {
+            for (_, profile, _) in made {
+                let _ = std::fs::remove_file(profile);
+            }
+            return block;
+        }
+        let number = (self.runs.sides.len() / BLOCK) as u32;
+        for (side, profile, costs) in made {
+            self.runs.sides.push(side);
+            self.runs.blocks.push(number);
+            self.runs.costs.push(costs);
+            self.runs.files.push(profile);
+        }
+        self.runs.set_totals();
+        block
+    }
+
+    /// Each run: its side, its profile, and what is in it.
+    fn runs_of_block(
+        &mut self,
+        made: &mut Vec<(Side, PathBuf, RunCosts)>,
+    ) -> Result<Block, Failure> {
         // Each order is as likely as another: then each exchange of sides is one that might have been.
         let mut order = [Base, Head, Head, Base];
         order.shuffle(&mut self.chance);
-        let block = (self.runs.sides.len() / BLOCK) as u32;
-        let mut made: Vec<(Side, PathBuf, RunCosts)> = Vec::new();
         for side in order {
             let (name, command) = match side {
                 Base => ("base", self.commands[0]),
@@ -92,7 +115,8 @@ impl<'a> Blocks<'a> {
                 Ended::Stopped => return Ok(Block::Stopped),
                 Ended::OutOfTime => return Ok(Block::OutOfTime),
                 Ended::Well(profile) => {
-                    let run = Runs::read(std::slice::from_ref(&profile), &[], self.patterns)?;
+                    let run = Runs::read(std::slice::from_ref(&profile), &[], self.patterns);
+                    let run = run.inspect_err(|_| drop(std::fs::remove_file(&profile)))?;
                     made.extend(
                         run.costs
                             .into_iter()
@@ -101,13 +125,6 @@ impl<'a> Blocks<'a> {
                 }
             }
         }
-        for (side, profile, costs) in made {
-            self.runs.sides.push(side);
-            self.runs.blocks.push(block);
-            self.runs.costs.push(costs);
-            self.runs.files.push(profile);
-        }
-        self.runs.set_totals();
         Ok(Block::Made)
     }
 

@@ -150,7 +150,10 @@ fn time(of: libc::timeval) -> Duration {
 }
 
 /// Our children (CONFIG_PROC_CHILDREN, which distributions have).
-fn children() -> io::Result<Vec<u32>> {
+///
+/// # Errors
+/// Our own folder in `/proc` cannot be read.
+pub fn children() -> io::Result<Vec<u32>> {
     let mut pids = Vec::new();
     for thread in std::fs::read_dir("/proc/self/task")? {
         // A thread may have ended since.

@@ -17,9 +17,10 @@ use crate::cli::gate::Runs;
 use crate::cli::retype::{Retype, quoted};
 use crate::cli::settings;
 use crate::gate::report::harmless;
-use crate::profile::output::sudo_caller;
+use crate::profile::output::make_folder;
 use crate::report::check::{self, Machine};
 use crate::report::plain;
+use crate::sampling::child;
 use crate::sampling::limits::Limits;
 use crate::sampling::signals::{Signal, Signals};
 
@@ -42,6 +43,8 @@ pub(super) struct Benchmark<'a> {
     folder: PathBuf,
     program: PathBuf,
     signals: Signals,
+    /// Children that somebody else has left us: `exec rprof gate …`.
+    before: Vec<u32>,
     /// No run goes on for longer.
     deadline: Option<Instant>,
     /// Gone when it is dropped.
@@ -75,16 +78,10 @@ impl<'a> Benchmark<'a> {
         }
         let (folder, temporary) = match keep {
             Some(folder) => {
-                let failed = |error| {
+                make_folder(folder).map_err(|error| {
                     Failure::file("make", folder, &error)
                         .next(format!("ls -ld {}", quoted(&folder.to_string_lossy())))
-                };
-                let is_new = !folder.exists();
-                std::fs::create_dir_all(folder).map_err(failed)?;
-                if let (true, Some((user, group))) = (is_new, sudo_caller()) {
-                    // Where this is refused the profiles still are worth having.
-                    let _ = std::os::unix::fs::chown(folder, Some(user), Some(group));
-                }
+                })?;
                 of_another(folder)?;
                 (folder.to_path_buf(), None)
             }
@@ -101,11 +98,15 @@ impl<'a> Benchmark<'a> {
             .map_err(|error| Failure::new(format!("cannot find rprof's own file: {error}")))?;
         let signals = Signals::new()
             .map_err(|error| Failure::new(format!("cannot wait for signals: {error}")))?;
+        let before = child::children().unwrap_or_default();
+        // Whoever survives a recorder can be ended. Where this is refused only its group can.
+        let _ = child::become_subreaper();
         Ok(Self {
             how,
             folder,
             program,
             signals,
+            before,
             deadline: budget.and_then(|budget| Instant::now().checked_add(budget)),
             _temporary: temporary,
         })
@@ -167,7 +168,13 @@ impl<'a> Benchmark<'a> {
                     // SAFETY: numbers only.
                     unsafe { libc::killpg(group, libc::SIGKILL) };
                 }
-                break rprof.wait().map_err(|error| failed("wait for", &error))?;
+                let ended = rprof.wait().map_err(|error| failed("wait for", &error))?;
+                // What has made a group of its own is a child of ours now.
+                match told {
+                    Some(_) => orphan::end_children(&self.before),
+                    None => orphan::reap(),
+                }
+                break ended;
             }
             let signal = self.signals.next(Some(LOOK), &mut Vec::new());
             let is_late = self
@@ -271,8 +278,16 @@ impl<'a> Benchmark<'a> {
     }
 
     fn is_full(&self) -> bool {
-        rustix::fs::statvfs(&self.folder)
-            .is_ok_and(|about| about.f_bavail.saturating_mul(about.f_frsize) < FULL)
+        // Some blocks are root's alone; a command of another user has none of them.
+        let is_root = self.how.user.is_none() && rustix::process::geteuid().is_root();
+        rustix::fs::statvfs(&self.folder).is_ok_and(|about| {
+            let free = match is_root {
+                true => about.f_bfree,
+                false => about.f_bavail,
+            };
+            // Some file systems do not count what they have: nothing is known then.
+            about.f_blocks > 0 && free.saturating_mul(about.f_frsize) < FULL
+        })
     }
 }
 
@@ -343,10 +358,13 @@ fn of_another(folder: &Path) -> Result<(), Failure> {
     };
     match names.find(is_run) {
         None => Ok(()),
-        Some(_) => Err(Failure::usage(format!(
-            "{} has profiles of an earlier comparison",
-            folder.display()
-        ))
-        .next(format!("rm {}/*.pb.gz", quoted(&folder.to_string_lossy())))),
+        Some(_) => {
+            let shown = quoted(&folder.to_string_lossy());
+            Err(Failure::new(format!(
+                "{} has profiles of an earlier comparison",
+                folder.display()
+            ))
+            .next(format!("rm {shown}/base-*.pb.gz {shown}/head-*.pb.gz")))
+        }
     }
 }

@@ -4,12 +4,22 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, getpgrp, getpid, getppid, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, getpgrp, getpid, getppid, pidfd_open, pidfd_send_signal,
+    wait, waitpid,
+};
+
+use crate::sampling::{child, privileges};
 
 /// Begins the name that a recorder of gate has: no option, for nobody has to type it.
 pub(super) const NAME: &str = "rprof-of-gate-";
+/// Children are ended so many times at most: one that starts others faster than that ends them stays.
+const ROUNDS: u32 = 100;
+/// Between two rounds: who is killed ends, and leaves its children to us.
+const ROUND: Duration = Duration::from_millis(5);
 
 /// The name of a recorder that this process starts.
 pub fn name(gate: u32) -> String {
@@ -21,7 +31,7 @@ pub fn gate(words: &[OsString]) -> Option<u32> {
     words.first()?.to_str()?.strip_prefix(NAME)?.parse().ok()
 }
 
-/// Ends this process and its group when that one, its parent, has ended.
+/// Ends this process, its group, and its descendants when that one, its parent, has ended.
 pub fn end_with(parent: u32) {
     let Some(parent) = i32::try_from(parent).ok().and_then(Pid::from_raw) else {
         return;
@@ -40,12 +50,13 @@ pub fn end_with(parent: u32) {
         without_signals(|| {
             let _ = std::thread::Builder::new()
                 .name("rprof-of-gate".into())
-                .spawn(move || wait(&parent));
+                .spawn(move || watch(&parent));
         });
     }
 }
 
-fn wait(parent: &OwnedFd) {
+fn watch(parent: &OwnedFd) {
+    privileges::sample_only();
     loop {
         let mut watched = [PollFd::new(parent, PollFlags::IN)];
         match poll(&mut watched, None) {
@@ -56,10 +67,44 @@ fn wait(parent: &OwnedFd) {
     }
 }
 
-/// The group has nobody else to tell it.
+/// They have nobody else to tell them.
 fn end() {
+    // Nothing is written any more.
+    crate::profile::output::remove_partial_files();
+    end_children(&[]);
     // SAFETY: numbers only. The group is our own, and we are in it.
     unsafe { libc::killpg(0, libc::SIGKILL) };
+}
+
+/// Ends our children but for these, and theirs, whatever group or session they have made of themselves: this process
+/// is a subreaper, and so each child that ends leaves its own to us.
+pub(super) fn end_children(but: &[u32]) {
+    for _ in 0..ROUNDS {
+        let mut children = child::children().unwrap_or_default();
+        children.retain(|child| !but.contains(child));
+        if children.is_empty() {
+            return;
+        }
+        for child in children {
+            let Some(pid) = Pid::from_raw(child.cast_signed()) else {
+                continue;
+            };
+            let Ok(opened) = pidfd_open(pid, PidfdFlags::empty()) else {
+                continue;
+            };
+            // Another thread may have waited for it meanwhile, and then its pid is anyone's.
+            if child::children().is_ok_and(|children| children.contains(&child)) {
+                let _ = pidfd_send_signal(&opened, Signal::KILL);
+                let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+            }
+        }
+        std::thread::sleep(ROUND);
+    }
+}
+
+/// Takes note of children that have ended, which others have left to us.
+pub(super) fn reap() {
+    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
 }
 
 /// A thread that starts in it takes no signals: those are for the one that waits for them.

@@ -6,9 +6,11 @@ use std::process::{Command, Stdio};
 
 use rprof_tests::rprof::binary;
 use rprof_tests::scratch::Scratch;
+use serde_json::Value;
 
 use crate::answer::{Answer, FAILED, INCONCLUSIVE, PASSED, REGRESSED, gate};
 use crate::profiles::{profile, written};
+use crate::said::{self, REPORTS, read_json};
 
 /// Runs that a job makes.
 const RUNS: i64 = 10;
@@ -86,18 +88,68 @@ fn it_grows_by_what_passed() {
     // What regressed is not what the next is compared with.
     against(600, UPDATE)
         .expect(REGRESSED)
-        .says("The baseline was left as it is.")
+        .says("The baseline store was left as it is: what regressed is not what later runs")
         .blames("work");
     // Nor what nothing is known of.
     jobs.compare(&jobs.runs(440, 30), UPDATE)
         .expect(INCONCLUSIVE)
-        .says("The baseline was left as it is.");
+        .says("The baseline store was left as it is: of these runs too little is known")
+        .says("begin it anew with them: rm store/set-*.pb.gz, ");
     assert_eq!(jobs.stored(), 20);
     // The newest sets stay.
     for _ in 0..5 {
         against(500, UPDATE).expect(PASSED);
     }
     assert_eq!(jobs.stored(), 50);
+}
+
+#[test]
+fn days_that_differ_do_not_stay_for_ever() {
+    let jobs = Jobs::new();
+    jobs.against(500, UPDATE).expect(PASSED);
+    jobs.against(508, UPDATE).expect(INCONCLUSIVE);
+    jobs.against(530, UPDATE)
+        .expect(INCONCLUSIVE)
+        .says("2 sets differ by")
+        .says("The baseline store was left as it is: what regressed is not");
+    let mut answer = jobs.against(504, UPDATE);
+    answer
+        .expect(INCONCLUSIVE)
+        .says("2 sets differ by")
+        .says("The baseline store holds 30 runs of 3 sets now.");
+    // The first, which differs, is let go.
+    for _ in 0..5 {
+        answer = jobs.against(504, UPDATE);
+    }
+    answer.expect(PASSED);
+    assert_eq!(jobs.stored(), 50);
+}
+
+#[test]
+fn the_first_runs_are_reported() {
+    let jobs = Jobs::new();
+    let heads = jobs.runs(500, 1);
+    let args = ["compare", "--baseline", "store", "--update", "--github"];
+    let mut command = said::gate(jobs.scratch.path(), &[&args[..], &REPORTS[..]].concat());
+    let said = said::said(command.arg("--head").args(&heads));
+    assert_eq!(said.code, Some(PASSED), "{}", said.stderr);
+    let why = "Nothing to compare with yet: the next runs are compared with these";
+    let title = "::notice title=rprof gate%3A nothing was compared::";
+    assert_eq!(said.stdout, format!("{title}{why}\n"));
+    let read = |name: &str| said::read(&jobs.scratch, name);
+    let json = read_json(&read("a.json"));
+    assert_eq!(
+        (&json["verdict"], &json["headline"]),
+        (&"none".into(), &why.into())
+    );
+    let junit = read("a.xml");
+    assert!(
+        junit.contains("skipped=\"1\"") && junit.contains(why),
+        "{junit}"
+    );
+    assert!(read("a.md").contains(why));
+    assert_eq!(read_json(&read("g.json")), Value::Array(Vec::new()));
+    assert!(!jobs.scratch.file("a.svg").exists());
 }
 
 #[test]

@@ -9,8 +9,9 @@
 //! | [`others`] | profiles of other profilers |
 //! | [`agreed`] · [`baseline`] | `gate.toml`, and a folder of earlier runs |
 //! | [`mistakes`] | what cannot be run, read or compared |
-//! | [`running`] | how runs go on and end |
-//! | [`reporting`] | what is written where something fails |
+//! | [`running`] · [`ended`] | how runs go on and end, and that nothing goes on after them |
+//! | [`reporting`] · [`full`] | what is written where something fails, and where disks are full |
+//! | [`said`] | all that `rprof gate` says and leaves |
 //! | [`profiles`] | profiles that are made up |
 
 mod agreed;
@@ -18,9 +19,12 @@ mod answer;
 mod baseline;
 mod builds;
 mod changes;
+mod ended;
+mod full;
 mod matrix;
 mod mistakes;
 mod others;
 mod profiles;
 mod reporting;
 mod running;
+mod said;

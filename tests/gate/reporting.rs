@@ -1,67 +1,18 @@
 //! What is written where something fails: reports that say so, files that are whole or not there, and sentences that
 //! blame who it was.
 
-use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::Command;
 
 use rprof_tests::rprof::binary;
-use rprof_tests::scratch::{OPTIMIZED, Scratch, finish};
-use rustix::process::{Pid, Signal, kill_process};
+use rprof_tests::scratch::{OPTIMIZED, Scratch};
 use serde_json::Value;
 
 use crate::answer::{FAILED, INCONCLUSIVE, MISTAKE, PASSED, REGRESSED};
 use crate::profiles::sides;
-
-/// What a run of rprof left.
-struct Said {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-fn said(command: &mut Command) -> Said {
-    let output = command.stdin(Stdio::null()).output().expect("rprof runs");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let said = Said {
-        code: output.status.code(),
-        stdout: text(&output.stdout),
-        stderr: text(&output.stderr),
-    };
-    assert!(!said.stderr.contains("panicked"), "{}", said.stderr);
-    said
-}
-
-fn gate(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(binary());
-    command.arg("gate").args(args).current_dir(folder);
-    command
-}
-
-/// All reports that have a file.
-const REPORTS: [&str; 10] = [
-    "--json",
-    "a.json",
-    "--junit",
-    "a.xml",
-    "--markdown",
-    "a.md",
-    "--gitlab",
-    "g.json",
-    "--flamegraph",
-    "a.svg",
-];
-
-fn read(scratch: &Scratch, name: &str) -> String {
-    std::fs::read_to_string(scratch.file(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
-fn read_json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
+use crate::said::{REPORTS, gate, names, read, read_json, said};
 
 /// They say that nothing was compared, and why.
 fn is_reported(scratch: &Scratch, stdout: &str, why: &str) {
@@ -103,6 +54,8 @@ fn what_failed_is_reported() {
         &files[1][..],
     ]
     .concat();
+    std::fs::create_dir(scratch.file("earlier")).expect("our own");
+    std::fs::write(scratch.file("earlier/head-01.pb.gz"), "").expect("our own");
     let shouts = "printf '::stop-commands::x\\n#''#[error]y\\n'; exit 7";
     let run = |base, head| vec!["run", "--base", base, "--head", head];
     for (args, why) in [
@@ -111,6 +64,10 @@ fn what_failed_is_reported() {
         (
             [&run("sleep 60", "true")[..], &["--budget", "1s"]].concat(),
             "the time was over",
+        ),
+        (
+            [&run("true", "true")[..], &["--keep", "earlier"]].concat(),
+            "earlier has profiles of an earlier comparison",
         ),
         (compare, "is not in the format of pprof"),
     ] {
@@ -127,7 +84,38 @@ fn what_failed_is_reported() {
             .any(|line| line.trim().starts_with("::"));
         assert!(!obeyed && !said.stderr.contains("##["), "{}", said.stderr);
     }
-    // What a project has agreed on is no part of the command line.
+    // What makes no sense, too.
+    for (args, why) in [
+        (
+            vec![
+                "compare",
+                "--base",
+                files[0][0],
+                files[0][1],
+                "--head",
+                files[1][0],
+            ],
+            "--head has one run",
+        ),
+        (
+            vec![
+                "compare",
+                "--base",
+                files[0][0],
+                files[0][0],
+                "--head",
+                files[1][0],
+                files[1][1],
+            ],
+            "is named twice",
+        ),
+    ] {
+        let _ = std::fs::remove_file(scratch.file("a.md"));
+        let args = [&args[..], &REPORTS[..], &["--github"]].concat();
+        let said = said(&mut gate(scratch.path(), &args));
+        assert_eq!(said.code, Some(MISTAKE), "{}", said.stderr);
+        is_reported(&scratch, &said.stdout, why);
+    }
     std::fs::write(scratch.file("gate.toml"), "treshold = 1").expect("our own");
     let _ = std::fs::remove_file(scratch.file("a.md"));
     let args = [&run("true", "true")[..], &REPORTS[..], &["--github"]].concat();
@@ -198,14 +186,6 @@ fn where_reports_go_is_looked_at_first() {
         assert!(seen.stderr.contains("  as it was\n"), "{}", seen.stderr);
         std::fs::write(scratch.file("file"), "as it was").expect("our own");
     }
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).expect("a folder").flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<String> = names.collect();
-    names.sort();
-    names
 }
 
 #[test]
@@ -306,16 +286,14 @@ fn files_are_as_readable_as_those_of_other_tools() {
     let scratch = Scratch::new();
     let program = scratch.cc("gate.c", "gate", OPTIMIZED);
     let command = format!("{} alpha 100", program.display());
-    let args = [
-        "run", "--base", &command, "--head", &command, "--budget", "6s",
-    ];
+    let args = ["run", "--base", &command, "--head", &command, "--runs", "8"];
     for (umask, mode) in [(0o022, 0o644), (0o007, 0o660)] {
         for name in names(scratch.path()) {
             if name.contains('.') {
                 let _ = std::fs::remove_file(scratch.file(&name));
             }
         }
-        let kept = format!("kept{umask}");
+        let kept = format!("of{umask}/kept");
         let mut command = gate(
             scratch.path(),
             &[&args[..], &REPORTS[..], &["--keep", &kept]].concat(),
@@ -341,14 +319,12 @@ fn files_are_as_readable_as_those_of_other_tools() {
         let profiles = names(&scratch.file(&kept));
         assert!(profiles.len() >= 4, "{profiles:?}");
         files.extend(profiles.iter().map(|name| scratch.file(&kept).join(name)));
-        for file in files {
-            let about = std::fs::metadata(&file).expect("it was written");
-            assert_eq!(
-                about.permissions().mode() & 0o7777,
-                mode,
-                "{}",
-                file.display()
-            );
+        // So are folders that were made for them.
+        let folders = [scratch.file(&kept), scratch.file(&format!("of{umask}"))];
+        for file in files.iter().chain(&folders) {
+            let about = std::fs::metadata(file).expect("it was written");
+            let is = about.permissions().mode() & 0o7777;
+            assert!(about.is_dir() || is == mode, "{is:o}: {}", file.display());
             assert_eq!(
                 (about.uid(), about.gid()),
                 (1234, 1235),
@@ -357,145 +333,6 @@ fn files_are_as_readable_as_those_of_other_tools() {
             );
         }
     }
-}
-
-/// A small file system, unmounted at the end.
-struct Small(PathBuf);
-
-impl Small {
-    fn new(scratch: &Scratch, name: &str, size: &str) -> Self {
-        let folder = scratch.file(name);
-        std::fs::create_dir(&folder).expect("our own");
-        let options = format!("size={size}");
-        finish(
-            Command::new("mount")
-                .args(["-t", "tmpfs", "-o", &options, "rprof"])
-                .arg(&folder),
-        );
-        Self(folder)
-    }
-
-    /// All of it but so many bytes are taken.
-    fn fill(&self, but: u64) {
-        let about = rustix::fs::statvfs(&self.0).expect("our own");
-        let taken = (about.f_bavail * about.f_frsize).saturating_sub(but);
-        std::fs::write(self.0.join("taken"), vec![0; taken as usize]).expect("room");
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
-/// What rprof may have saved elsewhere.
-fn saved() -> Vec<String> {
-    let folders = ["/var/tmp", "/tmp"].map(Path::new);
-    let all = folders.into_iter().flat_map(|folder| {
-        let names = names(folder).into_iter();
-        names.map(move |name| folder.join(name).display().to_string())
-    });
-    all.filter(|path| {
-        path.contains("/rprof-")
-            && [".svg", ".pb.gz", ".folded"]
-                .iter()
-                .any(|end| path.ends_with(end))
-    })
-    .collect()
-}
-
-#[test]
-fn a_full_disk_leaves_no_reports_and_no_copies() {
-    let scratch = Scratch::new();
-    let small = Small::new(&scratch, "small", "64k");
-    // A page: what is added needs another.
-    let summary = "before\n".repeat(1024)[..4096].to_string();
-    std::fs::write(small.0.join("summary.md"), &summary).expect("room");
-    small.fill(0);
-    let before = names(&small.0);
-    let elsewhere = saved();
-    let [base, head] = sides(&scratch, 10, [500, 600]);
-    for (option, file) in [
-        ("--json", "a.json"),
-        ("--junit", "a.xml"),
-        ("--markdown", "a.md"),
-        ("--markdown", "summary.md"),
-        ("--flamegraph", "a.svg"),
-        ("--gitlab", "g.json"),
-    ] {
-        let mut command = gate(
-            scratch.path(),
-            &["compare", option, &format!("small/{file}")],
-        );
-        command.arg("--base").args(&base).arg("--head").args(&head);
-        let said = said(&mut command);
-        assert_eq!(said.code, Some(FAILED), "{option}: {}", said.stderr);
-        let why = format!(
-            "rprof: cannot write small/{file}: No space left on device\n  try: df -h small\n"
-        );
-        assert!(said.stderr.ends_with(&why), "{option}: {}", said.stderr);
-        assert_eq!(names(&small.0), before, "{option}");
-    }
-    let left = std::fs::read_to_string(small.0.join("summary.md")).expect("it was there");
-    assert_eq!(left, summary);
-    let new = saved().into_iter().filter(|path| !elsewhere.contains(path));
-    assert_eq!(new.collect::<Vec<String>>(), Vec::<String>::new());
-}
-
-#[test]
-fn a_flame_graph_that_fails_leaves_nothing() {
-    let scratch = Scratch::new();
-    let [base, head] = sides(&scratch, 10, [500, 600]);
-    std::fs::write(scratch.file("main.c"), "int main(void) {}\n").expect("our own");
-    let mut command = gate(
-        scratch.path(),
-        &["compare", "--flamegraph", "main.c", "--json", "a.json"],
-    );
-    command.arg("--base").args(&base).arg("--head").args(&head);
-    let elsewhere = saved();
-    let said = said(&mut command);
-    assert_eq!(said.code, Some(FAILED), "{}", said.stderr);
-    assert!(said.stderr.contains("is not a profile"), "{}", said.stderr);
-    assert_eq!(read(&scratch, "main.c"), "int main(void) {}\n");
-    let new = saved().into_iter().filter(|path| !elsewhere.contains(path));
-    assert_eq!(new.count(), 0);
-}
-
-#[test]
-fn a_full_temporary_folder_is_not_the_commands_fault() {
-    let scratch = Scratch::new();
-    let elsewhere = saved();
-    for (n, but) in [0, 4096, 300 << 10].into_iter().enumerate() {
-        let small = Small::new(&scratch, &format!("small{n}"), "2m");
-        small.fill(but);
-        // Says more than there is room for, and fails by that.
-        for command in ["true", "head -c 4000000 /dev/zero"] {
-            if command == "true" && but > 4096 {
-                continue;
-            }
-            let args = [
-                "run", "--base", command, "--head", "true", "--json", "a.json",
-            ];
-            let said = said(gate(scratch.path(), &args).env("TMPDIR", &small.0));
-            let what = format!("{command} {but}: {}", said.stderr);
-            assert_eq!(said.code, Some(FAILED), "{what}");
-            let folder = small.0.display().to_string();
-            let says = ["no room left", "No space left on device"];
-            assert!(says.iter().any(|says| said.stderr.contains(says)), "{what}");
-            assert!(
-                said.stderr.contains(&format!("\n  try: df -h {folder}")),
-                "{what}"
-            );
-            let is_blamed = said.stderr.contains(" failed with exit code 1\n")
-                || said.stderr.contains("could not be");
-            assert!(!is_blamed, "{what}");
-            assert_eq!(read_json(&read(&scratch, "a.json"))["verdict"], "failed");
-            assert_eq!(names(&small.0), ["taken"], "{what}");
-        }
-    }
-    let new = saved().into_iter().filter(|path| !elsewhere.contains(path));
-    assert_eq!(new.collect::<Vec<String>>(), Vec::<String>::new());
 }
 
 #[test]
@@ -544,81 +381,6 @@ fn who_may_not_profile_is_told_what_to_type() {
         none.stderr
     );
     assert!(!none.stderr.contains("--quiet"), "{}", none.stderr);
-}
-
-/// Processes, recorders among them, that were started with this word, but for gate itself.
-fn running(word: &str) -> Vec<String> {
-    let processes = std::fs::read_dir("/proc").expect("proc").flatten();
-    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
-    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
-    lines
-        .filter(|line| line.contains(word) && !line.contains(" gate run "))
-        .collect()
-}
-
-/// Starts a comparison of a command that goes on, and waits until it runs.
-fn started(scratch: &Scratch, command: &str, word: &str) -> Child {
-    let mut gate = gate(
-        scratch.path(),
-        &[
-            "run", "--base", command, "--head", "true", "--json", "a.json",
-        ],
-    );
-    // Who is killed cannot remove what was there.
-    let child = gate
-        .env("TMPDIR", scratch.path())
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("rprof runs");
-    until(Duration::from_secs(20), || {
-        running(word).iter().any(|line| line.starts_with("sleep"))
-    });
-    child
-}
-
-fn until(patience: Duration, is: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is() {
-        assert!(began.elapsed() < patience, "it takes too long");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-#[test]
-fn nothing_runs_on_when_it_is_killed_or_told_to_stop() {
-    let scratch = Scratch::new();
-    for (n, signal) in [Signal::KILL, Signal::INT, Signal::TERM]
-        .into_iter()
-        .enumerate()
-    {
-        // A shell, its child, and one that nobody waits for; none of them listens.
-        for (m, before) in ["", "trap '' TERM INT; "].into_iter().enumerate() {
-            let word = format!("77{n}.{m}0625");
-            let command = format!("{before}sleep {word}; sleep {word} & sleep {word}; true");
-            let command = command.replacen("; sleep", " & sleep", 1);
-            let mut gate = started(&scratch, &command, &word);
-            let began = Instant::now();
-            kill_process(Pid::from_child(&gate), signal).expect("it runs");
-            let status = gate.wait().expect("it ends");
-            let mut said = String::new();
-            gate.stderr
-                .take()
-                .expect("a pipe")
-                .read_to_string(&mut said)
-                .expect("text");
-            match signal {
-                Signal::KILL => assert_eq!(status.code(), None),
-                _ => {
-                    assert_eq!(status.code(), Some(FAILED), "{said}");
-                    assert!(said.contains("stopped before"), "{said}");
-                    assert!(began.elapsed() < Duration::from_secs(10), "{said}");
-                    assert_eq!(read_json(&read(&scratch, "a.json"))["verdict"], "failed");
-                }
-            }
-            until(Duration::from_secs(5), || running(&word).is_empty());
-        }
-    }
 }
 
 #[test]

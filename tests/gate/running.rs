@@ -1,13 +1,16 @@
 //! How `rprof gate run` and `calibrate` go on and end: early, in time, when they are told to, and what they leave.
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rprof_tests::machine;
 use rprof_tests::rprof::binary;
 use rprof_tests::scratch::{OPTIMIZED, Scratch};
 
 use crate::answer::{FAILED, INCONCLUSIVE, REGRESSED, gate};
+use crate::said::until;
 
 /// A program that takes some 50 ms, and one that takes twice as long.
 fn programs(scratch: &Scratch) -> [String; 2] {
@@ -59,6 +62,7 @@ fn it_ends_when_the_answer_is_clear_and_keeps_what_it_compared() {
 
 #[test]
 fn it_ends_in_time_with_the_answer_that_there_is() {
+    let _alone = machine::alone();
     let scratch = Scratch::new();
     let [base, _] = programs(&scratch);
     let started = Instant::now();
@@ -86,6 +90,7 @@ fn runs(word: &str) -> bool {
 
 #[test]
 fn a_command_that_never_ends_and_does_not_listen() {
+    let _alone = machine::alone();
     let scratch = Scratch::new();
     let [base, _] = programs(&scratch);
     // Both words are of this run alone.
@@ -109,35 +114,44 @@ fn a_command_that_never_ends_and_does_not_listen() {
 
 #[test]
 fn who_says_stop_gets_the_answer_that_there_is() {
+    let _alone = machine::alone();
     let scratch = Scratch::new();
     let [base, _] = programs(&scratch);
-    let temporary = scratch.file("temporary");
-    std::fs::create_dir(&temporary).expect("our own");
-    let stopped = |after: Duration| {
-        let child = Command::new(binary())
+    let kept = scratch.file("kept");
+    // Stopped when so many profiles are kept.
+    let stopped = |profiles: usize| {
+        let mut child = Command::new(binary())
             .args(["gate", "run", "--base", &base, "--head", &base])
-            .args(["--runs", "500", "--threshold", "0.01%"])
-            .env("TMPDIR", &temporary)
+            .args(["--runs", "500", "--threshold", "0.01%", "--keep"])
+            .arg(&kept)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("rprof runs");
-        std::thread::sleep(after);
+        let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut said = String::new();
+        // It says so once it listens.
+        stderr.read_line(&mut said).expect("text");
+        until(Duration::from_secs(60), || {
+            count(&kept, "base-") + count(&kept, "head-") >= profiles
+        });
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
-        let output = child.wait_with_output().expect("it ends");
-        // Nothing is left behind.
-        let left = std::fs::read_dir(&temporary).expect("our own").count();
-        assert_eq!(left, 0);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        (output.status.code(), said)
+        stderr.read_to_string(&mut said).expect("text");
+        (child.wait().expect("it ends").code(), said)
     };
-    let (code, said) = stopped(Duration::from_millis(300));
+    let left = || std::fs::read_dir(&kept).expect("our own").count();
+    let (code, said) = stopped(0);
     assert_eq!(code, Some(FAILED), "{said}");
     assert!(said.contains("stopped before"), "{said}");
+    assert_eq!(left(), 0);
     // Nothing changes, and that it is less than 0.01 % is decided by no number of runs that fits in here.
-    let (code, said) = stopped(Duration::from_secs(8));
+    let (code, said) = stopped(6);
     assert_eq!(code, Some(INCONCLUSIVE), "{said}");
+    // What belongs to whole blocks is left, and nothing else.
+    let made = count(&kept, "base-");
+    assert!(made >= 2 && made.is_multiple_of(2), "{made}: {said}");
+    assert_eq!((count(&kept, "head-"), left()), (made, 2 * made), "{said}");
     let words: Vec<&str> = said.split_whitespace().collect();
     for word in ["CPU time a run", "It was stopped before it was done."] {
         assert!(words.join(" ").contains(word), "{word}: {said}");

@@ -65,7 +65,14 @@ const STEPS: [Step; 11] = [
     },
     Step {
         what: "gate-bench",
-        words: &["xtask", "gate-bench", "rates", "looks", "promises", "shares"],
+        words: &[
+            "xtask",
+            "gate-bench",
+            "rates",
+            "looks",
+            "promises",
+            "shares",
+        ],
         quick: &["xtask", "gate-bench", "--quick", "rates"],
         figure: last_line,
         shown: true,

@@ -47,7 +47,7 @@ fn profiles() {
             return;
         };
         let sides = [Base, Head, Head, Base, Head, Base, Base, Head];
-        let runs = Runs {
+        let mut runs = Runs {
             sides: sides.to_vec(),
             blocks: vec![0, 0, 0, 0, 1, 1, 1, 1],
             costs: sides
@@ -56,7 +56,9 @@ fn profiles() {
                 .to_vec(),
             files: vec![PathBuf::new(); sides.len()],
             interleaved: true,
+            ..Runs::default()
         };
+        runs.set_totals();
         if let Ok(comparison) = compare(&runs, &Judging::default()) {
             assert!(comparison.judged.p > 0.0 && comparison.judged.p <= 1.0);
             assert!(!comparison.judged.change().is_nan());

@@ -289,4 +289,74 @@ mod tests {
         let aabb = [Base, Base, Head, Head];
         assert_eq!(blocks(&[aabb, aabb].concat()), None);
     }
+
+    /// Two runs, with milliseconds of the clock of processes, of the counter, and of what the hypervisor took.
+    fn clocked(of: [(u64, u64, u64); 2]) -> Runs {
+        let mut runs = Runs {
+            sides: vec![Base, Head],
+            blocks: vec![0, 0],
+            ..Runs::default()
+        };
+        for (waited, counted, stolen) in of {
+            let mut profile = pprof::protos::Profile {
+                sample_type: vec![pprof::protos::ValueType { ty: 1, unit: 2 }],
+                ..pprof::protos::Profile::default()
+            };
+            let mut texts = ["", "cpu", "nanoseconds"].map(String::from).to_vec();
+            for (name, millis) in [
+                ("command cpu ns", waited),
+                ("command task clock ns", counted),
+                ("machine steal ns", stolen),
+            ] {
+                profile.comment.push(texts.len() as i64);
+                texts.push(format!("{name}: {}", millis * 1_000_000));
+            }
+            profile.string_table = texts;
+            let costs = costs::of(&profile, &[]).expect("a clock");
+            runs.costs.push(costs);
+        }
+        runs.set_totals();
+        runs
+    }
+
+    #[test]
+    fn one_clock_for_all() {
+        let of = |of| {
+            let runs = clocked(of);
+            let millis = runs.totals().iter().map(|total| total / 1e6).collect();
+            (runs.clock, millis)
+        };
+        let processes = |of: [f64; 2]| (Clock::Processes, of.to_vec());
+        // A process that nobody waited for, on one side; its own totals are of the same clock as the other's.
+        let counter = (Clock::Counter, vec![998.0, 1400.0]);
+        assert_eq!(of([(1000, 998, 0), (1000, 1400, 0)]), counter);
+        assert_eq!(
+            of([(1000, 998, 0), (1010, 1011, 0)]),
+            processes([1000.0, 1010.0])
+        );
+        // What the hypervisor took is no process.
+        assert_eq!(
+            of([(1000, 998, 0), (1000, 1400, 410)]),
+            processes([1000.0, 1000.0])
+        );
+        assert_eq!(
+            of([(1000, 0, 0), (1000, 1400, 0)]),
+            processes([1000.0, 1000.0])
+        );
+        assert_eq!(
+            of([(0, 900, 0), (1000, 999, 0)]),
+            (Clock::Counter, vec![900.0, 999.0])
+        );
+    }
+
+    #[test]
+    fn a_clock_that_was_needed_stays() {
+        let mut runs = clocked([(1000, 1003, 0), (1000, 1003, 0)]);
+        assert_eq!(runs.clock, Clock::Counter);
+        let more = clocked([(9000, 8990, 0), (9000, 8990, 0)]);
+        runs.costs.extend(more.costs);
+        runs.sides.extend(more.sides);
+        runs.set_totals();
+        assert_eq!((runs.clock, runs.totals()[2]), (Clock::Counter, 8990e6));
+    }
 }

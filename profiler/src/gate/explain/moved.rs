@@ -13,13 +13,9 @@ impl Asked<'_> {
     pub(super) fn moved(&self, explained: &Explained) -> Vec<Move> {
         let mut moved = self.split(explained);
         moved.extend(self.joined(explained, &moved));
-        let left = |list: &'_ [Changed]| -> Vec<usize> {
-            let free = (0..list.len()).filter(|&at| !is_told(&moved, list[at].function));
-            free.collect()
-        };
-        let (cheaper, dearer) = (left(&explained.cheaper), left(&explained.guilty));
-        let mut left: Vec<&Changed> = cheaper.iter().map(|&at| &explained.cheaper[at]).collect();
-        let dearer = dearer.iter().map(|&at| &explained.guilty[at]);
+        let is_free = |changed: &&Changed| !is_told(&moved, changed.function);
+        let mut left: Vec<&Changed> = explained.cheaper.iter().filter(is_free).collect();
+        let dearer: Vec<&Changed> = explained.guilty.iter().filter(is_free).collect();
         for dearer in dearer {
             let likeness = |cheaper: &Changed| likeness(-cheaper.own.growth, dearer.own.growth);
             let known = |cheaper: &Changed| match self.kind(cheaper, dearer) {
